@@ -204,6 +204,18 @@ VALUES: dict[str, Cells] = {
         "each = vmap(grad(loss), in_dims=(None, 0, 0))",
         "each(parameters, t, u)['weight']",
     ],
+    "rows of a mapped Jacobian that is the same everywhere": [
+        "from torch.func import jacrev, vmap\nt = torch.randn(3, 4, requires_grad=True)",
+        "vmap(jacrev(lambda row: row[1:] * 2))(t)",
+    ],
+    "gradients along a path, by a function with defaults": [
+        "def along(f, t, start=None, steps=4):\n    if start is None:\n        start = torch.zeros_like(t)\n"
+        "    total = torch.zeros_like(t)\n    for k in range(1, steps + 1):\n"
+        "        point = (start + k / steps * (t - start)).detach().requires_grad_(True)\n        f(point).backward()\n"
+        "        total += point.grad\n    return (t - start) * total / steps",
+        "f = lambda t: (t ** 3).sum()\nt = torch.tensor([1., 2., -3.])",
+        "along(f, t)",
+    ],
 }
 """Cells that end with a value."""
 
@@ -269,6 +281,68 @@ def page(cells: Cells) -> str:
     """As the page of a notebook is copied: a cell below its prompt, and what it shows below an empty line or a mark."""
     answers = ("tensor([1., 2.], grad_fn=<MulBackward0>)", "Out[7]:\ntensor(3.)", "RuntimeError: no such thing", "True False 3")
     return "\n\n".join(f"In [{k + 1}]:\n{cell}\n\n{answers[k % len(answers)]}\n" for k, cell in enumerate(cells))
+
+
+PARTS: dict[str, Cells] = {
+    "a dictionary of tensors": [
+        "p = {'w': torch.tensor([[1., 2.], [3., 4.]]), 'b': torch.ones(2) * 3}\nt = torch.tensor([1., -2.])",
+        "def loss(p, t):\n    return ((p['w'] @ t + p['b']) ** 2).sum()",
+        "torch.func.grad(loss)(p, t)",
+    ],
+    "what a dictionary's functions pull back": [
+        "from torch.func import functional_call, vjp\nnet = nn.Linear(2, 3)",
+        "p = dict(net.named_parameters())\nt = torch.ones(4, 2)",
+        "out, pull = vjp(lambda p: functional_call(net, p, (t,)) ** 2, p)",
+        "pull(torch.ones_like(out))[0]",
+    ],
+    "weights that are made of the value": [
+        "t = torch.tensor([0.5, 2.])\nout, pull = torch.func.vjp(torch.exp, t)",
+        "pull(torch.ones_like(out) * 3)",
+    ],
+}
+"""Cells that end with products, in several parts."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", PARTS)
+def test_products_in_parts(jvp, name):
+    _, last = run(PARTS[name])
+    parts = [*last.values()] if isinstance(last, dict) else [*last]
+    found = json.loads(jvp("inspect", "-", "--json", stdin=script(PARTS[name])).out)["vjp"]
+    for part, shown in zip(parts, found.values(), strict=True):
+        torch.testing.assert_close(torch.tensor(shown["value"]), part.detach())
+
+
+SAID = [
+    ("w = torch.tensor([3., 4.], requires_grad=True)\n(w ** 2).sum().backward()\n"
+     "torch.nn.utils.clip_grad_norm_([w], max_norm=1.0)\nprint(w.grad)", {"w": [6.0, 8.0]},
+     "clip_grad_norm_ changes .grad behind the call: the result is the gradient before that"),
+    ("x = torch.tensor([1., 2.], requires_grad=True)\ny = x * x; z = y * 2\ny.retain_grad(); z.retain_grad()\n"
+     "z.sum().backward()\nprint(y.grad, z.grad)", {"y": [2.0, 2.0]}, "z.grad is another question, as z is made of y"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "gradients", "said"), SAID)
+def test_what_is_said_of_another_gradient(jvp, text, gradients, said):
+    told = jvp("inspect", "-", "--json", stdin=text)
+    assert {name: part["value"] for name, part in json.loads(told.out)["vjp"].items()} == gradients
+    assert f"{said}." in jvp("inspect", "-", stdin=text).err.splitlines()
+
+
+def test_a_flag_that_is_called(jvp):
+    text = "x = torch.arange(4., requires_grad=True)\nx.requires_grad()\n(x * x).backward(torch.ones(4))"
+    with pytest.raises(TypeError) as caught:
+        run(text.split("\n"))
+    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+    assert error["torch_message"] == str(caught.value)
+
+
+def test_a_function_that_gives_a_dictionary_has_no_gradient(jvp):
+    text = "from torch.func import grad\np = {'w': torch.ones(2), 'b': torch.ones(2)}\n"
+    text += "grad(grad(lambda p: (p['w'] * p['b']).sum() ** 2))(p)"
+    with pytest.raises(RuntimeError) as caught:
+        run(text.split("\n"))
+    assert json.loads(jvp("inspect", "-", "--json", stdin=text).out)["refusal"]["message"] == f"RuntimeError: {caught.value}"
 
 
 CLOTHES = (script, session, notebook, page)

@@ -44,9 +44,15 @@ def _is_constant(evaluation: Evaluation | None) -> bool:
         return False
     carrying = {slot for slot, value in evaluation.values.items() if _carries(value)}
     carrying |= {slot for slot, name in enumerate(evaluation.inputs) if name in evaluation.wrt}
-    numbers = [step for step in evaluation.tape if _is_number(evaluation.values.get(step.slot)) and step.slot not in carrying]
+    made = {slot for slot, value in evaluation.values.items() if any(value is y for y in evaluation.outputs.values())}
+    tape = []
+    for step in reversed(evaluation.tape):  # what the outputs are made of
+        if step.slot in made:
+            made |= {*numbers_read(step)}
+            tape.append(step)
+    numbers = [step for step in tape if _is_number(evaluation.values.get(step.slot)) and step.slot not in carrying]
     leaving = [step for step in numbers if not carrying.isdisjoint(numbers_read(step))]
-    calls = {step.slot: call for step in evaluation.tape if (call := derivative_call(step)) is not None}
+    calls = {step.slot: call for step in tape if (call := derivative_call(step)) is not None}
     return bool(calls) and all(map(_keeps_graph, calls.values())) and all(step.slot in calls for step in leaving)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -334,6 +335,13 @@ def _no_leaf(request: Request, made: Request) -> JvpError:
     they = f"{', '.join(first)} and {last} are" if first else f"{last} is"
     asked = any(text == "implicit" for _, text in request.grad_outputs)
     cure = command(made)
+    if re.search(r"\b(?:jac\w+|vjp|jvp|hessian|hvp|vhp)\(", str(request.expression)):  # which need no leaf
+        return NotDifferentiableError(
+            "no derivative of the program is asked for: those that it takes in functions of its own are steps of it",
+            explanation=f"What it ends with could be differentiated again: {they} no leaf in PyTorch, and as an input of the "
+            "command a leaf.",
+            hints=(cure,) if cure else (),
+        )
     return NotDifferentiableError(
         "there is nothing to differentiate: no tensor of the program requires a gradient",
         explanation=f"PyTorch differentiates by leaves: {they} made without requires_grad=True (or {last}.requires_grad_()), "

@@ -18,13 +18,22 @@ CALLS: Mapping[str, Callable[[Tensor, Sequence[Tensor]], Any]] = {
 """The calls that have a default for v, by their kind; each is run for what it says of an output that it has none for."""
 
 
-def refusal(outputs: Mapping[str, Tensor], inputs: Sequence[Tensor], implicit: Mapping[str, str]) -> Refusal | None:
+def refusal(
+    outputs: Mapping[str, Tensor], inputs: Sequence[Tensor], implicit: Mapping[str, str], kind: str = "tuple"
+) -> Refusal | None:
     """What PyTorch raises where outputs are differentiated without a cotangent; None where it does it.
 
     Args:
         outputs, inputs: tensors of one graph.
         implicit: names of outputs that have no cotangent, to the kind of call (a key of `CALLS`).
+        kind: what holds several outputs: "tuple", "list" or "dict".
     """
+    if len(outputs) > 1 and "grad" in implicit.values():
+        held = dict(outputs) if kind == "dict" else list(outputs.values()) if kind == "list" else tuple(outputs.values())
+        try:
+            torch.func.grad(lambda *_: held)(*inputs)
+        except RuntimeError as error:
+            return Refusal(f"RuntimeError: {error}", _needs_one(kind))
     for name, call in implicit.items():
         y = outputs[name]
         if y.numel() == 1 and not y.is_complex() and not (call == "grad" and y.dim()):
@@ -34,6 +43,13 @@ def refusal(outputs: Mapping[str, Tensor], inputs: Sequence[Tensor], implicit: M
         except RuntimeError as error:
             return Refusal(f"RuntimeError: {error}", _needs(name, y, call))
     return None
+
+
+def _needs_one(kind: str) -> str:
+    return (
+        f"the function gives a {kind} of tensors; torch.func.grad is for functions whose result is one real number of shape (). "
+        "It needs one of them, or a sum of sums; torch.func.jacrev takes them all. Here v is ones for each."
+    )
 
 
 def _needs(name: str, y: Tensor, call: str) -> str:

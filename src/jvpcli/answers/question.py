@@ -47,6 +47,9 @@ UNUSED = (
 )
 """What PyTorch says of an input in `wrt` that nothing uses, by its place there."""
 
+DERIVING = re.compile("grad|jac|hessian")
+"""What a text has that may make a value of derivatives."""
+
 
 def pose(request: Request, problem: Problem | None = None) -> Problem:
     """The request as a problem that has been evaluated; `problem` is what it was read as, where that is done.
@@ -65,7 +68,7 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
     if not isinstance(request.expression, str):
         refuse_through(problem, request.create_graph)
     _refuse_two_devices(problem)
-    if not problem.differentiable and not request.grad_outputs and "grad" in text_of(request):  # no call that PyTorch refuses
+    if not problem.differentiable and not request.grad_outputs and DERIVING.search(text_of(request)):  # none that PyTorch refuses
         from jvpcli.answers.constant import with_zeros  # loaded only where it may be asked for
 
         problem = with_zeros(problem) or problem
@@ -524,7 +527,8 @@ def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | Non
         return None
     from jvpcli.answers.implicit import refusal  # loaded only where a call without v was pasted
 
-    return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit)
+    kind = getattr(getattr(problem.function, "result", None), "kind", "dict")
+    return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit, kind)
 
 
 def _without_graph(request: Request, name: str, position: int) -> NotDifferentiableError:

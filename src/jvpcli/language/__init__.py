@@ -2,7 +2,7 @@
 
 import re
 
-DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "hessian", "hvp", "vhp", "Parameter(")
+DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "hessian", "hvp", "vhp", "vmap", "Parameter(")
 
 
 def may_construct(text: str) -> bool:

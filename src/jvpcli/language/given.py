@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import (
@@ -25,6 +26,7 @@ from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import NAMESPACES, is_passed_over, names_made
 
+DERIVING = {*TRANSFORMS, *FUNCTIONAL}
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
 
 
@@ -32,7 +34,7 @@ def derives(node: ast.AST, before: Sequence[ast.stmt]) -> bool:
     """Whether a part of a program calls for a derivative, by itself or by what the names in it stand for."""
     own = {*assigned(before)}
     calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and root_of(part) not in own]
-    if any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL) or name_of(maker(call)) in TRANSFORMS for call in calls):
+    if any({name_of(call), name_of(maker(call))} & DERIVING or is_backward(call) for call in calls):
         return True
     return any(derives(before[place], before[:place]) for place in _makers(node, before))
 
@@ -58,6 +60,9 @@ def given(value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
         earlier = before[:maker_]
         if derives(statement.value, earlier):
             found.update(dict.fromkeys(given(statement.value, earlier)))
+        elif isinstance(statement.value, ast.Dict):
+            held = [path(part) for part in statement.value.values]
+            found.update(dict.fromkeys(held if all(map(str.isidentifier, held)) else ()))
         elif _is_tensor(_part(statement, name), earlier):
             found[name] = None
     return tuple(found)
@@ -81,6 +86,31 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         opened = _Opened(name, names)
         rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
         return with_open_tuples([*statements[:place], *lines, *rest])
+    return found
+
+
+def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where each tensor that is made in a dictionary has a name, if a derived function is given that."""
+    calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]
+    derived = any(transformed(call) is not None or name_of(call) in TRANSFORMS for call in calls)
+    taken = {path(part) for call in calls for part in call.args} if derived else set()
+    found: list[ast.stmt] = []
+    for place, statement in enumerate(statements):
+        value, names = statement.value if isinstance(statement, ast.Assign) else None, names_made(statement)
+        if not isinstance(value, ast.Dict) or len(names) != 1 or names[0] not in taken:
+            found.append(statement)
+            continue
+        keys = [key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else "" for key in value.keys]
+        pairs = zip(keys, value.values, strict=True)
+        own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in pairs]
+        known = all(map(str.isidentifier, keys)) and len({*own}) == len(own)
+        makes = [(name, each) for name, each in zip(own, value.values, strict=True) if not isinstance(each, ast.Name)]
+        free = {name for name, _ in makes}.isdisjoint(assigned(statements))
+        if known and free and all(_is_tensor(each, statements[:place]) for each in value.values):
+            found += [without_places(ast.parse(f"{name} = {ast.unparse(each)}").body[0]) for name, each in makes]
+            again = ast.Dict(value.keys, [ast.Name(name, ast.Load()) for name in own])
+            statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
+        found.append(statement)
     return found
 
 
@@ -224,7 +254,10 @@ REARRANGING = frozenset(
 
 
 def _is_tensor(value: ast.AST, before: Sequence[ast.stmt]) -> bool:
-    """Whether a value is made by torch: no number, size or function."""
+    """Whether a value is made by torch: no number, size, function or module."""
+    made = path(value.func) if isinstance(value, ast.Call) else ""
+    if re.fullmatch(r"(?:torch\.)?nn\.(?!Parameter)[A-Z]\w*", made):
+        return False
     if not isinstance(value, (ast.Call, ast.Subscript, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.Name)):
         return False
     if isinstance(value, ast.Attribute) and value.attr in ("shape", "ndim", "dtype", "device"):

@@ -43,7 +43,7 @@ def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], l
     notes: list[str] = []
     for statement in statements:
         names = names_made(statement)
-        listed = isinstance(statement, ast.Assign) and isinstance(statement.value, (ast.List, ast.Tuple))
+        listed = isinstance(statement, ast.Assign) and isinstance(statement.value, (ast.List, ast.Tuple, ast.Dict))
         inside = list(_leaves_inside(statement.value)) if isinstance(statement, ast.Assign) else []
         named = len(names) == 1 and names[0].isidentifier()
         if not isinstance(statement, ast.Assign) or not named or not inside or inside == [statement.value]:
@@ -51,12 +51,20 @@ def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], l
             continue
         again = copied(statement)
         for number, leaf in enumerate(list(_leaves_inside(again.value))):
-            name = unused_name(f"{names[0]}_{number if listed else 'leaf'}", [*statements, *found])
+            own = _key(again.value, leaf) or str(number) if listed else "leaf"
+            name = unused_name(f"{names[0]}_{own}", [*statements, *found])
             found.append(without_places(assignment(name, copied(leaf))))
             notes += [] if listed else [UNNAMED.format(name=names[0], leaf=name)]
             again.value = _Instead(leaf, name).replaced(again.value)
         found.append(without_places(again))
     return found, notes
+
+
+def _key(value: ast.expr, leaf: ast.expr) -> str:
+    """The word under which a dictionary has a leaf; empty where it has none for it."""
+    pairs = zip(value.keys, value.values, strict=True) if isinstance(value, ast.Dict) else ()
+    words = [key.value for key, each in pairs if each is leaf and isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    return words[0] if words and words[0].isidentifier() else ""
 
 
 def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:

@@ -13,7 +13,7 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_open_tuples
+from jvpcli.language.given import with_open_dictionaries, with_open_tuples
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -51,6 +51,8 @@ LACKING = {
 
 
 NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0} is an input"
+FLAGS = ("requires_grad", "is_leaf")
+"""What tensors have that is True or False."""
 
 
 def as_meant(request: Request) -> Request:
@@ -159,6 +161,7 @@ def read_pasted(
     Raises:
         UsageError: there is no call of that number.
         ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
+        ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
     if not may_ask_for_derivative(source):
         return None
@@ -173,7 +176,7 @@ def read_pasted(
     imported = with_imports(body)
     body = with_functional_call(imported)
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves([*opened(body)])
+    done, named = with_named_leaves(with_open_dictionaries([*opened(body)]))
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code)
@@ -195,6 +198,7 @@ def read_pasted(
         if inputs or subject is None or not subject.asked.wrt or own.keys() & subject.asked.wrt:
             break
         inputs = subject.asked.wrt  # made anew under one name, each has its own
+    _refuse_called_flags(tree, subject.calls[-1].node.lineno if subject is not None and subject.calls else len(text.lines), text)
     before, found = (statements, None) if subject is None else (subject.before, subject.asked)
     kept, leaves = without_leaves(before, code)
     if subject is not None and found is not None:
@@ -255,6 +259,20 @@ def read_pasted(
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
+
+
+def _refuse_called_flags(tree: ast.Module, last: int, text: SourceText) -> None:
+    """Refuse `x.requires_grad()` up to a line, at which Python ends; a session goes on behind it.
+
+    Raises:
+        ExpressionSyntaxError: it stands there.
+    """
+    if text.source.lstrip().startswith(">>"):
+        return
+    for node in (node for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(part)):
+        is_flag = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FLAGS
+        if is_flag and isinstance(node, ast.Call) and node.lineno <= last:
+            raise refusals.called_flag(ast.unparse(node.func)).with_context(span=text.span(node), source=text.source)
 
 
 def _apart(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:

@@ -238,6 +238,15 @@ def member(name: str, called: bool, owner: str | None = None) -> JvpError:
     return UnknownNameError(f"A tensor has no `.{name}`.", hints=_did_you_mean(catalog.suggest(f".{name}")))
 
 
+def called_flag(flag: str) -> JvpError:
+    """`x.requires_grad()`: a flag as if it were a method."""
+    return ExpressionSyntaxError(
+        f"`{flag}` is True or False, no method: Python ends here.",
+        hints=[f"{flag}_() makes it a leaf that requires a gradient."] if flag.endswith("requires_grad") else [],
+        torch_message="'bool' object is not callable",
+    )
+
+
 def keyword(name: str | None) -> JvpError | None:
     """A keyword argument; None where it may be used."""
     if name is None:

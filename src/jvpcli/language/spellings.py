@@ -58,6 +58,9 @@ def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
 COMPILERS = ("torch.jit.script", "torch.jit.trace", "torch.compile")
 """What gives a function or module that computes the same."""
 
+MAKING = ("vmap", "jacrev", "jacfwd", "partial")
+"""The last names of what gives a function made of another one."""
+
 FILLING = ("uniform_", "normal_", "zero_", "fill_", "random_", "exponential_", "bernoulli_")
 """Methods that give every entry another value."""
 
@@ -90,7 +93,7 @@ class _Spellings(ast.NodeTransformer):
         if isinstance(value, ast.Name):
             return value.id in self.functions
         named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
-        if named in COMPILERS and isinstance(value, ast.Call):
+        if named in COMPILERS or named.rpartition(".")[2] in MAKING:
             return True
         return isinstance(value, ast.Lambda) or named in self.functions or named.rpartition(".")[2][:1].isupper()
 

@@ -205,7 +205,7 @@ SETTINGS = (
     "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "torch.set_num_threads", "torch.backends.cudnn.",
     "torch.use_deterministic_algorithms", "torch.cuda.manual_seed", "torch.cuda.empty_cache", "torch.cuda.synchronize",
     "np.set_printoptions", "random.seed", "warnings.filterwarnings", "warnings.simplefilter", "os.environ",
-    "gc.collect", "sys.stdout.", "np.testing.", "torch.testing.",
+    "gc.collect", "sys.stdout.", "np.testing.", "torch.testing.", "plt.rcParams", "matplotlib.rcParams", "mpl.rcParams",
 )  # fmt: skip
 """How calls and assignments begin that change how Python and its libraries work, and no number; the answer has options."""
 

@@ -88,7 +88,8 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
             pulled = pulls.get(node.func.id) if isinstance(node.func, ast.Name) else None
             if pulled is not None:
                 made, value = pulled
-                yield Place(place, _called_at_once(value, node), node, made if made == place - 1 else place)
+                alone = made == place - 1 and free_names(node).isdisjoint(names_made(statements[made])[:1])
+                yield Place(place, _called_at_once(value, node), node, made if alone else place)
             elif root_of(node) in own and not is_backward(node):
                 continue
             elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
@@ -232,7 +233,12 @@ class Reader:
         meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
-            meant = replace(meant, wrt=tuple(retained))
+            first = [name for name in retained if not {*retained} & (all_read({name}, before) - {name})]
+            others, made_of = (name for name in retained if name not in first), ", ".join(first)
+            notes = (f"{name}.grad is another question, as {name} is made of {made_of}" for name in others)
+            meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
+        if is_backward(each.call):
+            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
         return self._added_up(_Subject(before, meant, (each,)))
 
     def as_value(self, subject: _Subject) -> _Subject:
@@ -329,9 +335,11 @@ def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
 
 
 def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
-    """The names in the list that a name stands for; any other name alone."""
+    """The names in the list or dictionary that a name stands for; any other name alone."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    found = [path(item) for item in items(made[-1])] if made and isinstance(made[-1], (ast.List, ast.Tuple)) else [name]
+    last = made[-1] if made else None
+    held = last.values if isinstance(last, ast.Dict) else items(last) if isinstance(last, (ast.List, ast.Tuple)) else []
+    found = [path(item) for item in held] or [name]
     return found if all(map(str.isidentifier, found)) else [name]
 
 
@@ -405,6 +413,12 @@ def _is_plain(layer: ast.expr) -> bool:
     if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
         return layer.func.attr in PLAIN_METHODS
     return isinstance(layer, ast.Attribute) and layer.attr in PLAIN | PLAIN_METHODS
+
+
+def about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
+    """What is to be said where gradients are clipped behind a call of backward."""
+    clipped = [name for part in rest if (name := called_by(part)).startswith("clip_grad_")][:1]
+    return tuple(f"{name} changes .grad behind the call: the result is the gradient before that" for name in clipped)
 
 
 def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:

@@ -287,15 +287,17 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
 
 def _pulled(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     """The pullback that torch.func.vjp gives: `options` hold the value and what it is derived by."""
-    ys, xs = call.parts(f.options["value"]), call.parts(f.options["primals"])
-    weights = [part for argument in arguments for part in call.parts(argument)]
+    primals = call.parts(f.options["primals"])
+    ys, xs = ([leaf for part in parts for leaf in _leaves(part)] for parts in (call.parts(f.options["value"]), primals))
+    weights = [leaf for argument in arguments for part in call.parts(argument) for leaf in _leaves(part)]
     if len(weights) != len(ys):
         raise EvaluationError(f"The pullback takes {len(ys)} weights, and {len(weights)} are given.")
     totals = [call.gradients(y, xs, weight) for y, weight in zip(ys, weights, strict=True)]
     summed = totals[0]
     for more in totals[1:]:
         summed = [call.do("op:add", a, b) for a, b in zip(summed, more, strict=True)]
-    return call.run.pack("tuple", summed)
+    left = iter(summed)
+    return call.run.pack("tuple", [call.each(lambda _: next(left), primal) for primal in primals])
 
 
 TRANSFORMS: Mapping[str, Callable[[Transformed, Call, Arguments, Keywords], Operand]] = {
@@ -314,7 +316,7 @@ TRANSFORMS: Mapping[str, Callable[[Transformed, Call, Arguments, Keywords], Oper
 
 def _vjp(call: Call, function: Operand, *primals: Operand, **options: Operand) -> Operand:
     """torch.func.vjp(f, *primals): the value and its pullback."""
-    given = [call.opened(primal) for primal in primals]
+    given = [call.each(call.opened, primal) for primal in primals]
     value, auxiliary = call.value(function, given), None
     if call.plain(options.get("has_aux"), False):
         value, auxiliary = _pair(call, value)

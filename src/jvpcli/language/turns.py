@@ -12,7 +12,7 @@ from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
 from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
-from jvpcli.language.subject import around, calls_of, shows
+from jvpcli.language.subject import about_clipping, around, calls_of, shows
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     body, call = last.body[: end_place + 1], calls[end_place]
     if stepping:
         note = "of the loop the first turn is shown: what a step of an optimizer makes of the weights is left out"
-        return Turn([*before, *head, *body], start, (note,))
+        return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     wanted = needed(body[-1], [*before, *body[:-1]])
