@@ -200,7 +200,8 @@ class Writer:
         with_it = [t for t in tensors if index in t.axes]
         rest = [t for t in tensors if index not in t.axes]
         while len(with_it) > 2:
-            pair = next(((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None)
+            pairs = ((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes))
+            pair = min(pairs, key=lambda pair: len(pair[1].axes) - len(pair[0].axes), default=None)
             if pair is None:
                 kept = [i for i in dict.fromkeys(i for t in with_it for i in t.axes) if i != index]
                 whole = einsum([numeric(t, self.kind) for t in with_it], kept)
@@ -259,7 +260,9 @@ class Writer:
                 pieces.append(Tensor(decimal, ()))
         below = [t for t in scalars if t.below] + ([over] if over else [])
         pieces += [t for t in scalars if not t.below]
-        whole = reduce(lambda a, b: product(a, b, want), tensors) if tensors else None
+        orders = (tensors, sorted(tensors, key=lambda t: (t.below, is_truth(t.expr), len(t.axes))))
+        wholes = [reduce(lambda a, b: product(a, b, want), order) for order in orders if order]
+        whole = min(wholes, key=lambda t: cost(t.expr), default=None)
         number = reduce(lambda a, b: product(a, b, want), pieces) if pieces else None
         if number is not None and whole is not None:
             whole = product(number, whole, want)
