@@ -694,7 +694,8 @@ def _split(factors: list[Factor]) -> bool:
         pairs = [d for d in term.factors if isinstance(d, Delta) and {d.a, d.b} <= {*lam.over}]
         others = tuple(g for g in term.factors if g not in pairs)
         split = [(parts_of[d.a], parts_of[d.b]) for d in pairs]  # type: ignore[index]
-        if len(pairs) * 2 != len(lam.over) or {i for d in pairs for i in (d.a, d.b)} != {*lam.over} or indices_of(others) & {*lam.over}:
+        each = sorted((i for d in pairs for i in (d.a, d.b) if isinstance(i, Index)), key=lambda i: i.number)
+        if each != sorted(lam.over, key=lambda i: i.number) or indices_of(others) & {*lam.over}:
             continue
         if any(a is None or b is None or [n for n, _ in a] != [n for n, _ in b] for a, b in split):
             continue
@@ -777,7 +778,7 @@ def _as_one(f: Fn, base: Poly, e: Fraction) -> tuple[Factor, ...] | None:
 
 
 def _masked(f: Fn) -> tuple[Poly, Fn, frozenset[str]] | None:
-    """A form that a function compares with zero, what it is with zero where that does not hold, and functions that are so already."""
+    """A form compared with zero, that form with zero where it does not hold, and the functions that are so already."""
     match f.name, f.args:
         case "positive", (x,):
             return x, Fn("relu", (x,)), ABOVE
