@@ -421,11 +421,11 @@ class Writer:
                 left, right = ([t for t in tensors if t is not e and own in t.axes] for own in (j, k))
                 if not {j, k} <= {*sums} or any(i in t.axes for t in left + right) or any(t in right for t in left):
                     continue
-                ones = Tensor(call(f"torch.ones(3){self.kind}", ndim=1), (j,)), Tensor(call(f"torch.ones(3){self.kind}", ndim=1), (k,))
                 rest = tuple(dict.fromkeys(n for t in left + right for n in t.axes if n not in (j, k)))
                 vectors = []
-                for own, one, n in ((left, ones[0], j), (right, ones[1], k)):
-                    x = aligned(upright(reduce(lambda a, b: product(a, b, (*rest, n)), own or [one])), (*rest, n))
+                for own, n in ((left, j), (right, k)):
+                    axes, ones = (*rest, n), Tensor(call(f"torch.ones(3){self.kind}", ndim=1), (n,))
+                    x = aligned(upright(reduce(lambda a, b: product(a, b, axes), own or [ones])), axes)
                     more = ", ".join(["None"] * (len(rest) + 1 - x.ndim))
                     vectors.append(postfix(x, f"[{more}]", len(rest) + 1) if more else x)
                 whole = Tensor(call("torch.linalg.cross({0}, {1})", *vectors, ndim=len(rest) + 1), (*rest, i))
@@ -436,8 +436,8 @@ class Writer:
         if atom.name == EPSILON:
             unit = call(f"torch.eye(3){self.kind}", ndim=2)
             pair = postfix(unit, "[:, None]", 3), postfix(unit, "[None]", 3)
-            whole = call("torch.linalg.cross({0}, {1})", *pair, ndim=3, matrix="ε")
-            return [self._entry(whole, (*atom.at[1:], atom.at[0]))]
+            cross = call("torch.linalg.cross({0}, {1})", *pair, ndim=3, matrix="ε")
+            return [self._entry(cross, (*atom.at[1:], atom.at[0]))]
         whole = self._transposed(atom) if atom.name == "move" else None
         if whole is not None:
             return [whole]
@@ -513,7 +513,9 @@ def _without_places(term: Term) -> tuple[Term, list[Delta]]:
             return units[-1].a
         return a
 
-    factors = tuple(replace(f, at=tuple(map(freed, f.at))) if isinstance(f, Atom) and f.name == EPSILON else f for f in term.factors)
+    factors = tuple(
+        replace(f, at=tuple(map(freed, f.at))) if isinstance(f, Atom) and f.name == EPSILON else f for f in term.factors
+    )
     return replace(term, sums=(*term.sums, *(d.a for d in units if isinstance(d.a, Index))), factors=factors), units
 
 

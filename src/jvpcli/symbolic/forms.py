@@ -672,7 +672,7 @@ def _uninverted(sums: list[Index], factors: list[Factor]) -> bool:
             body = normal(Term(term.coefficient, tuple(i for i in term.sums if i != end), rest))
             left = Atom("inv", (Lam(over, body),), at)
         factors[:] = [r for r in factors if r is not f and r is not g] + [left]
-        sums.remove(s)  # type: ignore[arg-type]
+        sums.remove(s)
         return True
     return False
 
