@@ -46,9 +46,10 @@ def variants(poly: Poly) -> tuple[Poly, ...]:
     """Equal forms that may be shorter."""
     if weight(poly) > LARGEST_EXPANDED:
         return tuple(dict.fromkeys((poly, collected(poly, through=False))))
+    one = joined(poly)
     ways = (
         form
-        for whole in dict.fromkeys((poly, expanded(poly), joined(poly)))
+        for whole in dict.fromkeys((poly, expanded(poly), *([one] if weight(one) <= weight(poly) else ())))
         for form in (whole, collected(whole, through=False), collected(whole))
     )
     return tuple(dict.fromkeys(other for form in ways for other in (form, *_numbered(form))))
