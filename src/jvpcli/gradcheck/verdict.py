@@ -338,6 +338,12 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
         text, worst = _text(outcome, outcome.zero), _entry(outcome, outcome.zero.entry, outcome.zero.over)
         cure = f" {STRAIGHT_THROUGH}" if outcome.zero.cause == ROUNDING else ""
         yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}", "staircase")
+    if function is not None and function.held:
+        yield Notice(
+            "fallback",
+            "eigenvectors and singular vectors have one of two signs, which a library chooses anew at every point: the "
+            "differences were taken with the signs that they have at this one",
+        )
     compared = outcome.compared
     if compared is not None and compared.unsure:
         entries = "1 entry" if compared.unsure == 1 else f"{compared.unsure} entries"
