@@ -267,7 +267,17 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
 
 def _may_leap(evaluation: Evaluation) -> bool:
     """Whether a step's value, or what one decides, may jump where no derivative does."""
-    return any(step.target.rpartition(".")[2] in LEAPING for step in evaluation.tape)
+    return any(step.target.rpartition(".")[2] in LEAPING or _powers_of_zero(step, evaluation) for step in evaluation.tape)
+
+
+def _powers_of_zero(step: Equation, evaluation: Evaluation) -> bool:
+    """Whether a step raises zeros to powers that are differentiated: those of zero itself are 1, beside 0 and infinity."""
+    if step.target.rpartition(".")[2] != "pow" or len(step.operands) != 2:
+        return False
+    base, exponent = (evaluation.values.get(each.slot) if isinstance(each, Ref) else getattr(each, "value", None)
+                      for each in step.operands)  # fmt: skip
+    moves = isinstance(exponent, Tensor) and exponent.requires_grad
+    return moves and bool((base == 0).any() if isinstance(base, Tensor) else base == 0)
 
 
 LEAPING_NAMES = "floordiv mod remainder fmod frac sign sgn heaviside gt lt ge le eq ne argmax argmin"
