@@ -84,10 +84,10 @@ SENTENCES = {
     "backward of {whose} is not the derivative of its forward",
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
-    "finite_forward": "{entries} of ∂{y}/∂{x} that PyTorch's own passes (a backward pass a row) give as NaN, as 0 times ∞ or NaN, {are} "
-    "finite in forward mode: there {entry} = {number}",
-    "overwritten": "`{function}` writes to one place more than once here: what is written last stays, and PyTorch's gradient goes "
-    "to all that was written there, as if each had stayed (`jvp check` tells which entries are wrong)",
+    "finite_forward": "{entries} of ∂{y}/∂{x} that PyTorch's own passes (a backward pass a row) give as NaN, as 0 times ∞ or "
+    "NaN, {are} finite in forward mode: there {entry} = {number}",
+    "overwritten": "`{function}` writes to one place more than once here: what is written last stays, and PyTorch's gradient "
+    "goes to all that was written there, as if each had stayed (`jvp check` tells which entries are wrong)",
     "nonlinear": "{who} is not linear: a multiple of the gradient that arrives from {name} does not make that multiple of what "
     "it sends on, so that for another v the result need not be the product with this Jacobian",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
@@ -165,7 +165,7 @@ def _finite_forward(problem: Problem, y: str, x: str, matrix: Tensor) -> Iterato
         tangents = {name: torch.zeros_like(leaf).detach() for name, leaf in leaves.items()}
         tangents[x].reshape(-1)[column] = 1
         with suppress(JvpError, RuntimeError):  # an operation has no forward mode
-            moved = pushed(problem, tangents)[y]
+            moved = pushed(problem, tangents).get(y)
             if moved is not None:
                 finite = matrix[:, column].isnan() & moved.reshape(-1).isfinite()
                 found += [(row, column, float(moved.reshape(-1)[row])) for row in finite.nonzero().reshape(-1).tolist()]

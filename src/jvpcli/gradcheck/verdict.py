@@ -147,7 +147,7 @@ def _kink(worst: CheckedEntry) -> str:
         word, side = ("above", above) if below is None else ("below", below)
         assert side is not None
         if math.isinf(side):
-            return f"the function ends here, and from {word} its derivative grows without end"
+            return f"the function ends or jumps here, and from {word} its derivative grows without end"
         return f"the function ends here, or its tangent is vertical ({_number(side)} from {word})"
     sides = f"{_number(below)} from below, {_number(above)} from above"
     if math.isinf(below) or math.isinf(above):

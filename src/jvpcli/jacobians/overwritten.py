@@ -18,7 +18,8 @@ def overwritten_in(outputs: Iterable[Tensor]) -> str | None:
     """The function in the graphs of the outputs that writes what has a gradient to one place twice; None: none does."""
     for node, _ in nodes((y.grad_fn, y.output_nr) for y in outputs):
         name = WRITING.get(base_name(node.name()))
-        live = name and node.next_functions[1][0] is not None and not getattr(node, "_saved_accumulate", False)
+        written = [function for function, _ in node.next_functions[1:]]  # none where it is a number
+        live = name and written[:1] not in ([], [None]) and not getattr(node, "_saved_accumulate", False)
         if name and live and any(int(places.unique(dim=0).shape[0]) < places.shape[0] for places in _places(node)):
             return name
     return None
