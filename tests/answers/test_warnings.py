@@ -72,6 +72,71 @@ def test_a_determinant_whose_gradient_fails_is_told_of(dtype):
         assert claims == [("degenerate", "formula")] * fails
 
 
+def once_each(s):
+    z = torch.zeros(3)
+    z[[2, 1, 0]] = s
+    return z
+
+
+def twice(s):
+    z = torch.zeros(3)
+    z[[1, -2, 0]] = s
+    return z
+
+
+WRITES = [  # (a function of three numbers, whether it writes to a place twice)
+    ("torch.zeros(3).scatter(0, torch.tensor([1, 1, 0]), s)", True),
+    ("torch.zeros(3).scatter(0, torch.tensor([1, 2, 0]), s)", False),
+    ("torch.zeros(3).scatter_add(0, torch.tensor([1, 1, 0]), s)", False),
+    ("torch.zeros(2, 3).scatter(0, torch.tensor([[0, 1, 0]]), s[None])", False),
+    ("torch.zeros(2, 3).scatter(1, torch.tensor([[0, 1, 0]]), s[None])", True),
+    ("torch.zeros(3).index_copy(0, torch.tensor([1, 1, 0]), s)", True),
+    ("torch.zeros(3).index_put((torch.tensor([1, -2, 0]),), s)", True),
+    ("torch.zeros(3).index_put((torch.tensor([1, 1, 0]),), s, accumulate=True)", False),
+    ("torch.zeros(3).put(torch.tensor([1, 1, 0]), s)", True),
+    ("z = torch.zeros(3, 2); z[[0, 0, 1], torch.tensor([0, 1, 0])] = s; z", False),
+    ("z = torch.zeros(3); z[torch.tensor([True, False, True])] = s[:2]; z", False),
+    (once_each, False),
+    (twice, True),
+]
+
+
+@pytest.mark.parametrize(("function", "writes_twice"), WRITES)
+def test_a_place_that_is_written_to_twice_is_told_of(function, writes_twice):
+    """Plain Python's differences are the judge: autograd's gradient is another where a place was written to twice."""
+    s, v = torch.tensor([1.0, 2, 4]), torch.arange(1.0, 7)
+    result = jvpcli.inspect(function, s=s)
+    claims = [(n.code, n.claim) for n in result.report.warnings]
+    assert claims == [("degenerate", "overwritten")] * writes_twice
+
+    def loss(s):
+        scope = {"torch": torch, "s": s, "function": function}
+        *before, last = ["function(s)"] if callable(function) else function.split("; ")
+        exec("\n".join(before), scope)
+        z = eval(last, scope).reshape(-1)
+        return z @ v[: len(z)]
+
+    (found,) = torch.autograd.grad(loss(leaf := s.clone().requires_grad_()), leaf)
+    slopes = torch.stack([loss(s + e) - loss(s - e) for e in torch.eye(3)]) / 2
+    assert torch.equal(found, slopes) is not writes_twice
+
+
+def test_what_backward_passes_alone_give_as_nan_is_told_with_the_number_of_forward_mode():
+    notices = jvpcli.inspect("a / b", a=torch.tensor(2.0), b=torch.tensor([1.0, 2.0, 0.0])).report.warnings
+    assert [n.message for n in notices if n.claim == "finite_forward"] == [
+        "2 entries of ∂y/∂a that PyTorch's own passes (a backward pass a row) give as NaN, as 0 times ∞ or NaN, are finite in "
+        "forward mode: there ∂y[0]/∂a = 1"
+    ]
+
+
+def test_a_power_of_zero_jumps_at_zero():
+    """0**y is 1 at zero, 0 above it and infinite below."""
+    for text, y, jumps in (("0**y", 0.0, True), ("0**y", 1.0, False), ("2**y", 0.0, False), ("torch.zeros(2)**y", 0.0, True)):
+        notices = jvpcli.inspect(text, y=torch.tensor(y)).report.warnings
+        assert [n.claim for n in notices] == ["step"] * jumps
+        assert jvpcli.check(text, y=torch.tensor(y)).report.verdict == ("kink" if jumps else "pass")
+
+
 def test_repeated_eigenvalues_are_no_kink():
     for expression, matrix in (
         ("torch.linalg.eigh(A)[1].sum()", torch.eye(2)),

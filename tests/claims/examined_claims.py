@@ -138,6 +138,8 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.kink": about.has_kink,
     "warning.step": about.jumps,
     "warning.jump": about.slopes_jump,
+    "warning.finite_forward": about.are_finite_forward,
+    "warning.overwritten": about.is_overwritten,
     "warning.formula": about.formula_fails,
     "warning.second_kink": about.curvature_jumps,
     "warning.second_jump": about.curvature_jumps,

@@ -307,6 +307,8 @@ FALSE_WARNINGS = {
     "warning.kink": (*SMOOTH, "there is a kink at x[0] = 1: the derivatives from below and from above differ"),
     "warning.step": (*SMOOTH, "there is a jump at x[0] = 1: a little to its two sides the outputs themselves differ"),
     "warning.jump": (*SMOOTH, "the derivatives jump at this point: that to x[0] differs, and the one shown is of this point"),
+    "warning.finite_forward": (*SMOOTH, "1 entry of ∂y/∂x that PyTorch's own passes give as NaN: there ∂y[0]/∂x[0] = 1"),
+    "warning.overwritten": (*SMOOTH, "`scatter` writes to one place more than once here"),
     "warning.formula": (*SMOOTH, "PyTorch's formula fails at this point: the derivatives by x[0] are alike"),
     "warning.second_kink": (*SMOOTH, "the second derivative jumps at x[0] = 1: those from below and from above differ"),
     "warning.second_jump": (*SMOOTH, "the second derivatives jump at this point: one by x[0] differs"),

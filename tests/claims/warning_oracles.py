@@ -367,6 +367,37 @@ def formula_fails(evidence: Evidence, claim: Claim) -> None:
     refute(found is not None and abs(float(found[index]) - slope) < 1e-3 * max(abs(slope), 1e-30), "autograd's is the slope")
 
 
+def are_finite_forward(evidence: Evidence, claim: Claim) -> None:
+    """So many entries are NaN by PyTorch's backward passes, and finite by its forward mode, the one that is told as told."""
+    y, x = pair_of(claim)
+    k, j = evidence.number(y), evidence.place(x)
+    rows, leaves = evidence.in_its_dtype(y, x), evidence.program.leaves
+    columns = []
+    for column in range(rows.shape[1]):
+        tangents = [torch.zeros_like(leaf) for leaf in leaves]
+        tangents[j].view(-1)[column] = 1
+        columns.append(torch.func.jvp(lambda *points: evidence.program.run(*points)[k], tuple(leaves), tuple(tangents))[1])
+    forward = torch.stack([column.reshape(-1) for column in columns], 1)
+    found = forward[rows.isnan() & forward.isfinite()]
+    said, number = int(claim.sentence.split(" ")[0]), float(claim.sentence.rpartition(" = ")[2])
+    refute(len(found) < said, f"{len(found)} entries are")
+    refute(not bool(torch.isclose(found, torch.tensor(number, dtype=found.dtype), 1e-4).any()), "none is the number told")
+
+
+def is_overwritten(evidence: Evidence, claim: Claim) -> None:
+    """Along a random direction the slope, by differences in double precision, is not that of autograd's gradient."""
+    program = evidence.double
+    v = [direction(y, 70) if moves(y) else None for y in program.run(*program.leaves)]
+    u = [direction(x, 80 + k) if moves(x) else torch.zeros_like(x) for k, x in enumerate(program.leaves)]
+    below, above = (
+        sum((y * w).sum() for y, w in zip(program.run(*points), v, strict=True) if w is not None)
+        for points in ([x + s * d for x, d in zip(program.leaves, u, strict=True)] for s in (-1e-5, 1e-5))
+    )
+    found = gradients(program.run, program.leaves, v)
+    slope = sum(float((g * d).sum()) for g, d in zip(found, u, strict=True) if g is not None)
+    refute(abs(float(above - below) / 2e-5 - slope) < 1e-4 * max(abs(slope), 1), "autograd's is the slope")
+
+
 def _own(x: Tensor, seed: int, number: int) -> Tensor:
     """A direction of an input by itself: what moves two that tie together leaves them tied."""
     return direction(x, 90 + 10 * number + seed)

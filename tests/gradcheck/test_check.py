@@ -667,3 +667,31 @@ def test_what_fails_nearby_is_no_error():
     x = torch.tensor([1.2933274571665598, 0.5763510061090084, -0.2772146838385482, -0.9204529018252616], dtype=torch.float64)
     assert torch.linalg.inv(torch.outer(x, x)).isfinite().all()  # by its roundings
     assert jvpcli.check(text, x=x).report.verdict == "kink"
+
+
+@pytest.mark.parametrize("expression", ["torch.linalg.eigh(A)[1]", "torch.linalg.svd(A)[2]", "torch.svd(A[:2])[0]"])
+def test_vectors_keep_their_signs_for_the_differences(expression):
+    """Autograd's derivative is that of vectors with one sign; values alone are told nothing of."""
+    A = torch.tensor([[2.0, 1, 0], [1, 3, 1], [0, 1, 5]], dtype=torch.float64)
+    report = jvpcli.check(expression, A=A).report
+    assert report.verdict == "pass"
+    assert [notice.message for notice in report.warnings] == [
+        "eigenvectors and singular vectors have one of two signs, which a library chooses anew at every point: the "
+        "differences were taken with the signs that they have at this one"
+    ]
+    alone = jvpcli.check(expression.replace("[1]", "[0]").replace("[2]", "[1]").replace("[:2])[0]", "[:2])[1]"), A=A).report
+    assert (alone.verdict, alone.warnings) == ("pass", ())
+
+
+def test_a_wrong_gradient_of_eigenvectors_is_still_seen():
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, v):
+            return 3 * v
+
+    A = torch.tensor([[2.0, 1, 0], [1, 3, 1], [0, 1, 5]], dtype=torch.float64)
+    assert jvpcli.check(lambda A: Wrong.apply(torch.linalg.eigh(A)[1]), A=A).report.verdict == "wrong_backward"

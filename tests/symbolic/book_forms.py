@@ -459,4 +459,57 @@ EVERYDAY = [
     ("x.clamp(0, 1)", {"x": (4,)}, {"x": "((x >= 0)*(x <= 1))*1"}),
 ]  # fmt: skip
 
-ROWS = [*COOKBOOK, *FURTHER, *CALCULUS, *ELEMENTWISE, *LEARNING, *SHAPES, *EVERYDAY]
+RESIDUAL = "(X @ w - y)"
+SIGMOID = "torch.sigmoid(X @ w)"
+
+SHORTENED = [
+    # equal terms, and axes counted from either end
+    ("x @ x.flip(0)", {"x": (4,)}, {"x": "2*x.flip(0)"}),
+    ("(X * X.flip(1)).sum()", {"X": (2, 3)}, {"X": "2*X.flip(1)"}),
+    ("(X.tril() * X).sum()", {"X": (3, 4)}, {"X": "2*X.tril()"}),
+    # traces of what is reshaped
+    ("torch.trace(torch.kron(A, X))", {"A": (2, 2), "X": (3, 3)},
+     {"X": "torch.trace(A)*torch.eye(3).to(X)", "A": "torch.trace(X)*torch.eye(2).to(A)"}),
+    ("torch.trace(torch.kron(A, torch.kron(X, A)))", {"A": (2, 2), "X": (1, 1)}, {"X": "torch.trace(A)**2 * torch.eye(1).to(X)"}),
+    # what is zero already, and what is clamped
+    ("F.huber_loss(X @ w, y, reduction='sum')", {"X": (4, 3), "w": (3,), "y": (4,)},
+     {"w": f"X.T @ {RESIDUAL}.clamp(-1, 1)", "X": f"torch.outer({RESIDUAL}.clamp(-1, 1), w)", "y": f"-{RESIDUAL}.clamp(-1, 1)"}),
+    ("F.huber_loss(2*x, y, delta=0.5)", {"x": (2, 3), "y": (2, 3)}, {"x": "(2*x - y).clamp(-0.5, 0.5)/3"}),
+    ("F.smooth_l1_loss(x, y, reduction='sum', beta=2.0)", {"x": (5,), "y": (5,)}, {"x": "(x - y).clamp(-2, 2)/2"}),
+    ("torch.relu(1 - y*(X @ w)).pow(2).sum()", {"X": (4, 3), "w": (3,), "y": (4,)},
+     {"w": "-2*X.T @ (y*torch.relu(1 - y*(X @ w)))"}),
+    ("torch.clamp(1 - y*(X @ w), min=0).pow(2).sum()", {"X": (4, 3), "w": (3,), "y": (4,)},
+     {"w": "-2*X.T @ (y*(1 - y*(X @ w)).clamp(min=0))"}),
+    ("(x*torch.relu(x)).sum()", {"x": (2, 3)}, {"x": "2*torch.relu(x)"}),
+    ("(x*x.clamp(max=0)).sum()", {"x": (5,)}, {"x": "2*x.clamp(max=0)"}),
+    ("torch.relu(x).pow(3)", {"x": (5,)}, {"x": "3*torch.relu(x)**2"}),
+    # quotients in quotients
+    ("torch.atan(x/y)", {"x": (4,), "y": (4,)}, {"x": "y/(x**2 + y**2)", "y": "-x/(x**2 + y**2)"}),
+    ("torch.atan(x/y)", {"x": (2, 3), "y": (3,)}, {"x": "y/(x**2 + y**2)", "y": None}),
+    ("torch.logit(x)", {"x": "torch.rand(4)*0.8 + 0.1"}, {"x": "1/(x*(1 - x))"}),
+    ("1/(1/x + 1/y)", {"x": POSITIVE, "y": POSITIVE}, {"x": "y**2/(x + y)**2", "y": "x**2/(x + y)**2"}),
+    ("torch.hypot(x, y)", {"x": (4,), "y": (4,)}, {"x": "x/torch.hypot(x, y)", "y": "y/torch.hypot(x, y)"}),
+    # cross products
+    ("torch.linalg.cross(a, b) @ c", {"a": (3,), "b": (3,), "c": (3,)},
+     {"a": "torch.linalg.cross(b, c)", "b": "torch.linalg.cross(c, a)", "c": "torch.linalg.cross(a, b)"}),
+    ("torch.linalg.cross(a, b)[1]", {"a": (3,), "b": (3,)}, {"a": "torch.linalg.cross(b, torch.eye(3).to(a)[1])", "b": None}),
+    ("torch.linalg.cross(a, b).norm()", {"a": (3,), "b": (3,)},
+     {"a": "torch.linalg.cross(b, torch.linalg.cross(a, b))/torch.linalg.cross(a, b).norm()", "b": None}),
+    ("(torch.linalg.cross(a, b, dim=0)*c).sum()", {"a": (3, 4), "b": (3, 4), "c": (3, 4)},
+     {"a": "torch.linalg.cross(b.T, c.T).T", "b": "torch.linalg.cross(c.T, a.T).T"}),
+    ("torch.linalg.cross(a, b)", {"a": (2, 4, 3), "b": (1, 4, 3)}, {"a": None, "b": None}),
+    # factors that meet their inverse
+    ("torch.linalg.det(A @ X)", {"A": SPD, "X": SQUARE},
+     {"X": "torch.linalg.det(A @ X)*torch.linalg.inv(X).T", "A": "torch.linalg.det(A @ X)*torch.linalg.inv(A).T"}),
+    ("torch.linalg.slogdet(A @ X @ B)[1]", {"A": SPD, "X": SPD, "B": SPD},
+     {"A": "torch.linalg.inv(A).T", "B": "torch.linalg.inv(B).T", "X": "torch.linalg.inv(X).T"}),
+    ("torch.linalg.inv(A @ X)", {"A": SPD, "X": SPD}, {"X": None, "A": None}),
+    ("torch.logdet(A @ X @ A.T)", {"A": (2, 3), "X": SPD}, {"X": "A.T @ torch.linalg.inv(A @ X @ A.T).T @ A", "A": None}),
+    # what is multiplied before it is summed
+    ("a @ (X*Y) @ b", {"a": (3,), "X": WIDE, "Y": WIDE, "b": (4,)},
+     {"X": "torch.outer(a, b)*Y", "a": "(X*Y) @ b", "b": "a @ (X*Y)"}),
+    ("((torch.sigmoid(X @ w) - y)**2).sum()", {"X": (4, 3), "w": (3,), "y": (4,)},
+     {"w": f"2*X.T @ (({SIGMOID} - y)*{SIGMOID}*(1 - {SIGMOID}))"}),
+]  # fmt: skip
+
+ROWS = [*COOKBOOK, *FURTHER, *CALCULUS, *ELEMENTWISE, *LEARNING, *SHAPES, *EVERYDAY, *SHORTENED]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 
 import pytest
@@ -18,8 +19,10 @@ EXAMPLES = int(os.environ.get("JVP_COMPOSITIONS", "25"))
 
 UNARY = ["torch.sin({})", "torch.tanh({})", "torch.exp(-{}**2)", "torch.sigmoid({})", "{}**2", "F.softplus({})", "torch.relu({})",
          "{} - {}.mean()", "torch.softmax({}, -1)", "torch.log_softmax({}, -1)", "-{}", "{}.abs()", "2*{} + 1", "{}.flip(-1)",
-         "{}.cumsum(-1)", "1/(1 + {}**2)", "{}/(1 + {}.norm())"]  # fmt: skip
-BINARY = ["{} + {}", "{}*{}", "{} - 2*{}", "{}*{}.sum()", "torch.maximum({}, {})", "torch.outer({}, {}) @ x"]
+         "{}.cumsum(-1)", "1/(1 + {}**2)", "{}/(1 + {}.norm())", "torch.relu({})**2",
+         "F.smooth_l1_loss({}, y, reduction='none')", "torch.atan(y/(1 + {}**2))"]  # fmt: skip
+BINARY = ["{} + {}", "{}*{}", "{} - 2*{}", "{}*{}.sum()", "torch.maximum({}, {})", "torch.outer({}, {}) @ x",
+          "torch.hypot({}, {})", "torch.linalg.cross({}, {})"]
 LINEAR = ["A @ {}", "{} @ A", "A @ torch.diag({}) @ y"]
 LAST = [
     "{}",
@@ -54,11 +57,7 @@ def test_what_is_shown_is_true(expression):
     generator = torch.Generator().manual_seed(5)
     x, y = (torch.randn(3, generator=generator, dtype=torch.float64) for _ in range(2))
     A = torch.randn(3, 3, generator=generator, dtype=torch.float64)
-    tensors = {
-        name: t
-        for name, t in {"x": x, "y": y, "A": A}.items()
-        if name in expression.replace("exp", "").replace("max", "")
-    }
+    tensors = {name: t for name, t in {"x": x, "y": y, "A": A}.items() if re.search(rf"\b{name}\b", expression)}
     result = jvpcli.derive(expression, tensors)
     leaves = {name: tensors[name].clone().requires_grad_() for name in result.vjp}
     out = eval(expression, {"torch": torch, "F": torch.nn.functional, **leaves})

@@ -684,7 +684,7 @@ def _onehot(index: str, like: Tensor, what: str) -> Tensor:
     if len(place) != like.dim() or not all(-n <= i < n for i, n in zip(place, like.shape, strict=True)):
         raise BadValueError(
             f"{what}: onehot:{index} is not an index of a tensor of shape {tuple(like.shape)}",
-            explanation=f"It takes {like.dim()} numbers, one an axis, each within the axis.",
+            explanation=f"It takes {like.dim()} number{'s' * (like.dim() != 1)}, one an axis, each within the axis.",
         )
     hot = torch.zeros_like(like).detach()
     hot[place] = 1

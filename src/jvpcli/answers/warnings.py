@@ -29,6 +29,9 @@ from jvpcli.report import Notice
 LONGEST = 10_000
 """Steps of a program up to which it is run again to look for a kink."""
 
+MOST_PUSHED = 16
+"""Columns with a NaN that are looked at in forward mode."""
+
 LARGEST_AGAIN = 1 << 20
 """Entries of inputs and outputs up to which the program is run again."""
 
@@ -55,7 +58,8 @@ def notices(
         *squares,
         *not_finite(evaluation.outputs),
         *infinite,
-        *_artefacts(derivatives),
+        *_artefacts(problem, derivatives),
+        *_overwritten(problem),
         *_kinks(problem, derivatives, losses),
         *last,
     )
@@ -92,6 +96,10 @@ SENTENCES = {
     "backward of {whose} is not the derivative of its forward",
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
+    "finite_forward": "{entries} of ∂{y}/∂{x} that PyTorch's own passes (a backward pass a row) give as NaN, as 0 times ∞ or "
+    "NaN, {are} finite in forward mode: there {entry} = {number}",
+    "overwritten": "`{function}` writes to one place more than once here: what is written last stays, and PyTorch's gradient "
+    "goes to all that was written there, as if each had stayed (`jvp check` tells which entries are wrong)",
     "nonlinear": "{who} is not linear: a multiple of the gradient that arrives from {name} does not make that multiple of what "
     "it sends on, so that for another v the result need not be the product with this Jacobian",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
@@ -149,12 +157,53 @@ def not_finite(tensors: Mapping[str, Tensor], what: str = "") -> Iterator[Notice
             )
 
 
-def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
-    """A notice for each map with entries that PyTorch's own passes give as NaN, and that are zero."""
+def _artefacts(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
+    """A notice for each map with entries that PyTorch's own passes give as NaN, and that are zero, or finite in forward mode."""
     for (y, x), each in derivatives.maps.items():
         count = each.artefacts if isinstance(each, DenseMap) else 0
         if count:
             yield artefacts_in_words(y, x, count)
+        if isinstance(each, DenseMap) and not problem.is_own and bool(each.matrix.isnan().any()):
+            yield from _finite_forward(problem, y, x, each.matrix)
+
+
+def _finite_forward(problem: Problem, y: str, x: str, matrix: Tensor) -> Iterator[Notice]:
+    """That entries of ∂y/∂x are NaN by backward passes alone: a zero cotangent meets ∞ on the way, and no tangent does."""
+    from jvpcli.jacobians.duals import pushed  # seldom needed
+
+    leaves, columns = problem.leaves, matrix.isnan().any(0).nonzero().reshape(-1)[:MOST_PUSHED]
+    found: list[tuple[int, int, float]] = []
+    for column in columns.tolist():
+        tangents = {name: torch.zeros_like(leaf).detach() for name, leaf in leaves.items()}
+        tangents[x].reshape(-1)[column] = 1
+        with suppress(JvpError, RuntimeError):  # an operation has no forward mode
+            moved = pushed(problem, tangents).get(y)
+            if moved is not None:
+                finite = matrix[:, column].isnan() & moved.reshape(-1).isfinite()
+                found += [(row, column, float(moved.reshape(-1)[row])) for row in finite.nonzero().reshape(-1).tolist()]
+    if found:
+        row, column, number = min(found)
+        places = (torch.unravel_index(torch.tensor(at), t.shape) if t.dim() else () for at, t in (
+            (row, problem.evaluation.outputs[y]), (column, leaves[x])))  # fmt: skip
+        above, below = (entry_label(name, tuple(map(int, place))) for name, place in zip((y, x), places, strict=True))
+        entries, are = ("1 entry", "is") if len(found) == 1 else (f"{len(found)} entries", "are")
+        words = {"entries": entries, "are": are, "y": y, "x": x, "entry": f"∂{above}/∂{below}", "number": f"{number:g}"}
+        yield said("nonfinite", "finite_forward", **words)
+
+
+def _overwritten(problem: Problem) -> Iterator[Notice]:
+    """That a place is written to twice, and PyTorch's gradient goes to both."""
+    if problem.is_own or problem.once("overwrites", lambda: any(map(_overwrites, problem.evaluation.tape))):
+        from jvpcli.jacobians.overwritten import overwritten_in  # seldom needed
+
+        function = overwritten_in(problem.differentiable.values())
+        if function is not None:
+            yield said("degenerate", "overwritten", function=function)
+
+
+def _overwrites(step: Equation) -> bool:
+    """Whether a step may write to a place twice."""
+    return step.target.rpartition(".")[2].rstrip("_") in WRITING or is_imported(step.op)
 
 
 def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | None) -> Iterator[Notice]:
@@ -230,12 +279,25 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
 
 def _may_leap(evaluation: Evaluation) -> bool:
     """Whether a step's value, or what one decides, may jump where no derivative does."""
-    return any(step.target.rpartition(".")[2] in LEAPING for step in evaluation.tape)
+    return any(step.target.rpartition(".")[2] in LEAPING or _powers_of_zero(step, evaluation) for step in evaluation.tape)
+
+
+def _powers_of_zero(step: Equation, evaluation: Evaluation) -> bool:
+    """Whether a step raises zeros to powers that are differentiated: those of zero itself are 1, beside 0 and infinity."""
+    if step.target.rpartition(".")[2] != "pow" or len(step.operands) != 2:
+        return False
+    base, exponent = (evaluation.values.get(each.slot) if isinstance(each, Ref) else getattr(each, "value", None)
+                      for each in step.operands)  # fmt: skip
+    moves = isinstance(exponent, Tensor) and exponent.requires_grad
+    return moves and bool((base == 0).any() if isinstance(base, Tensor) else base == 0)
 
 
 LEAPING_NAMES = "floordiv mod remainder fmod frac sign sgn heaviside gt lt ge le eq ne argmax argmin"
 LEAPING = ROUNDINGS | CASTS | frozenset(LEAPING_NAMES.split())
 """Functions whose value jumps."""
+
+WRITING = frozenset({"scatter", "index_copy", "index_put", "put", "setitem"})
+"""Functions that may write to one place twice."""
 
 DECOMPOSITIONS = frozenset(
     {"eigh", "eig", "svd", "eigvals", "eigvalsh", "svdvals", "lobpcg", "pca_lowrank", "svd_lowrank"}

@@ -144,7 +144,7 @@ def compare_outputs(function: RealFunction, jacobian: Tensor) -> Compared | None
     allowed = passed / 100 * shares.sum(1) + first.noise
     shown = (SEEN * passed * shares > 2 * (off + first.noise)[:, None]).any(0) | (jacobian == 0).all(0)
     jumps = first.jump.abs() > 4 * first.noise
-    if not bool((off <= allowed).all() and shown.all()) or bool(_lasting(line, first, jumps).any()):
+    if not bool((off <= allowed).all() and off.isfinite().all() and shown.all()) or bool(_lasting(line, first, jumps).any()):
         return None
     return Compared(function.m, OUTPUTS, products=float(off.max()) if function.m else None)
 
@@ -265,7 +265,8 @@ def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: 
     large = torch.maximum(analytic.abs(), first.derivative.abs())
     large = torch.where(large.isfinite(), large, 0.0)  # no difference agrees with an infinite derivative
     allowed = given.allowed(first.derivative, size) if given.given else tolerance(eps) * large + floor
-    differs = ~((first.derivative - analytic).abs() <= allowed + first.noise)
+    off = (first.derivative - analytic).abs()
+    differs = ~((off <= allowed + first.noise) & off.isfinite())  # where a value to one side is infinite so is the noise
     jumps = ~(first.jump.abs() <= 1e-4 * large + 4 * first.noise + floor)
     return differs | _lasting(line, first, jumps & ~differs)
 

@@ -7,6 +7,7 @@ gradient, laid out the same way, the gradient of the real function.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.gradcheck.losses import Loss, Watch
+from jvpcli.gradcheck.signs import Signs
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
+from jvpcli.jacobians.repeated import uses_vectors
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.request import Tell
@@ -238,8 +241,19 @@ class RealFunction:
         except Exception:  # whatever the function raises off the point: it isn't defined there
             return None
 
+    @cached_property
+    def held(self) -> list[Tensor]:
+        """The eigenvectors and singular vectors at the point, whose signs they keep elsewhere; none where none matter."""
+        if not uses_vectors(self.evaluation.outputs.values()):
+            return []
+        signs = Signs()
+        with signs:
+            self.problem.at()
+        return signs.found
+
     def _outputs(self, x: Tensor) -> Named | None:
-        evaluation = self.at(x)
+        with Signs(self.held) if self.held else nullcontext():
+            evaluation = self.at(x)
         return None if evaluation is None else evaluation.outputs
 
     def _is_alike(self, outputs: Named) -> bool:

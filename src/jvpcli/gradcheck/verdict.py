@@ -147,7 +147,7 @@ def _kink(worst: CheckedEntry) -> str:
         word, side = ("above", above) if below is None else ("below", below)
         assert side is not None
         if math.isinf(side):
-            return f"the function ends here, and from {word} its derivative grows without end"
+            return f"the function ends or jumps here, and from {word} its derivative grows without end"
         return f"the function ends here, or its tangent is vertical ({_number(side)} from {word})"
     sides = f"{_number(below)} from below, {_number(above)} from above"
     if math.isinf(below) or math.isinf(above):
@@ -338,6 +338,12 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
         text, worst = _text(outcome, outcome.zero), _entry(outcome, outcome.zero.entry, outcome.zero.over)
         cure = f" {STRAIGHT_THROUGH}" if outcome.zero.cause == ROUNDING else ""
         yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}", "staircase")
+    if function is not None and function.held:
+        yield Notice(
+            "fallback",
+            "eigenvectors and singular vectors have one of two signs, which a library chooses anew at every point: the "
+            "differences were taken with the signs that they have at this one",
+        )
     compared = outcome.compared
     if compared is not None and compared.unsure:
         entries = "1 entry" if compared.unsure == 1 else f"{compared.unsure} entries"

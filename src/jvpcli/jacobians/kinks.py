@@ -62,6 +62,9 @@ def bends(look: Callable[[float], tuple[float, float]], size: float, relative: f
     low, below = look(-wide)
     high, above = look(wide)
     near = [look(-distance), look(distance)]
+    if math.isfinite(value) and math.isfinite(low) != math.isfinite(high):  # to the one side there is no value
+        closely, away = (near[0][0], low) if math.isfinite(low) else (near[1][0], high)
+        return STEP if abs(closely - value) > max(rounding, LASTING * abs(away - value)) else None
     if not all(map(math.isfinite, (value, low, below, high, above, *near[0], *near[1]))):
         return None
     rise = abs(near[1][0] - near[0][0])
@@ -122,15 +125,20 @@ def find_leap(problem: Problem) -> Kink | None:
     leaves, relative = problem.leaves, step_for_kinks(problem.leaves)
     if relative is None:
         return None
-    near, wide = (
-        abs(_value(problem, moved(leaves, by, seed=1)) - _value(problem, moved(leaves, -by, seed=1)))
-        for by in (relative, relative**0.5)
-    )
+    near, wide = (_height(problem, by) for by in (relative, relative**0.5))
     if not (near > LASTING * wide and near > _rounding(problem)):
         return None
     places = [Kink(name, tuple(place), float(x.detach()[tuple(place)].real)) for name, x in leaves.items()
               for place in torch.ones(x.shape).nonzero()[:MOST_MOVED].tolist()]  # fmt: skip
     return next((place for place in places[:MOST_MOVED] if _alone(problem, place) == STEP), None)
+
+
+def _height(problem: Problem, relative: float) -> float:
+    """How far the outputs are apart on both sides of the point; from here, where there are values to one side alone."""
+    values = [_value(problem, moved(problem.leaves, by, seed=1)) for by in (-relative, relative)]
+    finite = [value for value in values if math.isfinite(value)]
+    below, above = values if len(finite) == 2 else (*finite[:1], _value(problem, problem.leaves)) if finite else (0.0, 0.0)
+    return abs(above - below)
 
 
 def _value(problem: Problem, points: Named) -> float:

@@ -32,15 +32,24 @@ class Repeated:
 
 def repeated_in(outputs: Iterable[Tensor]) -> Repeated | None:
     """The first decomposition in the graphs of the outputs that has equal values, and whose vectors are used."""
-    for node, used in _nodes([(y.grad_fn, y.output_nr) for y in outputs]):
-        kind, vectors, saved, numbers = DECOMPOSITIONS.get(base_name(node.name()), ("", "", "", ()))
+    for node, used in nodes([(y.grad_fn, y.output_nr) for y in outputs]):
+        kind, vectors, saved, numbers = DECOMPOSITIONS.get(base_name(node.name()), NONE)
         number = _equal(_values(node, saved)) if used.intersection(numbers) else None
         if number is not None:
             return Repeated(kind, vectors, number)
     return None
 
 
-def _nodes(roots: Iterable[tuple[Node | None, int]]) -> Iterator[tuple[Node, set[int]]]:
+def uses_vectors(outputs: Iterable[Tensor]) -> bool:
+    """Whether the vectors of some decomposition are used in the graphs of the outputs."""
+    roots = [(y.grad_fn, y.output_nr) for y in outputs]
+    return any(used.intersection(DECOMPOSITIONS.get(base_name(node.name()), NONE)[3]) for node, used in nodes(roots))
+
+
+NONE: tuple[str, str, str, tuple[int, ...]] = ("", "", "", ())
+
+
+def nodes(roots: Iterable[tuple[Node | None, int]]) -> Iterator[tuple[Node, set[int]]]:
     """Every node behind the roots, with the numbers of its outputs that are used."""
     used: dict[Node, set[int]] = {}
     stack = list(roots)

@@ -102,7 +102,7 @@ def _cholesky(args: tuple[Lam, ...], arriving: Arriving, by: tuple[Index, ...]) 
     inside = Lam((k, j), total_of(arriving(i, j), atom("cholesky", *args, at=(i, k)), (i,)))
 
     def part(diagonal: int, a: Index, b: Index) -> Poly:
-        half = moved(inside, "adjoint tril", (diagonal,), inside.shape)(p, q)
+        half = moved(inside, "tril", (diagonal,), inside.shape)(p, q)
         return scaled(total(times(half, atom("inv", inverse, at=(p, a)), atom("inv", inverse, at=(q, b))), (p, q)), "1/2")
 
     return add(part(0, *by), part(-1, *by[::-1]))

@@ -27,8 +27,10 @@ from jvpcli.symbolic.expressions import (
 )
 from jvpcli.symbolic.factoring import variants
 from jvpcli.symbolic.forms import (
+    EPSILON,
     IDEMPOTENT,
     Atom,
+    Axis,
     Delta,
     Factor,
     Fn,
@@ -41,6 +43,7 @@ from jvpcli.symbolic.forms import (
     Sym,
     Term,
     constant_of,
+    fresh,
     indices,
     symmetric,
 )
@@ -166,7 +169,8 @@ class Writer:
         whole = self._convolution(term)
         if whole is not None:
             return [self._joined(term.coefficient, whole[0], [whole[1]], want)]
-        operands = [self.factor(f, want) for f in term.factors]
+        term, units = _without_places(term)
+        operands = [*(self.factor(f, want) for f in term.factors), *([self.factor(unit, want)[0]] for unit in units)]
         found: list[Tensor] = []
         for chosen in itertools.islice(itertools.product(*operands), 8):
             scalars = [t for t in chosen if not t.axes]
@@ -190,17 +194,26 @@ class Writer:
             further = dict.fromkeys(
                 (now, still)
                 for done, left in states
-                for now, still in ([(done, left)] if not left else (s for i in left for s in self._without(i, done, left)))
+                for now, still in self._further(done, left)
             )
             states = sorted(further, key=lambda state: sum(operations(t.expr) + 1 for t in state[0]))[:MOST_WAYS]
         return [done for done, _ in states]
+
+    def _further(self, done: tuple[Tensor, ...], left: tuple[Index, ...]) -> Iterator[State]:
+        """The states that follow one."""
+        if not left:
+            yield done, left
+        for i in left:
+            yield from self._without(i, done, left)
+        yield from self._crossed(done, left)
 
     def _without(self, index: Index, tensors: Sequence[Tensor], sums: Sequence[Index]) -> Iterator[State]:
         """The operands with an index summed away, and with it all others that run over the same operands alone."""
         with_it = [t for t in tensors if index in t.axes]
         rest = [t for t in tensors if index not in t.axes]
         while len(with_it) > 2:
-            pair = next(((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None)
+            pairs = ((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes))
+            pair = min(pairs, key=lambda pair: len(pair[1].axes) - len(pair[0].axes), default=None)
             if pair is None:
                 kept = [i for i in dict.fromkeys(i for t in with_it for i in t.axes) if i != index]
                 whole = einsum([numeric(t, self.kind) for t in with_it], kept)
@@ -259,7 +272,9 @@ class Writer:
                 pieces.append(Tensor(decimal, ()))
         below = [t for t in scalars if t.below] + ([over] if over else [])
         pieces += [t for t in scalars if not t.below]
-        whole = reduce(lambda a, b: product(a, b, want), tensors) if tensors else None
+        orders = (tensors, sorted(tensors, key=lambda t: (t.below, is_truth(t.expr), len(t.axes))))
+        wholes = [reduce(lambda a, b: product(a, b, want), order) for order in orders if order]
+        whole = min(wholes, key=lambda t: cost(t.expr), default=None)
         number = reduce(lambda a, b: product(a, b, want), pieces) if pieces else None
         if number is not None and whole is not None:
             whole = product(number, whole, want)
@@ -399,7 +414,30 @@ class Writer:
         text = f"torch.nn.functional.conv_transpose{n}d({{0}}, {{1}}{options})"
         return self._entry(call(text, v, w, ndim=len(axes) + n), (*axes, *atom.at))
 
+    def _crossed(self, tensors: Sequence[Tensor], sums: Sequence[Index]) -> Iterator[State]:
+        """The operands with two axes of an ε summed away: a cross product of what has the one and what has the other."""
+        for e in (t for t in tensors if t.expr.matrix == "ε"):
+            for i, j, k in (e.axes[n:] + e.axes[:n] for n in range(3)):
+                left, right = ([t for t in tensors if t is not e and own in t.axes] for own in (j, k))
+                if not {j, k} <= {*sums} or any(i in t.axes for t in left + right) or any(t in right for t in left):
+                    continue
+                rest = tuple(dict.fromkeys(n for t in left + right for n in t.axes if n not in (j, k)))
+                vectors = []
+                for own, n in ((left, j), (right, k)):
+                    axes, ones = (*rest, n), Tensor(call(f"torch.ones(3){self.kind}", ndim=1), (n,))
+                    x = aligned(upright(reduce(lambda a, b: product(a, b, axes), own or [ones])), axes)
+                    more = ", ".join(["None"] * (len(rest) + 1 - x.ndim))
+                    vectors.append(postfix(x, f"[{more}]", len(rest) + 1) if more else x)
+                whole = Tensor(call("torch.linalg.cross({0}, {1})", *vectors, ndim=len(rest) + 1), (*rest, i))
+                others = (t for t in tensors if t is not e and t not in left and t not in right)
+                yield (*others, whole), tuple(n for n in sums if n not in (j, k))
+
     def _atom(self, atom: Atom, want: tuple[Index, ...]) -> list[Tensor]:
+        if atom.name == EPSILON:
+            unit = call(f"torch.eye(3){self.kind}", ndim=2)
+            pair = postfix(unit, "[:, None]", 3), postfix(unit, "[None]", 3)
+            cross = call("torch.linalg.cross({0}, {1})", *pair, ndim=3, matrix="ε")
+            return [self._entry(cross, (*atom.at[1:], atom.at[0]))]
         whole = self._transposed(atom) if atom.name == "move" else None
         if whole is not None:
             return [whole]
@@ -463,6 +501,22 @@ class Writer:
             ),
             (*rest, *atom.at),
         )
+
+
+def _without_places(term: Term) -> tuple[Term, list[Delta]]:
+    """A term with sums in the place of fixed positions of an ε, and the deltas that pick those."""
+    units: list[Delta] = []
+
+    def freed(a: Axis) -> Axis:
+        if isinstance(a, int):
+            units.append(Delta(fresh(3), a))
+            return units[-1].a
+        return a
+
+    factors = tuple(
+        replace(f, at=tuple(map(freed, f.at))) if isinstance(f, Atom) and f.name == EPSILON else f for f in term.factors
+    )
+    return replace(term, sums=(*term.sums, *(d.a for d in units if isinstance(d.a, Index))), factors=factors), units
 
 
 BOUNDS = {"maximum": "min", "minimum": "max"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
@@ -22,14 +22,19 @@ from jvpcli.symbolic.forms import (
     Term,
     add,
     constant_of,
+    distributed,
     expanded,
+    fn,
     fresh,
     indices,
     indices_of,
     key,
+    mapped,
     normal,
+    number,
     parted,
     parts,
+    power,
     rename,
     scaled,
     times,
@@ -41,8 +46,12 @@ def variants(poly: Poly) -> tuple[Poly, ...]:
     """Equal forms that may be shorter."""
     if weight(poly) > LARGEST_EXPANDED:
         return tuple(dict.fromkeys((poly, collected(poly, through=False))))
-    apart = expanded(poly)
-    ways = (form for whole in (poly, apart) for form in (whole, collected(whole, through=False), collected(whole)))
+    one = joined(poly)
+    ways = (
+        form
+        for whole in dict.fromkeys((poly, expanded(poly), *([one] if weight(one) <= weight(poly) else ())))
+        for form in (whole, collected(whole, through=False), collected(whole))
+    )
     return tuple(dict.fromkeys(other for form in ways for other in (form, *_numbered(form))))
 
 
@@ -55,6 +64,26 @@ def weight(poly: Poly) -> int:
     return sum(1 + sum(map(weight, parts(f))) for term in poly for f in term.factors)
 
 
+def joined(poly: Poly) -> Poly:
+    """The form with each sum over one denominator, so that no quotient stands in another."""
+    poly = add(*(normal(replace(t, factors=tuple(mapped(f, lambda a: a, joined) for f in t.factors))) for t in poly))
+    below: dict[str, Power] = {}
+    for term in poly:
+        for f in term.factors:
+            if (
+                isinstance(f, Power)
+                and f.exponent < 0
+                and f.exponent.denominator == 1
+                and not indices(f) & {*term.sums}
+            ):
+                same = key(f.base)
+                below[same] = min(f, below.get(same, f), key=lambda p: p.exponent)
+    if len(poly) < 2 or not below:
+        return poly
+    above = times(*(power(f.base, -f.exponent) for f in below.values()))
+    return times(expanded(distributed(above, poly)), *(power(f.base, f.exponent) for f in below.values()))
+
+
 def _numbered(poly: Poly) -> Iterator[Poly]:
     """The form with a number in front of a bracket."""
     size = abs(poly[0].coefficient) if len(poly) > 1 else Fraction(1)
@@ -64,7 +93,7 @@ def _numbered(poly: Poly) -> Iterator[Poly]:
 
 def collected(poly: Poly, through: bool = True) -> Poly:
     """The sum with common factors taken out, greedily; with `through` also those that a sum over indices runs over."""
-    terms = list(poly)
+    terms = list(_clamped(poly))
     while len(terms) > 1:
         best: tuple[int, int, int, Poly] | None = None
         for i, j in itertools.combinations(range(len(terms)), 2):
@@ -97,9 +126,11 @@ def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
         renamed_sums = tuple(a for x in t.sums if isinstance(a := renaming.get(x, x), Index))
         if not set(shared) <= set(renamed_sums):
             continue
-        rest = add(
-            normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
-            normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),
+        rest = _clamped(
+            add(
+                normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
+                normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),
+            )
         )
         whole = (
             times((Term(scale, (), tuple(common)),), rest)
@@ -108,6 +139,27 @@ def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
         )
         best = (len(common), whole)
     return best
+
+
+def _clamped(poly: Poly) -> Poly:
+    """The sum with x where |x| < a, and ±a where it is not, as one."""
+    for s, t in itertools.permutations(poly, 2):
+        for inside, outside, sign in itertools.product(s.factors, t.factors, t.factors):
+            match inside, outside, sign:
+                case Fn("less", (size, bound)), Fn("at_most", (again, size_again)), Fn("sign", (x,)):
+                    a = constant_of(bound)
+                    if not a or key(bound) != key(again) or not key(size) == key(size_again) == key(fn("abs", x)):
+                        continue
+                    times_x = normal(Term(s.coefficient, s.sums, tuple(f for f in s.factors if f is not inside)))
+                    beside = normal(
+                        Term(
+                            t.coefficient / a, t.sums, tuple(f for f in t.factors if f is not outside and f is not sign)
+                        )
+                    )
+                    if key(times(beside, x)) == key(times_x):
+                        whole = times(beside, fn("hardtanh", x, number(-a), number(a)))
+                        return _clamped(add(*((u,) for u in poly if u is not s and u is not t), whole))
+    return poly
 
 
 @dataclass(frozen=True)

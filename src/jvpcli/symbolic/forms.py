@@ -446,6 +446,10 @@ IDEMPOTENT = frozenset({"positive", "less", "at_most", "equal", "unequal", "not"
 """Functions that are 0 or 1: their powers are themselves."""
 
 
+EPSILON = "levi_civita"
+"""The atom of three places, of no tensor, that is 1 for 0, 1, 2 in their order or turned, −1 in the other order, and else 0."""
+
+
 PARTITIONS = frozenset({"softmax", "one_hot"})
 """Atoms whose entries add up to 1."""
 
@@ -468,9 +472,11 @@ def normal(term: Term) -> Poly:
         coefficient *= number_left
         if changed:
             continue
-        if _moved(sums, factors) or _orthogonal(sums, factors):
+        if _moved(sums, factors) or _orthogonal(sums, factors) or _uninverted(sums, factors) or _split(factors):
             continue
         break
+    if any(isinstance(f, Atom) and f.name == EPSILON and len(set(f.at)) < 3 for f in factors):
+        return ()
     factors = [f for factor in factors for f in _unmoved(factor)]
     factors = _gathered([_logistic(_ordered(f)) for f in factors])
     met = _met(factors)
@@ -637,6 +643,68 @@ def _orthogonal(sums: list[Index], factors: list[Factor]) -> bool:
     return False
 
 
+def _uninverted(sums: list[Index], factors: list[Factor]) -> bool:
+    """Sum a factor that meets itself in an inverse away: inv(A·R)·A is inv(R), and R·inv(A·R) is inv(A); whether there was one.
+
+    All are square, so that each has an inverse where the product has one.
+    """
+    for f, side in itertools.product((f for f in factors if isinstance(f, Atom) and f.name == "inv"), (1, 0)):
+        (lam,), s = f.args, f.at[side]
+        inner, outer = lam.over[1 - side], lam.over[side]
+        term = lam.body[0] if len(lam.body) == 1 else Term(Fraction(1), (), (Power(lam.body, Fraction(1)),))
+        near = [g for g in factors if g is not f and s in indices(g)]
+        first = [h for h in term.factors if inner in indices(h)]
+        if s not in sums or f.at[0] == f.at[1] or len(near) != 1 or len(first) != 1:
+            continue
+        (g,), (h,) = near, first
+        ends = [i for i in indices(h) if i == outer or i in term.sums]
+        if len(ends) != 1 or ends[0].size != inner.size:
+            continue
+        (end,), rest = ends, tuple(r for r in term.factors if r is not h)
+        want = factor_key(g, {})
+        met = next((j for j in indices(g) - {s} if factor_key(rename(h, {inner: s, end: j}), {}) == want), None)
+        if met is None or (end == outer and (rest or term.coefficient != 1)):
+            continue
+        at = (f.at[0], met) if side else (met, f.at[1])
+        left: Factor = Delta(*at)
+        if end != outer:
+            over = (end, outer) if side else (outer, end)
+            body = normal(Term(term.coefficient, tuple(i for i in term.sums if i != end), rest))
+            left = Atom("inv", (Lam(over, body),), at)
+        factors[:] = [r for r in factors if r is not f and r is not g] + [left]
+        sums.remove(s)
+        return True
+    return False
+
+
+def _split(factors: list[Factor]) -> bool:
+    """A delta of axes that a reshape splits alike as deltas of their parts: whether there was one."""
+    for k, f in enumerate(factors):
+        if not (isinstance(f, Atom) and f.name == "move" and f.params[0] in ("reshape", ADJOINT + "reshape")):
+            continue
+        (lam,), parts_of, rest = f.args, {}, list(f.at)
+        term = lam.body[0] if len(lam.body) == 1 else Term(Fraction(1))
+        shape = list(f.params[2 if f.params[0] == "reshape" else 1])
+        for index in lam.over:
+            own, size = [], 1
+            while shape and size < index.size:
+                size *= shape[0]
+                own.append((shape.pop(0), rest.pop(0)))
+            parts_of[index] = [part for part in own if part[0] != 1] if size == index.size else None
+        pairs = [d for d in term.factors if isinstance(d, Delta) and {d.a, d.b} <= {*lam.over}]
+        others = tuple(g for g in term.factors if g not in pairs)
+        split = [(parts_of[d.a], parts_of[d.b]) for d in pairs]  # type: ignore[index]
+        each = sorted((i for d in pairs for i in (d.a, d.b) if isinstance(i, Index)), key=lambda i: i.number)
+        if each != sorted(lam.over, key=lambda i: i.number) or indices_of(others) & {*lam.over}:
+            continue
+        if any(a is None or b is None or [n for n, _ in a] != [n for n, _ in b] for a, b in split):
+            continue
+        deltas = [Delta(a, b) for left, right in split for (_, a), (_, b) in zip(left or (), right or (), strict=True)]
+        factors[k : k + 1] = [Power((Term(term.coefficient, term.sums, (*others, *deltas)),), Fraction(1))]
+        return True
+    return False
+
+
 def _unmoved(factor: Factor) -> tuple[Factor, ...]:
     """The entries that a move only brings elsewhere are what they are where all are alike."""
     if not (isinstance(factor, Atom) and factor.name == "move" and not indices(factor.args[0].body) & set(factor.args[0].over)):
@@ -678,7 +746,7 @@ QUOTIENTS = {"sin": ("cos", "tan"), "sinh": ("cosh", "tanh")}
 def _met(factors: list[Factor]) -> tuple[Factor, ...] | None:
     """The factors with two of them as one function; None: no two make one."""
     for f, g in itertools.permutations(factors, 2):
-        if isinstance(f, Fn) and f.name in (*QUOTIENTS, "sign", "exp", "power"):
+        if isinstance(f, Fn) and f.name in (*QUOTIENTS, "sign", "exp", "power", "positive", "at_most", "less"):
             found = _as_one(f, *parted(g))
             if found is not None:
                 return (*(h for h in factors if h is not f and h is not g), *found)
@@ -696,11 +764,37 @@ def _as_one(f: Fn, base: Poly, e: Fraction) -> tuple[Factor, ...] | None:
             return Power(x, Fraction(-1)), Power(base, e + 1)
         case Fn("sigmoid", (y,)) if f.name == "exp" and e >= 1 and key(scaled(x, -1)) == key(y):
             return Fn("sigmoid", (x,)), Power(base, e - 1)
+    masked = _masked(f)
+    if masked is not None and e > 0:
+        x, whole, alike = masked
+        if isinstance(other, Fn) and other.name in alike and key(other.args[0]) == key(x) and other.args[1:] in ((), ((),)):
+            return (Power(base, e),)
+        return (Power(_bare(whole), e),) if key(x) == key(base) else None
     if f.name == "sign" and e >= 1 and key(x) == key(base):
         return Fn("abs", (x,)), Power(base, e - 1)
     if f.name == "power" and e.denominator == 1 and key(x) == key(base):
         return (Fn("power", (x, add(more[0], number(e)))),)
     return None
+
+
+def _masked(f: Fn) -> tuple[Poly, Fn, frozenset[str]] | None:
+    """A form compared with zero, that form with zero where it does not hold, and the functions that are so already."""
+    match f.name, f.args:
+        case "positive", (x,):
+            return x, Fn("relu", (x,)), ABOVE
+        case "at_most", ((), x):
+            return x, Fn("clamp_min", (x, ())), ABOVE
+        case "less", ((), x):
+            return x, Fn("maximum", (x, ())), ABOVE
+        case "at_most", (x, ()):
+            return x, Fn("clamp_max", (x, ())), BELOW
+        case "less", (x, ()):
+            return x, Fn("minimum", (x, ())), BELOW
+    return None
+
+
+ABOVE, BELOW = frozenset({"relu", "clamp_min", "maximum"}), frozenset({"clamp_max", "minimum"})
+"""Functions that are zero below zero, and above it, where their other argument is zero."""
 
 
 def _gathered(factors: list[Factor]) -> list[Factor]:
@@ -730,7 +824,7 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
     for k, move in enumerate(factors):
         if not isinstance(move, Move):
             continue
-        for bound, others, name in ((move.out, move.into, ADJOINT + move.name), (move.into, move.out, move.name)):
+        for bound, others, name in ((move.out, move.into, adjoint(move.name)), (move.into, move.out, move.name)):
             over = [a for a in bound if isinstance(a, Index)]
             if len(over) != len(bound) or not over or not set(over) <= set(sums):
                 continue
@@ -778,3 +872,8 @@ def _with_sums(
 
 ADJOINT = "adjoint "
 """What stands before the name of a move whose matrix is transposed."""
+
+
+def adjoint(name: str) -> str:
+    """The name of the move with the transposed matrix; some are their own."""
+    return name if name in ("flip", "tril", "triu") else ADJOINT + name

@@ -16,15 +16,16 @@ Params = tuple[Any, ...]
 class Moving:
     """Code that is appended to a tensor (or formats it) for the operation and for its transpose, behind so many other axes.
 
+    Without a `backward` the operation is its own transpose (`forms.adjoint`).
     KIND in it stands for what makes a tensor of the kind of the inputs.
     """
 
     forward: Callable[[Params, int], str]
-    backward: Callable[[Params, int], str]
+    backward: Callable[[Params, int], str] | None = None
 
     def code(self, adjoint: bool, params: Params, before: int) -> str:
         """The code, of the operation or of its transpose."""
-        return (self.backward if adjoint else self.forward)(params, before)
+        return (self.backward if adjoint and self.backward is not None else self.forward)(params, before)
 
 
 def _shape(sizes: tuple[int, ...], before: int) -> str:
@@ -41,12 +42,12 @@ MOVES: Mapping[str, Moving] = {
     # params: shape before, shape after
     "reshape": Moving(lambda p, b: _shape(p[1], b), lambda p, b: _shape(p[0], b)),
     # params: dims, rank
-    "flip": Moving(lambda p, b: f".flip({_dims(p[0], p[1])})", lambda p, b: f".flip({_dims(p[0], p[1])})"),
+    "flip": Moving(lambda p, b: f".flip({_dims(p[0], p[1])})"),
     # params: shift, dim, rank
     "roll": Moving(lambda p, b: f".roll({p[0]}, {p[1] - p[2]})", lambda p, b: f".roll({-p[0]}, {p[1] - p[2]})"),
     # params: diagonal
-    "tril": Moving(lambda p, b: f".tril({p[0] or ''})", lambda p, b: f".tril({p[0] or ''})"),
-    "triu": Moving(lambda p, b: f".triu({p[0] or ''})", lambda p, b: f".triu({p[0] or ''})"),
+    "tril": Moving(lambda p, b: f".tril({p[0] or ''})"),
+    "triu": Moving(lambda p, b: f".triu({p[0] or ''})"),
     # params: dim, rank
     "cumsum": Moving(
         lambda p, b: f".cumsum({p[0] - p[1]})",

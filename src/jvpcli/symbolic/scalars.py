@@ -175,6 +175,9 @@ SCALARS: Mapping[str, Scalar] = {
         lambda y, x: times(x, _over(add(power(x, 2), power(y, 2)))),
         lambda y, x: _minus(times(y, _over(add(power(x, 2), power(y, 2))))),
     ),
+    "hypot": _plain(
+        "hypot", lambda x, y: times(x, _over(fn("hypot", x, y))), lambda x, y: times(y, _over(fn("hypot", x, y)))
+    ),
     "maximum": _plain("maximum", lambda a, b: fn("less", b, a), lambda a, b: fn("less", a, b), text="max({0}, {1})"),
     "minimum": _plain("minimum", lambda a, b: fn("less", a, b), lambda a, b: fn("less", b, a), text="min({0}, {1})"),
     "shared_maximum": _plain("maximum", lambda a, b: _shared(b, a), lambda a, b: _shared(a, b), text="max({0}, {1})"),

@@ -138,6 +138,8 @@ def contracted(a: Tensor, b: Tensor, over: set[Index], kind: str) -> Iterator[Te
             if len(own) == len(others) == 1 if batch else len(others) <= min(1, len(own)):
                 factors = permuted(x, (*batch, *own, c)).expr, permuted(y, (*batch, c, *others)).expr
                 axes = (*batch, *own, *others)
+                if own and not others and x.axes == (c, *own) and x.expr.op in ("mul", "div", "add", "sub"):
+                    yield Tensor(Expr("matmul", (y.expr, x.expr), ndim=1), axes)  # no transpose of something long
                 yield Tensor(Expr("matmul", factors, ndim=len(axes)), axes)
     yield einsum((a, b), (*batch, *left, *right))
 

@@ -50,8 +50,10 @@ def _factor(factor: Factor, axes: Sequence[Index], tensors: Named) -> Tensor:
             return torch.as_tensor(SCALARS[name].compute(*(value(a, axes, tensors) for a in args))).to(torch.float64)
         case Move(name, params, out, into):
             return _entries(_matrix(name, params, [_size(a) for a in into]), (*out, *into), axes)
-        case Atom(name, args, at, params):
-            (lam,) = args
+        case Atom(name, (), at):
+            identity = torch.eye(3, dtype=torch.float64)
+            return _entries(torch.linalg.cross(identity[:, None], identity[None]), at, axes)
+        case Atom(name, (lam,), at, params):
             rest = sorted(indices(lam.body) - set(lam.over), key=lambda i: i.number)
             inner = value(lam.body, (*rest, *lam.over), tensors)
             return _entries(_atom(name, inner, len(rest), params, bool(at)), (*rest, *at), axes)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jvpcli.symbolic.forms import (
     ADJOINT,
+    EPSILON,
     Atom,
     Axis,
     Delta,
@@ -182,6 +183,8 @@ def _factor(
             if name == "power":
                 texts = [t if t.isidentifier() or t.isdigit() else f"({t})" for t in texts]
             return form.format(*texts)
+        case Atom(own, (), at) if own == EPSILON:
+            return style_entry(r"\varepsilon" if style.latex else "ε", axes(at), style)
         case Atom(name, args, at, params):
             shown = [_tensor(lam, letters, taken, style) for lam in args]
             name = moved_name(params) if name == "move" else name

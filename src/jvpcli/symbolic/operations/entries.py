@@ -285,7 +285,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "requires_grad_": same, "identity": same, "detach_copy": of_entry(ENTRIES["detach"]), "clone_": same, "add": plus,
     "sub": minus, "subtract": minus, "rsub": lambda x, y, alpha=1: minus(y, x, alpha), "mul": times_of, "multiply": times_of,
     "div": over, "divide": over, "truediv": over, "true_divide": over, "pow": raised, "float_power": raised, "where": where,
-    "hypot": lambda x, y: root(plus(square(x), square(y))), "xlogy": lambda x, y: times_of(x, scalar("log")(y)),
+    "hypot": scalar("hypot"), "xlogy": lambda x, y: times_of(x, scalar("log")(y)),
     "logaddexp": lambda x, y: plus(y, scalar("softplus")(minus(x, y))), "lt": scalar("less"),
     "gt": lambda x, y: scalar("less")(y, x), "greater": lambda x, y: scalar("less")(y, x), "clamp": clamp, "clip": clamp,
     "le": scalar("at_most"), "less_equal": scalar("at_most"), "ge": at_least, "greater_equal": at_least,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jvpcli.symbolic.forms import Atom, Delta, Index, Lam, NoClosedFormError, atom, fresh, of, times, total
+from jvpcli.symbolic.forms import EPSILON, Atom, Delta, Index, Lam, NoClosedFormError, atom, fresh, of, times, total
 from jvpcli.symbolic.operations.entries import Dims, minus, over, plus, raised, root, scalar, square, times_of, where
 from jvpcli.symbolic.operations.shapes import (
     diagonal_of,
@@ -17,7 +17,6 @@ from jvpcli.symbolic.operations.shapes import (
     movedim,
     picked,
     reshaped,
-    rolled,
     selected,
     squeezed,
     stacked,
@@ -349,10 +348,10 @@ def cdist(x1: Lam, x2: Lam, p: float = 2.0, compute_mode: str | None = None) -> 
 
 
 def cross(a: Lam, b: Lam, dim: int = -1) -> Lam:
-    def turned(x: Lam, by: int) -> Lam:
-        return rolled(x, by, dim)
-
-    return minus(times_of(turned(a, -1), turned(b, -2)), times_of(turned(a, -2), turned(b, -1)))
+    pairs = times_of(unsqueezed(movedim(a, dim, -1), -1), unsqueezed(movedim(b, dim, -1), -2))
+    *rest, j, k = pairs.over
+    i = fresh(3)
+    return movedim(Lam((*rest, i), total(times(of(Atom(EPSILON, (), (i, j, k))), pairs.body), (j, k))), -1, dim)
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
