@@ -34,6 +34,45 @@ MODULES = {
         x = torch.tensor([[1., 2.]], requires_grad=True)
         (net(x) + other(x)).sum().backward()
         """,
+    "hooks that give something back, or keep what is used on": """
+        acts, feats = {}, []
+        def keep(name):
+            def hook(module, given, output):
+                acts[name] = output
+            return hook
+        def scaled(module, args, output):
+            out = output * module.k + module.a.weight.sum() * args[0]
+            return out
+        def twice(module, grad_input, grad_output):
+            g = grad_input[0]
+            if g is not None:
+                return (g * 2,)
+        class Net(nn.Module):
+            def __init__(self, k):
+                super().__init__()
+                self.a = nn.Linear(2, 2)
+                self.k = k
+                self.a.register_full_backward_hook(self.cut)
+                self.a.register_forward_hook(lambda m, i, o: o * k)
+            def cut(self, m, given, _):
+                return tuple(g.clamp(-0.1 * self.k, 0.1) for g in given)
+            def forward(self, x):
+                h = torch.tanh(self.a(x))
+                h.register_hook(lambda g: g * self.k)
+                return h
+        net, other = Net(2.), Net(3.)
+        handle = net.register_forward_hook(scaled)
+        net.a.register_forward_pre_hook(lambda m, i: i[0] + 1)
+        chain = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+        chain[0].register_forward_hook(keep("fc"))
+        chain[1].register_full_backward_hook(twice)
+        chain[1].register_full_backward_pre_hook(lambda m, g: (g[0].clamp(-0.5, 0.5),))
+        chain.register_forward_hook(lambda m, i, o: feats.append(o))
+        x = torch.tensor([[1., 2.]], requires_grad=True)
+        y = net(x) * other(x) + chain(x)
+        handle.remove()
+        (y.sum() + acts["fc"].pow(2).sum() * feats[0].sum()).backward()
+        """,
     "super, __call__, values and defaults of a class": """
         s = 2.0
         class A(nn.Module):
@@ -1020,8 +1059,11 @@ REFUSED = [
     ("", "net.load_state_dict({})", "net.load_state_dict({})", "`net` and what it is given have parameters of other names"),
     ("", "net.load_state_dict(torch.load('w'))", None, "load_state_dict takes the state_dict() of a module"),
     ("", "net.apply(lambda m: m.weight.data.zero_())", None, "`this` is no function that can be carried out here"),
-    ("", "net.l.register_forward_hook(lambda m, i, o: o * 2)", "net.l.register_forward_hook", "There is no `net.l.register_forw"),
-    ("", "kept = {}\nnet.l.register_forward_hook(lambda m, i, o: kept.update(o=o))", None, "There is no `net.l.register_forw"),
+    ("", "net.l.register_full_backward_hook(lambda m, i, o: o)", None, "This hook reads `o`, the gradient of the output"),
+    ("", "y = net(torch.ones(2))\nnet.register_forward_hook(lambda m, i, o: o * y)", None, "This registers a hook behind a use of `net`"),
+    ("", "h = net.l.register_forward_pre_hook(lambda m, i: i[0] * 2)\nh.remove()", "h.remove()", "This takes a hook of `net.l` away"),
+    ("", "for m in net.children(): m.register_forward_hook(lambda m, i, o: o * 2)", None, "A hook of a module that does more than"),
+    ("", "net.l.weight.register_hook(lambda g: g * 2)", None, "A hook of a module's parameter"),
     ("self.l = nn.Linear(2, 2)", "", "self.l = nn.Linear(2, 2)", "`l` is a module, and is set a second time here"),
     ("for k in range(int(torch.rand(1))): pass", "", "range(int(torch.rand(1)))", "What this goes through isn't known"),
     ("self.k = self.unknown", "", "self.unknown", "`self.unknown` has no value yet"),

@@ -16,6 +16,7 @@ from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
+from jvpcli.language.attached import registers
 from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
@@ -78,7 +79,7 @@ def _read(text: SourceText, tree: ast.Module) -> ast.Module:
     has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
     if not has_classes and not re.search(HELD_APART, text.source) and not makes_elsewhere(tree) and not (
         taken_apart(tree, imported_paths(tree))
-    ):
+    ) and not any(map(registers, ast.walk(tree))):
         return tree
     try:
         return Reader(text, tree).read()
@@ -98,7 +99,7 @@ class Reader(Objects):
             if waiting_in([value]):
                 self.place(name, value, self.tree.body[-1])
         self.made = [Reading(self, {}).visit(part) if part in self.later else part for part in self.made]
-        self.made = [*self.front, *self.made]
+        self.made = self.attached.finish([*self.front, *self.made])
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
             raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
         called, whole = self._called(), ast.Module([], [])
@@ -106,6 +107,7 @@ class Reader(Objects):
             needless = part in self.methods or isinstance(part, ast.ClassDef)  # which may hold what can't be read
             if not needless or getattr(part, "name", "") in called:
                 whole.body.append(part)
+        self.attached.check(whole)
         return whole
 
     def _called(self) -> set[str]:
@@ -136,6 +138,20 @@ class Reader(Objects):
             self.define(node)
             return
         if node in self.factories.values():
+            return
+        call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+        if isinstance(call, ast.Call) and registers(call) and not self.only_looks(call):
+            assert isinstance(call.func, ast.Attribute)
+            self.name_lists(node)
+            owner, name = Reading(self, {}).resolved(call.func.value), dotted(call.func.value)
+            if owner is None and self.bound.count(name) == 1 and class_of(getattr(
+                chained(self.values_of[name]), "func", node
+            ), self.paths):  # fmt: skip
+                owner = self.objects[name] = Module(name)
+            self.attached.add(owner, call, {})
+            self.attached.handles.update(dict.fromkeys(assigned([node]), owner))
+            return
+        if self.attached.removes(node):
             return
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and casts(node.value):
             name = dotted(node.value.func).rpartition(".")[0]

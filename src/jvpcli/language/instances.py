@@ -351,7 +351,8 @@ class Objects(Values):
 
     def only_looks(self, call: ast.Call) -> bool:
         """Whether a call registers a hook that changes nothing."""
-        return any(part.value is call for part in looking_hooks(self.tree) if isinstance(part, (ast.Expr, ast.Assign)))
+        nodes = looking_hooks(self.tree)
+        return any(call in ast.walk(part) for part in nodes)
 
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module.

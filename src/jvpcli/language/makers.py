@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
+from jvpcli.language.attached import in_place
 from jvpcli.language.initialisation import GROWING
 from jvpcli.language.names import assigned, class_of, copied, dotted, imported_paths, separated
 from jvpcli.language.references import PLACED, freezes
@@ -73,7 +74,7 @@ def taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
         elif isinstance(node, ast.Subscript) and (isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)):
             found.add(dotted(node.value))
     found |= {dotted(node.value) for node in ast.walk(tree) if isinstance(node, ast.Starred)}
-    return made & (found | {name for name, _ in grown(tree)})
+    return made & (found | in_place(tree) | {name for name, _ in grown(tree)})
 
 
 def factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
