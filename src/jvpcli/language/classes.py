@@ -21,7 +21,7 @@ from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_ma
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
-from jvpcli.language.makers import BLOCKS, chained, makes_elsewhere, taken_apart
+from jvpcli.language.makers import BLOCKS, chained, makes_elsewhere, taken_apart, with_casts
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
     assigned,
@@ -72,6 +72,7 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
     """
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and not re.search("nn|Sequential|hook", text.source):
         return Prepared(ast.Module(tree.body, []), tree.body, {})  # one expression, and no module in it
+    tree = with_casts(tree) if ".to(" in text.source else tree
     return prepared(text, with_hooks(text, _read(text, tree)))
 
 

@@ -77,6 +77,43 @@ def taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
     return made & (found | in_place(tree) | {name for name, _ in grown(tree)})
 
 
+DTYPES = {
+    "torch.float64": "double", "torch.double": "double", "torch.float32": "float", "torch.float": "float",
+    "torch.float16": "half", "torch.half": "half", "torch.bfloat16": "bfloat16",
+}  # fmt: skip
+"""The dtypes that a module's parameters may have, and the methods that give them."""
+
+
+def with_casts(tree: ast.Module) -> ast.Module:
+    """The tree with `net.to(torch.float64)` of its modules as `net.double()`."""
+    paths, classes = imported_paths(tree), {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
+    parts = [each for part in tree.body if isinstance(part, ast.Assign) for each in separated(part)]
+    pairs = [(name, part.value) for part in parts for name in assigned([part])]
+    values = dict(pairs)
+
+    def root(node: ast.expr) -> ast.expr:
+        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not class_of(node.func, paths):
+            node = node.func.value
+        return node
+
+    def is_module(node: ast.expr) -> bool:
+        name = dotted(node)
+        made = [root(value) for each, value in pairs if each == name] or [node]
+        made = [each for each in made if dotted(each) != name or not name]  # net = net.to(…)
+        return bool(made) and all(
+            isinstance(each, ast.Call) and (class_of(each.func, paths) or dotted(each.func) in classes) for each in made
+        )
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "to" and (
+            len(given := [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "dtype")]) == 1
+        ) and len(node.args) + len(node.keywords) == 1 and is_module(root(node.func.value)):  # fmt: skip
+            dtype = DTYPES.get(dotted(values.get(dotted(given[0]), given[0])))
+            if dtype is not None:
+                node.func.attr, node.args, node.keywords = dtype, [], []
+    return tree
+
+
 def factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
     """The functions of a text that do nothing but give a module, each call another one."""
     classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}

@@ -25,6 +25,7 @@ from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
+from jvpcli.language.makers import DTYPES
 from jvpcli.language.names import (
     assigned,
     constructed,
@@ -397,13 +398,19 @@ class _Maker:
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [value for part in given for value in self.written_out(part)]
-        keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords if keyword not in own}
+        named = [(each, self.dtype(each.value)) for each in node.keywords if each.arg == "dtype"]
+        dtypes = {each.arg: dtype for each, dtype in named if dtype or plain_or_none(each.value) is None and isinstance(
+            each.value, ast.Constant
+        )}  # fmt: skip
+        own_or_dtype = [*own, *(each for each in node.keywords if each.arg in dtypes)]
+        keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each not in own_or_dtype}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
+        keywords |= dtypes
         kind = _derived(getattr(nn, name), own)
         try:
             if name != "Sequential" and self.may_not_fit(integers):
@@ -425,6 +432,11 @@ class _Maker:
             hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
             raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         return made
+
+    def dtype(self, node: ast.expr) -> torch.dtype | None:
+        """The dtype of parameters that an argument names; None of anything else."""
+        name = dotted(self.numbers.get(dotted(node), node))
+        return getattr(torch, name[6:]) if name in DTYPES else None
 
     def run(
         self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
