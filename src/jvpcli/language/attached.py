@@ -142,14 +142,15 @@ class Attached:
         called = isinstance(node, ast.Call) and dotted(node.func) == "tuple"
         return isinstance(node, (ast.Tuple, ast.Name)) or called
 
-    def reaches(self, node: ast.AST, owner: Object | Module, known: Sequence[ast.AST] = ()) -> bool:
-        """Whether a statement that runs calls a module, maybe by functions."""
+    def reaches(self, node: ast.AST, owner: Object | Module, functions: bool = False) -> bool:
+        """Whether a statement that runs calls a module, maybe by functions; `functions`: by these alone, or reads parts of it."""
         if isinstance(node, ast.FunctionDef):
             return False
         waiting, seen = [node], set[str]()
+        own = {id(part) for part in ast.walk(node)} if functions else set()
         while waiting:
             part = waiting.pop()
-            if _means(part, owner):
+            if id(part) not in own and _means(part, owner):
                 return True
             if isinstance(part, ast.Name) and part.id not in seen:
                 seen.add(part.id)

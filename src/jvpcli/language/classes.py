@@ -40,12 +40,13 @@ from jvpcli.language.objects import (
     New,
     Object,
     Parts,
+    Renamed,
     name_at,
     placed,
 )
 from jvpcli.language.plain import is_literal
 from jvpcli.language.preparations import Prepared, prepared
-from jvpcli.language.references import Context, Reading, casts
+from jvpcli.language.references import OF_ITEMS, OPERATORS, Context, Reading, casts
 from jvpcli.language.source import SourceText, is_text
 
 APART = ("Module", "ModuleDict", "ParameterList", "ParameterDict")
@@ -205,6 +206,8 @@ class Reader(Objects):
             if owner is not None and targets == [path]:  # net = net.to(device), net.eval()
                 self.modes(path.partition(".")[0], owner, node.value)
                 return
+        if self.replaces(node):
+            return
         self.rebound(node)
         again = copied(node)
         is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
@@ -216,6 +219,31 @@ class Reader(Objects):
         else:
             self.use(free_names(node))
             self.made.append(Reading(self, {}).visit(again))
+
+    def replaces(self, node: ast.stmt) -> bool:
+        """Whether a statement puts another module of torch.nn in the place of one: `net.fc = nn.Linear(2, 3)`, `net[2] = …`.
+
+        What stands before it goes on to mean the module that was there, under a name that no text has.
+        """
+        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        if not isinstance(target, (ast.Attribute, ast.Subscript)) or not isinstance(node, ast.Assign):
+            return False
+        owner, old = Reading(self, {}).resolved(target.value), Reading(self, {}).resolved(target)
+        if not isinstance(owner, Object) or not isinstance(old, Module) or not self.is_constructor(chained(node.value)):
+            return False
+        value = self.value(chained(node.value), self.top.scope, None)
+        if not isinstance(value, New) or value.kind is not None or value.chain is not None or old.path in self.attached.hooks:
+            raise self.refusal(node, f"`{old.path}` is a module of torch.nn, and only another one can take its place here")
+        by_function = [part for part in self.made if self.attached.reaches(part, old, functions=True)]
+        if by_function:
+            message = f"`{old.path}` gets another module behind a use of it: put it there before."
+            raise self.at(node, ForbiddenError(message))
+        renamed = Renamed(old.path, f"replaced.{self.steps}")
+        renamed.visit(value.call)
+        self.made = [part if isinstance(part, ast.FunctionDef) else renamed.visit(part) for part in self.made]
+        name = next(name for name, part in owner.parts.items() if part is old or getattr(part, "path", "") == old.path)
+        owner.parts[name] = self.place(old.path, value, node)
+        return True
 
     def unnamed_yet(self) -> list[str]:
         """The names of the program that stand for lists of modules, and modules, whose parts have no names yet."""
@@ -342,11 +370,15 @@ class Reader(Objects):
                     methods.pop(name, None)
                     fields.append(placed(ast.Assign([target], value), part))
                     scope[name] = value
+        readable &= torchs is None or {*methods}.isdisjoint([*OPERATORS.values(), *OF_ITEMS])
         if not readable:
             self.made.append(node)
             return
         is_module = any(each in KNOWN_BASES and each != "object" for each in paths) or any(each.is_module for each in known)
         is_module |= torchs is not None
+        if is_module and "__len__" in methods:  # by which a module may be false
+            self.made.append(node)
+            return
         made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module, torchs=torchs)
         if is_function:
             self.custom(made_class)

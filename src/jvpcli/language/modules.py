@@ -29,6 +29,7 @@ from jvpcli.language.makers import DTYPES
 from jvpcli.language.names import (
     assigned,
     constructed,
+    copied,
     default_set,
     dotted,
     free_names,
@@ -40,7 +41,7 @@ from jvpcli.language.objects import DERIVED, RESETS, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered
-from jvpcli.language.plain import plain_or_none
+from jvpcli.language.plain import literal, plain_or_none
 from jvpcli.language.preparations import Finder, holder
 from jvpcli.language.source import SourceText, read_source
 
@@ -507,6 +508,9 @@ class _Maker:
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
         known = self.shared.isdisjoint(free_names(node)) and isinstance(node, COMPUTED)
+        node = _Held(self.behind.functions if self.behind is not None else {}).visit(copied(node))
+        if isinstance(node, ast.Constant):
+            return node.value
         if self.behind is None or not self.is_once or not known:
             return self.refuse(node)
         self.computed += 1
@@ -600,6 +604,20 @@ class _Behind:
         torch.default_generator.set_state(state)
         self.maker.drawn = drawn
         return found
+
+
+class _Held(ast.NodeTransformer):
+    """Puts the numbers that modules were made with in the place of `net.fc.in_features`."""
+
+    def __init__(self, functions: Mapping[str, Module]) -> None:
+        self.functions = functions
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """What is read of a module, if it is a number."""
+        made = self.functions.get(dotted(node.value))
+        found = vars(made.function).get(node.attr) if made is not None else None
+        known = all(type(each) in (int, float) for each in (found if isinstance(found, tuple) else (found,)))
+        return literal(found, node) if known else self.generic_visit(node)
 
 
 NOW = "now.0"

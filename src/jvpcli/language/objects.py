@@ -202,6 +202,21 @@ def name_at(path: str, node: ast.AST, ctx: ast.expr_context | None = None) -> as
     return placed(ast.Name(path, ctx or ast.Load()), node)
 
 
+class Renamed(ast.NodeTransformer):
+    """Gives what stands under a path another name."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path, self.name = path, name
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """The path as one name."""
+        return name_at(self.name, node, node.ctx) if node.id == self.path else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """The path, or the beginning of a longer one."""
+        return path_at(self.name, node) if dotted(node) == self.path else self.generic_visit(node)
+
+
 def path_at(path: str, node: ast.AST) -> ast.expr:
     """`net.fc` as a path."""
     root, *rest = path.split(".")
