@@ -63,68 +63,68 @@ class Attached:
         method = call.func.attr
         if not isinstance(owner, (Object, Module)) or len(call.args) != 1 or call.keywords:
             raise self.refusal(call, f"`{method}` is carried out of a module of the program, with a hook and nothing else.")
-        inside = [value for value in self.reader.made if isinstance(value, ast.Assign) and owner.path.startswith(
-            f"{dotted(value.targets[0])}."
-        ) and isinstance(value.value, ast.Call) and class_of(value.value.func, self.reader.paths) == "Sequential"]  # fmt: skip
-        if inside:
-            message = f"`{owner.path}` is called by torch's `nn.Sequential`, and a hook of it that does more than look can't be read."
+        if any(self.calls_itself(part, owner.path) for part in self.reader.made):
+            message = f"`{owner.path}` is called by torch's `nn.Sequential`, and a hook of it can do no more than look here."
             raise self.refusal(call, message)
         function, roots = self.function(call.args[0], scope, own, name)
-        taken = function.args.args
-        if len(taken) != TAKEN.get(method, 3) or len(taken) != sum(1 for part in ast.walk(function.args) if isinstance(part, ast.arg)):
-            message = f"The hook of `{method}` takes {TAKEN.get(method, 3)} arguments in PyTorch, and this one is written with others."
+        taken, count = function.args.args, TAKEN.get(method, 3)
+        if len(taken) != count or count != sum(1 for part in ast.walk(function.args) if isinstance(part, ast.arg)):
+            message = f"The hook of `{method}` takes {count} arguments in PyTorch, and this one is written with others."
             raise self.refusal(call, message)
         roots[taken.pop(0).arg] = owner
-        given = taken[-1].arg
-        body_reads = free_names(ast.Module(function.body, []))
-        if method == "register_full_backward_hook" and given in body_reads:
-            message = f"This hook reads `{given}`, the gradient of the output; only one that reads that of the input is carried out."
+        last = taken[-1].arg
+        if method == "register_full_backward_hook" and last in free_names(ast.Module(function.body, [])):
+            message = f"This hook reads `{last}`, the gradient of the output; only that of the input is carried out."
             raise self.refusal(call, message)
-        path = f"{owner.path}.hook.{sum(map(len, self.hooks.values()))}"
-        function.name, function.returns = path, None
+        function.name, function.returns = f"{owner.path}.hook.{sum(map(len, self.hooks.values()))}", None
         for each in taken:
             each.annotation = None
-        tuples = {part.arg for part in taken[:1]}
-        kinds = {method != "register_forward_hook" and self.is_tuple(part.value, function, tuples)
-                 for part in ast.walk(function) if isinstance(part, ast.Return) and part.value and not _is_none(part.value)}  # fmt: skip
+        given = [part.value for part in ast.walk(function) if isinstance(part, ast.Return) and part.value is not None]
+        given = [value for value in given if method != "register_forward_hook" and not _is_none(value)]
+        kinds = {self.is_tuple(value, function, {taken[0].arg}) for value in given}
         if len(kinds) > 1:
             raise self.refusal(call, "This hook gives a tuple in one case and a tensor in another.")
         reading = Reading(self.reader, roots)
         found = reading.visit(function)
         if reading.stored:
             raise self.refusal(call, "A hook that sets what an object has, and is used on, can't be read.")
-        earlier = [part for part in self.reader.made if self.reaches(part, owner)]
-        if earlier:
+        if any(self.reaches(part, owner) for part in self.reader.made):
             raise self.refusal(call, f"This registers a hook behind a use of `{owner.path}`: register it before.")
         self.owners[owner.path] = owner
         self.hooks.setdefault(owner.path, []).append(Hook(method, found, kinds == {True}))
 
+    def calls_itself(self, node: ast.stmt, path: str) -> bool:
+        """Whether a statement makes a sequence of torch's that has what stands under a path as a part."""
+        call = node.value if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
+        is_sequence = call is not None and class_of(call.func, self.reader.paths) == "Sequential"
+        return is_sequence and isinstance(node, ast.Assign) and path.startswith(f"{dotted(node.targets[0])}.")
+
     def function(
         self, node: ast.expr, scope: Mapping[str, Any], own: Object | None, name: str
     ) -> tuple[ast.FunctionDef, dict[str, Any]]:
-        """The function that a hook is, with what some names mean in it."""
+        """The function that a hook is, with what some names mean in it; `name` is what `own` is called there."""
         if isinstance(node, ast.Lambda):
-            return placed(ast.FunctionDef("hook", copied(node.args), [placed(ast.Return(copied(node.body)), node)], []), node), dict(scope)
-        functions = {part.name: part for part in self.reader.tree.body if isinstance(part, ast.FunctionDef)}
-        bound = [part.name for part in self.reader.tree.body if isinstance(part, ast.FunctionDef)]
-        bound += self.reader.bound
+            body: list[ast.stmt] = [placed(ast.Return(copied(node.body)), node)]
+            return placed(ast.FunctionDef("hook", copied(node.args), body, []), node), dict(scope)
         called = dotted(node.func) if isinstance(node, ast.Call) else dotted(node)
-        if own is not None and own.kind is not None and name and called.startswith(f"{name}.") and isinstance(node, ast.Attribute):
-            found = own.kind.methods.get(node.attr)
-            if found is not None and not found.decorator_list and found.args.args:
-                found = copied(found)
-                return found, {found.args.args.pop(0).arg: own}
-        found = functions.get(called) if bound.count(called) == 1 else None
-        if found is not None and not found.decorator_list and not isinstance(node, ast.Call):
-            return copied(found), {}
-        if found is not None and isinstance(node, ast.Call) and not node.keywords and not found.decorator_list:
+        if isinstance(node, ast.Attribute) and own is not None and own.kind is not None and dotted(node.value) == name:
+            method = own.kind.methods.get(node.attr)
+            if method is not None and not method.decorator_list and method.args.args:
+                method = copied(method)
+                return method, {method.args.args.pop(0).arg: own}
+        functions = [part for part in self.reader.tree.body if isinstance(part, ast.FunctionDef) and part.name == called]
+        if len(functions) == 1 and called not in self.reader.bound and not functions[0].decorator_list:
+            (found,) = functions
+            if not isinstance(node, ast.Call):
+                return copied(found), {}
             values = [self.reader.folded(part, scope, None) for part in node.args]
-            taken, inner = found.args.args, found.body[0]
-            if len(values) == len(taken) and None not in values and len(found.body) == 2 and isinstance(inner, ast.FunctionDef) and (
-                isinstance(found.body[1], ast.Return) and dotted(found.body[1].value or node) == inner.name
+            taken, inner, gives = found.args.args, found.body[0], found.body[-1]
+            plain = len(values) == len(taken) and None not in values and not node.keywords and len(found.body) == 2
+            if plain and isinstance(inner, ast.FunctionDef) and isinstance(gives, ast.Return) and (
+                dotted(gives.value or node) == inner.name
             ):  # fmt: skip
                 return copied(inner), {part.arg: value for part, value in zip(taken, values, strict=True)}
-        raise self.refusal(node, "A hook that does more than look is a function of the program, a lambda, or a method of the object.")
+        raise self.refusal(node, "A hook that does more than look is a function of the program, a lambda or a method here.")
 
     def is_tuple(self, node: ast.expr, function: ast.FunctionDef, tuples: set[str]) -> bool:
         """Whether what a hook gives is a tuple, as its text tells, rather than a tensor.
@@ -172,7 +172,7 @@ class Attached:
         looking = {id(part) for statement in (looking_hooks(tree) if found else ()) for part in ast.walk(statement)}
         for node in found:
             if id(node) not in looking:
-                message = "A hook of a module that does more than look is registered in a statement of its own that is in no block."
+                message = "A hook of a module that does more than look stands in a statement of its own that is in no block."
                 raise self.refusal(node, message)
 
     def finish(self, made: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -190,7 +190,7 @@ class Attached:
             ):  # fmt: skip
                 raise self.refusal(node, "A call of `forward` itself passes the hooks of a module: call the module here.")
         through = _Through(self.owners)
-        found = [part if not isinstance(part, ast.FunctionDef) and _is_made(part, self.owners) else through.visit(part) for part in made]
+        found = [part if _is_mode(part, self.owners) else through.visit(part) for part in made]
         front: list[ast.stmt] = []
         for path, hooks in self.hooks.items():
             functions = [through.visit(each.function) for each in hooks]
@@ -208,30 +208,33 @@ class Attached:
             raise self.refusal(node, "Hooks are carried out of modules whose `forward` takes one tensor.")
         lines = [f"def HOOKED({own[0]}):"]
 
-        def through(hook: Hook, name: str, place: int) -> str:
-            root = f"{hook.function.name}.back"
+        def through(hook: Hook, name: str) -> str:
+            root, given = f"{hook.function.name}.back", "(gradient,)" if "pre" in hook.method else "(gradient,), None"
+            parts = {"FORWARD": f"{root}.forward", "BACKWARD": f"{root}.backward", "CALLED": hook.function.name}
             text = (
                 "def FORWARD(ctx, tensor):\n    return tensor.clone()\n"
-                f"def BACKWARD(ctx, gradient):\n    found = CALLED({'(gradient,), None' if 'pre' not in hook.method else '(gradient,)'})\n"
-                f"    return gradient if found is None else {'found[0]' if hook.gives_tuple else 'found'}"
+                f"def BACKWARD(ctx, gradient):\n    found = CALLED({given})\n"
+                f"    return gradient if found is None else {item(hook)}"
             )
-            names = {"FORWARD": f"{root}.forward", "BACKWARD": f"{root}.backward", "CALLED": hook.function.name}
-            customs.extend(_written(text, names, node))
-            made = Custom(root, [name_at(names[each], node) for each in ("FORWARD", "BACKWARD")])
-            customs.append(placed(ast.Assign([name_at(f"{root}.apply", node, ast.Store())], made), node))
-            return f"    {name} = BACK{place}({name})"
+            made = Custom(root, [name_at(parts[each], node) for each in ("FORWARD", "BACKWARD")])
+            applies = placed(ast.Assign([name_at(f"{root}.apply", node, ast.Store())], made), node)
+            customs.extend([*_written(text, parts, node), applies])
+            return f"    {name} = BACK{hooks.index(hook)}({name})"
 
-        names = {"HOOKED": f"{path}.hooked"}
-        for hook in (each for each in hooks if each.method == "register_forward_pre_hook"):
-            item = "found[0]" if hook.gives_tuple else "found"
-            lines.append(f"    found = CALL{hooks.index(hook)}(({own[0]},))\n    {own[0]} = {own[0]} if found is None else {item}")
-        for hook in (each for each in hooks if each.method == "register_full_backward_hook"):
-            lines.append(through(hook, own[0], hooks.index(hook)))
-        lines.append(f"    output = MODULE({own[0]})")
-        for hook in (each for each in hooks if each.method == "register_forward_hook"):
-            lines.append(f"    found = CALL{hooks.index(hook)}(({own[0]},), output)\n    output = output if found is None else found")
-        for hook in reversed([each for each in hooks if each.method == "register_full_backward_pre_hook"]):
-            lines.append(through(hook, "output", hooks.index(hook)))
+        def item(hook: Hook) -> str:
+            return "found[0]" if hook.gives_tuple else "found"
+
+        def of(method: str) -> list[tuple[str, Hook]]:
+            return [(f"CALL{k}", each) for k, each in enumerate(hooks) if each.method == method]
+
+        names, taken_in = {"HOOKED": f"{path}.hooked"}, own[0]
+        for name, hook in of("register_forward_pre_hook"):
+            lines += [f"    found = {name}(({taken_in},))", f"    {taken_in} = {taken_in} if found is None else {item(hook)}"]
+        lines += [through(hook, taken_in) for _, hook in of("register_full_backward_hook")]
+        lines.append(f"    output = MODULE({taken_in})")
+        for name, _ in of("register_forward_hook"):
+            lines += [f"    found = {name}(({taken_in},), output)", "    output = output if found is None else found"]
+        lines += [through(hook, "output") for _, hook in reversed(of("register_full_backward_pre_hook"))]
         lines.append("    return output")
         names.update({f"CALL{k}": each.function.name for k, each in enumerate(hooks)})
         names.update({f"BACK{k}": f"{each.function.name}.back.apply" for k, each in enumerate(hooks)})
@@ -252,8 +255,8 @@ def _means(node: ast.AST, owner: Object | Module) -> bool:
     return False
 
 
-def _is_made(node: ast.stmt, owners: Mapping[str, Any]) -> bool:
-    """Whether a statement makes or sets a module with hooks, or its mode."""
+def _is_mode(node: ast.stmt, owners: Mapping[str, Any]) -> bool:
+    """Whether a statement sets the mode of a module with hooks."""
     call = node.value if isinstance(node, ast.Expr) else None
     setting = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("eval", "train")
     return setting and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and dotted(call.func.value) in owners

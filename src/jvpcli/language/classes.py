@@ -146,9 +146,8 @@ class Reader(Objects):
             assert isinstance(call.func, ast.Attribute)
             self.name_lists(node)
             owner, name = Reading(self, {}).resolved(call.func.value), dotted(call.func.value)
-            if owner is None and self.bound.count(name) == 1 and class_of(getattr(
-                chained(self.values_of[name]), "func", node
-            ), self.paths):  # fmt: skip
+            made = chained(self.values_of[name]) if self.bound.count(name) == 1 and name in self.values_of else None
+            if owner is None and isinstance(made, ast.Call) and class_of(made.func, self.paths):
                 owner = self.objects[name] = Module(name)
             self.attached.add(owner, call, {})
             self.attached.handles.update(dict.fromkeys(assigned([node]), owner))

@@ -171,7 +171,8 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
             if not name or not isinstance(call, ast.Call) or name in assigned(blocks):
                 continue
             made = [part for part in before if isinstance(part, (ast.Assign, ast.AnnAssign)) and name in assigned([part])]
-            if root and (not (made or name in taken) or not isinstance(call.args[0], ast.Lambda) and dotted(call.args[0]) not in functions):
+            known = isinstance(call.args[0], ast.Lambda) or dotted(call.args[0]) in functions
+            if root and not (known and (made or name in taken)):
                 continue
             if derives:
                 message = "A hook that gives a gradient back is not carried out where the program itself takes derivatives."
@@ -183,9 +184,9 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
                 hints = [f"Give it its last value before `{name}` is made."]
                 raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)
             start = 1 + max((statements.index(part) for part in made), default=-1)
-            *known, applied = _hook(f"{root}{name}{METHOD}.{place}", name, call.args[0], functions, call)
-            statements[start:start] = [applied] if root else [*known, applied]
-            front += known if root else []
+            *parts, applied = _hook(f"{root}{name}{METHOD}.{place}", name, call.args[0], functions, call)
+            statements[start:start] = [applied] if root else [*parts, applied]
+            front += parts if root else []
             statements.remove(statement)
         return front, statements
 
@@ -201,7 +202,8 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     found: list[ast.stmt] = []
     for part in read(tree.body)[1]:
         if isinstance(part, ast.FunctionDef):
-            front, part.body = read(part.body, f"{part.name}.", [each.arg for each in ast.walk(part.args) if isinstance(each, ast.arg)])
+            given = [each.arg for each in ast.walk(part.args) if isinstance(each, ast.arg)]
+            front, part.body = read(part.body, f"{part.name}.", given)
             found += front
         found.append(part)
     return ast.Module(found, [])

@@ -400,9 +400,9 @@ class _Maker:
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [value for part in given for value in self.written_out(part)]
         named = [(each, self.dtype(each.value)) for each in node.keywords if each.arg == "dtype"]
-        dtypes = {each.arg: dtype for each, dtype in named if dtype or plain_or_none(each.value) is None and isinstance(
+        dtypes = {each.arg: dtype for each, dtype in named if dtype or (plain_or_none(each.value) is None and isinstance(
             each.value, ast.Constant
-        )}  # fmt: skip
+        ))}  # fmt: skip
         own_or_dtype = [*own, *(each for each in node.keywords if each.arg in dtypes)]
         keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each not in own_or_dtype}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
@@ -411,7 +411,7 @@ class _Maker:
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
-        keywords |= dtypes
+        keywords.update({key or "": value for key, value in dtypes.items()})
         kind = _derived(getattr(nn, name), own)
         try:
             if name != "Sequential" and self.may_not_fit(integers):

@@ -69,6 +69,9 @@ class Reader(Protocol):
     classes: dict[str, Class]
     objects: dict[str, Any]
     bound: list[str]
+    tree: ast.Module
+    made: list[ast.stmt]
+    front: list[ast.stmt]
     used: set[str]
     inherited: set[str]
 
@@ -86,8 +89,6 @@ class Reader(Protocol):
 
     def place(self, path: str, value: Any, node: ast.AST) -> Any:
         """Give what was made a name."""
-
-    tree: ast.Module
 
     def method(
         self, made: Object, name: str, method: ast.FunctionDef, kind: Class, known: Mapping[str, Any] | None = None
@@ -397,6 +398,7 @@ class Reading(ast.NodeTransformer):
             known = {part.arg: each for part, each in zip(taken[1:], others, strict=True) if each is not None}
             method.args.args = [part for part in method.args.args if part.arg not in known]
             self.reader.method(own, path, method, kind.defining(name), known)
+            self.reader.front.append(self.reader.made.pop())
         self.uses(own.path)
         rest = [self.visit(each) for each, other in zip(given, others, strict=True) if other is None]
         return placed(ast.Call(name_at(f"{own.path}.{path}", node), rest, []), node)
