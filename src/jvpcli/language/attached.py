@@ -206,6 +206,8 @@ class Attached:
         own = [part.arg for part in taken.args[1:]] if taken is not None else ["input"]
         if taken is not None and (len(own) != 1 or taken.vararg or taken.kwarg or taken.kwonlyargs or taken.posonlyargs):
             raise self.refusal(node, "Hooks are carried out of modules whose `forward` takes one tensor.")
+        if own[0] in ("found", "output"):
+            raise self.refusal(node, f"Hooks are not carried out of a module whose `forward` calls what it takes `{own[0]}`.")
         lines = [f"def HOOKED({own[0]}):"]
 
         def through(hook: Hook, name: str) -> str:
