@@ -74,6 +74,8 @@ MODULES = {
         (y.sum() + acts["fc"].pow(2).sum() * feats[0].sum()).backward()
         """,
     "operators, items, hasattr, other modules and dtypes, updates by gradients": """
+        from collections import namedtuple
+        from typing import NamedTuple
         dtype = torch.float64
         class Data:
             def __init__(self, n, scale=1.):
@@ -108,8 +110,18 @@ MODULES = {
         chain = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 3))
         chain.to(dtype=dtype)
         chain[2] = nn.Linear(2, 1, dtype=dtype)
+        Pair = namedtuple("Pair", "weight, power")
+        class Weights(NamedTuple):
+            first: torch.Tensor
+            second: float = 3.
+        pair = Pair(torch.tensor(2., dtype=dtype), power=2)
+        both = Weights(pair.weight * 2)
+        one, two = both
+        def scaled(given):
+            return given[0] * given[1]
         def loss():
-            total = ((chain(data + more) - other(more + data).sum())).pow(2).sum()
+            total = scaled(both) * both.first * one * two * len(pair) * pair[0] * sum(pair)
+            total = total + ((chain(data + more) - other(more + data).sum())).pow(pair.power).sum()
             for k in range(len(data)):
                 x, y = data[k]
                 total = total + (net(x) - y).pow(2).sum()
@@ -1123,6 +1135,8 @@ REFUSED = [
     ("self.m = nn.ModuleList(unknown)", "", "nn.ModuleList(unknown)", "What this list holds isn't known"),
     ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
     ("k = nn.Linear(2, 2); s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
+    ("", "import collections\nP = collections.namedtuple('P', 'a b')\np = P(1., 2.)\np.a = 3.", None, "`p` is a tuple"),
+    ("", "import copy\nm = copy.deepcopy(net)", "copy.deepcopy(net)", "A copy of `net` can't be made"),
     ("", "d = torch.complex64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
     ("", "net = lambda t: t", "net = lambda t: t", "`net` is an object, and is bound a second time"),
     ("self.a = [[0] * 4000] * 4000", "", "[[0] * 4000] * 4000", "A list of a class holds at most 5,000 items"),

@@ -358,6 +358,9 @@ OF_CLASSES: dict[str, list[str]] = {
         "class A(open('CANARY')):\n    pass\na = A()",
         "class A:\n    t = 2\n    def __add__(self, o):\n        return open(o)\na = A()\na + 'CANARY'",
         "class A:\n    t = 2\n    def __getitem__(self, o):\n        return o.__class__\na, b = A(), A()\na[b]",
+        "import collections\nP = collections.namedtuple('P', 'a __class__')\nP(x, x)", "import typing\n"
+        "class P(typing.NamedTuple):\n    a: int\n    __slots__: int\nP(x, x)", "import collections\n"
+        "P = collections.namedtuple('P', 'a b')\np = P(x, x)\np._make(open)",
         "class A:\n    t = 2\n    def __getattr__(self, o):\n        return x\na = A()\na.b",
         "class A:\n    t = 2\n    def __len__(self):\n        return self.__class__\na = A()\nx * len(a)",
         "class A:\n    import os\na = A()", "class A:\n    k = __import__('os')\na = A()\na.k",

@@ -17,7 +17,7 @@ from typing import Any
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
 from jvpcli.language.attached import registers
-from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
+from jvpcli.language.definitions import NAMED, RECORDS, is_mixin, named_tuple, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
@@ -78,7 +78,9 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
 
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
-    has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
+    if "deepcopy" in text.source:
+        _refuse_copies(text, tree)
+    has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body) or "namedtuple" in text.source
     if not has_classes and not re.search(HELD_APART, text.source) and not makes_elsewhere(tree) and not (
         taken_apart(tree, imported_paths(tree))
     ) and not any(map(registers, ast.walk(tree))):
@@ -87,6 +89,20 @@ def _read(text: SourceText, tree: ast.Module) -> ast.Module:
         return Reader(text, tree).read()
     except RecursionError:
         raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
+
+
+def _refuse_copies(text: SourceText, tree: ast.Module) -> None:
+    """Refuse a copy of what is made with parameters: it would have numbers that nothing in the text draws."""
+    paths, classes = imported_paths(tree), {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
+    made = {name for part in tree.body if isinstance(part, ast.Assign) and isinstance(call := chained(part.value), ast.Call) and (
+        class_of(call.func, paths) or dotted(call.func) in classes
+    ) for name in assigned([part])}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and dotted(node.func).endswith("deepcopy") and made & {*map(dotted, node.args)}:
+            name = dotted(node.args[0])
+            message = f"A copy of `{name}` can't be made: each module of a program is made by its constructor here."
+            hints = [f"Make another one, and give it the parameters: other.load_state_dict({name}.state_dict())"]
+            raise ForbiddenError(message, hints=hints).with_context(span=text.span(node), source=text.source)
 
 
 class Reader(Objects):
@@ -136,6 +152,7 @@ class Reader(Objects):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement of the text."""
+        node = named_tuple(node, self.path) or node
         if isinstance(node, ast.ClassDef):
             self.define(node)
             return
@@ -332,7 +349,10 @@ class Reader(Objects):
         paths = [self.path(base) for base in bases]
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
         is_record = any(self.path(record_mark(mark)) in RECORDS for mark in node.decorator_list)
+        is_named = paths == [NAMED] and all(isinstance(part, ast.AnnAssign) or is_text(part) for part in node.body)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
+        named = [dotted(part.target) for part in node.body if isinstance(part, ast.AnnAssign)] if is_named else None
+        others = [] if is_named else others
         torchs = known[0].torchs if known else None
         if node.bases and class_of(node.bases[-1], self.paths) not in ("", *APART) and all(map(is_mixin, known)):
             torchs, others = node.bases[-1], others[:-1]
@@ -342,7 +362,7 @@ class Reader(Objects):
         readable &= len(bases) < 2 or not known or bases[0] in self.classes or "__init__" not in known[0].methods
         inherited = [name for each in known for name in {*each.methods, *(dotted(part.targets[0]) for part in each.fields)}]
         readable &= len({*inherited}) == len(inherited)
-        if is_record:
+        if is_record or is_named:
             node = with_fields(node, known[0] if known else None)
         parts = [part for each in node.body for part in plain_part(each) if not is_text(part)]
         base = known[0] if known else None
@@ -378,7 +398,8 @@ class Reader(Objects):
         if is_module and "__len__" in methods:  # by which a module may be false
             self.made.append(node)
             return
-        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module, torchs=torchs)
+        made_class = Class(node, is_function, methods, fields, base, is_module, torchs=torchs, named=named)
+        self.classes[node.name] = made_class
         if is_function:
             self.custom(made_class)
 

@@ -198,6 +198,7 @@ class Objects(Values):
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
         self.waiting = [*self.waiting, *others]
         self.begin(made, new.call, start)
+        made.names = kind.named or made.names
         if made.chained:
             self.chain(made, new.call)
         for name, method in kind.methods.items():

@@ -46,6 +46,8 @@ class Class:
     base: Class | None = None
     is_module: bool = False
     applies: bool = False
+    named: list[str] | None = None
+    """The names of its items, of a tuple that has such."""
     torchs: ast.expr | None = None
     """The class of torch.nn that it is derived from, other than nn.Module."""
 

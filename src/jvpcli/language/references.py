@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from jvpcli.errors import ForbiddenError, JvpError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
 from jvpcli.language.names import assigned, copied, dotted, turns_on
 from jvpcli.language.objects import (
     FORWARD,
@@ -195,6 +195,8 @@ class Reading(ast.NodeTransformer):
 
     def reference(self, value: Any, node: ast.expr) -> ast.expr:
         """What stands for a value of an object in the program."""
+        if isinstance(value, Object) and value.kind is not None and value.kind.named is not None:
+            return placed(ast.Tuple([self.reference(each, node) for each in value.items or ()], ast.Load()), node)
         if isinstance(value, Object):
             if not is_called(value):
                 if value.items is not None:
@@ -277,6 +279,9 @@ class Reading(ast.NodeTransformer):
         """`Net()(x)`: the object is made in front of the statement, and named after its class."""
         kind = self.reader.class_called(node)
         assert kind is not None
+        if kind.named is not None and (self.inside or self.roots):
+            message = f"A `{kind.node.name}` is read where it gets a name, in a statement of its own: give a tuple here."
+            raise self.reader.at(node, ForbiddenError(message))
         if self.inside or self.roots:
             message = f"An object of `{kind.node.name}` gets one name, in a statement of its own that is in no block."
             hint = f"Make it before, under a name: made = {kind.node.name}(…)"
@@ -331,6 +336,9 @@ class Reading(ast.NodeTransformer):
         if isinstance(node.ctx, ast.Del):
             raise self.reader.refusal(node, "What an object has stays here")
         if isinstance(node.ctx, ast.Store):
+            if owner.kind is not None and owner.kind.named is not None:
+                message = f"`{owner.path}` is a tuple whose items have names, and none of them can be set."
+                raise self.reader.at(node, EvaluationError(message, torch_message="can't set attribute"))
             if isinstance(owner.parts.get(node.attr), (Object, Module, Parts)) or node.attr in methods:
                 raise self.reader.refusal(node, f"`{node.attr}` is a module, and is set a second time here")
             if owner.whole and owner.kind is not None and node.attr not in owner.kind.sets:
