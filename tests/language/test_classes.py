@@ -120,7 +120,8 @@ MODULES = {
         def scaled(given):
             return given[0] * given[1]
         def loss():
-            total = scaled(both) * both.first * one * two * len(pair) * pair[0] * sum(pair)
+            total = nn.utils.parameters_to_vector(net.parameters()).norm()
+            total = total * scaled(both) * both.first * one * two * len(pair) * pair[0] * sum(pair)
             total = total + ((chain(data + more) - other(more + data).sum())).pow(pair.power).sum()
             for k in range(len(data)):
                 x, y = data[k]

@@ -16,12 +16,12 @@ from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
-from jvpcli.language.attached import registers
+from jvpcli.language.attachments import registers
 from jvpcli.language.definitions import NAMED, RECORDS, is_mixin, named_tuple, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
-from jvpcli.language.makers import BLOCKS, chained, makes_elsewhere, taken_apart, with_casts
+from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_vectors
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
     assigned,
@@ -74,6 +74,7 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and not re.search("nn|Sequential|hook", text.source):
         return Prepared(ast.Module(tree.body, []), tree.body, {})  # one expression, and no module in it
     tree = with_casts(tree) if ".to(" in text.source else tree
+    tree = with_vectors(tree) if TO_VECTOR in text.source else tree
     return prepared(text, with_hooks(text, _read(text, tree)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.language.attached import registers
+from jvpcli.language.attachments import registers
 from jvpcli.language.hooks import HOOKING
 from jvpcli.language.names import class_of, copied, dotted, free_names, targets
 from jvpcli.language.objects import Class, Module, New, Object, Parts, name_at, placed

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from jvpcli.language.attached import in_place
+from jvpcli.language.attachments import in_place
 from jvpcli.language.initialisation import GROWING
 from jvpcli.language.names import assigned, class_of, copied, dotted, imported_paths, separated
 from jvpcli.language.references import PLACED, freezes
@@ -112,6 +112,38 @@ def with_casts(tree: ast.Module) -> ast.Module:
             if dtype is not None:
                 node.func.attr, node.args, node.keywords = dtype, [], []
     return tree
+
+
+TO_VECTOR = "parameters_to_vector"
+
+VECTOR = "torch.cat([parameter.view(-1) for parameter in given])"
+"""What torch.nn.utils.parameters_to_vector gives."""
+
+
+def with_vectors(tree: ast.Module) -> ast.Module:
+    """The tree with `parameters_to_vector(net.parameters())` written out."""
+    paths = imported_paths(tree)
+
+    class Vectors(ast.NodeTransformer):
+        def visit_Call(self, node: ast.Call) -> ast.AST:
+            """A call, maybe of that function."""
+            self.generic_visit(node)
+            root, _, rest = dotted(node.func).partition(".")
+            path = ".".join(part for part in (paths.get(root, root), rest) if part)
+            if path.removeprefix("torch.nn.utils.").removeprefix("convert_parameters.") != TO_VECTOR or len(node.args) != 1 or (
+                node.keywords or not path.startswith("torch.nn.utils.")
+            ):  # fmt: skip
+                return node
+            made = ast.parse(VECTOR, mode="eval").body
+            for part in ast.walk(made):
+                ast.copy_location(part, node)
+                if isinstance(part, ast.comprehension):
+                    part.iter = node.args[0]
+            return ast.fix_missing_locations(made)
+
+    found = Vectors().visit(tree)
+    assert isinstance(found, ast.Module)
+    return found
 
 
 def factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, JvpError, LimitError
-from jvpcli.language.attached import Attached
+from jvpcli.language.attachments import Attached
 from jvpcli.language.dependence import drawing
 from jvpcli.language.initialisation import Initialisation
 from jvpcli.language.makers import factories, growing, taken_apart
