@@ -34,6 +34,105 @@ MODULES = {
         x = torch.tensor([[1., 2.]], requires_grad=True)
         (net(x) + other(x)).sum().backward()
         """,
+    "hooks that give something back, or keep what is used on": """
+        acts, feats = {}, []
+        def keep(name):
+            def hook(module, given, output):
+                acts[name] = output
+            return hook
+        def scaled(module, args, output):
+            out = output * module.k + module.a.weight.sum() * args[0]
+            return out
+        def twice(module, grad_input, grad_output):
+            g = grad_input[0]
+            if g is not None:
+                return (g * 2,)
+        class Net(nn.Module):
+            def __init__(self, k):
+                super().__init__()
+                self.a = nn.Linear(2, 2)
+                self.k = k
+                self.a.register_full_backward_hook(self.cut)
+                self.a.register_forward_hook(lambda m, i, o: o * k)
+            def cut(self, m, given, _):
+                return tuple(g.clamp(-0.1 * self.k, 0.1) for g in given)
+            def forward(self, x):
+                h = torch.tanh(self.a(x))
+                h.register_hook(lambda g: g * self.k)
+                return h
+        net, other = Net(2.), Net(3.)
+        handle = net.register_forward_hook(scaled)
+        net.a.register_forward_pre_hook(lambda m, i: i[0] + 1)
+        chain = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+        chain[0].register_forward_hook(keep("fc"))
+        chain[1].register_full_backward_hook(twice)
+        chain[1].register_full_backward_pre_hook(lambda m, g: (g[0].clamp(-0.5, 0.5),))
+        chain.register_forward_hook(lambda m, i, o: feats.append(o))
+        x = torch.tensor([[1., 2.]], requires_grad=True)
+        y = net(x) * other(x) + chain(x)
+        handle.remove()
+        (y.sum() + acts["fc"].pow(2).sum() * feats[0].sum()).backward()
+        """,
+    "operators, items, hasattr, other modules and dtypes, updates by gradients": """
+        from collections import namedtuple
+        from typing import NamedTuple
+        dtype = torch.float64
+        class Data:
+            def __init__(self, n, scale=1.):
+                self.xs = torch.arange(n * 2., dtype=dtype).reshape(n, 2)
+                self.scale = scale
+            def __len__(self):
+                return len(self.xs)
+            def __getitem__(self, i):
+                return self.xs[i], i * self.scale
+            def __add__(self, other):
+                return self.xs * other.scale + other.xs
+        class Net(nn.Module):
+            def __init__(self, bias, dtype=None):
+                super().__init__()
+                self.fc = nn.Linear(2, 3, dtype=dtype)
+                self.out = nn.Linear(3, 3)
+                if bias:
+                    self.b = nn.Parameter(torch.ones(3))
+            def forward(self, x):
+                x = self.fc(x)
+                if not hasattr(self, "b"):
+                    return self.out(x)
+                elif x.sum() > -9:
+                    y = self.out(x + self.b)
+                else:
+                    y = x
+                return y
+        data, more = Data(3), Data(3, 2.)
+        net, other = Net(True).to(torch.float64), Net(False, dtype)
+        net.out = nn.Linear(net.out.in_features, 1, dtype=torch.double)
+        other.out = nn.Identity()
+        chain = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 3))
+        chain.to(dtype=dtype)
+        chain[2] = nn.Linear(2, 1, dtype=dtype)
+        Pair = namedtuple("Pair", "weight, power")
+        class Weights(NamedTuple):
+            first: torch.Tensor
+            second: float = 3.
+        pair = Pair(torch.tensor(2., dtype=dtype), power=2)
+        both = Weights(pair.weight * 2)
+        one, two = both
+        def scaled(given):
+            return given[0] * given[1]
+        def loss():
+            total = nn.utils.parameters_to_vector(net.parameters()).norm()
+            total = total * scaled(both) * both.first * one * two * len(pair) * pair[0] * sum(pair)
+            total = total + ((chain(data + more) - other(more + data).sum())).pow(pair.power).sum()
+            for k in range(len(data)):
+                x, y = data[k]
+                total = total + (net(x) - y).pow(2).sum()
+            return total
+        grads = torch.autograd.grad(loss(), [*net.parameters()])
+        with torch.no_grad():
+            for p, g in zip(net.parameters(), grads):
+                p -= 0.01 * g
+        loss().backward()
+        """,
     "super, __call__, values and defaults of a class": """
         s = 2.0
         class A(nn.Module):
@@ -1020,8 +1119,14 @@ REFUSED = [
     ("", "net.load_state_dict({})", "net.load_state_dict({})", "`net` and what it is given have parameters of other names"),
     ("", "net.load_state_dict(torch.load('w'))", None, "load_state_dict takes the state_dict() of a module"),
     ("", "net.apply(lambda m: m.weight.data.zero_())", None, "`this` is no function that can be carried out here"),
-    ("", "net.l.register_forward_hook(lambda m, i, o: o * 2)", "net.l.register_forward_hook", "There is no `net.l.register_forw"),
-    ("", "kept = {}\nnet.l.register_forward_hook(lambda m, i, o: kept.update(o=o))", None, "There is no `net.l.register_forw"),
+    ("", "net.l.register_full_backward_hook(lambda m, i, o: o)", None, "This hook reads `o`, the gradient of the output"),
+    ("", "y = net(torch.ones(2))\nnet.register_forward_hook(lambda m, i, o: o * y)", None, "This registers a hook behind a"),
+    ("", "h = net.l.register_forward_pre_hook(lambda m, i: i[0] * 2)\nh.remove()", "h.remove()", "This takes a hook of"),
+    ("", "for m in net.children(): m.register_forward_hook(lambda m, i, o: o * 2)", None, "A hook of a module that does"),
+    ("", "net.l.weight.register_hook(lambda g: g * 2)", None, "A hook of a module's parameter"),
+    ("", "y = net(torch.ones(2))\nnet.l = nn.Linear(2, 1)\n(net(torch.ones(2)) * y).sum()", None, "`net.l` gets another module"),
+    ("", "class V(nn.Linear):\n    def __len__(self):\n        return 0\nV(2, 2)(x)", None, "A `class` runs only from a file"),
+    ("", "nn.Linear(2, 2, dtype=torch.complex64)(torch.ones(2))", None, "A constructor takes plain numbers"),
     ("self.l = nn.Linear(2, 2)", "", "self.l = nn.Linear(2, 2)", "`l` is a module, and is set a second time here"),
     ("for k in range(int(torch.rand(1))): pass", "", "range(int(torch.rand(1)))", "What this goes through isn't known"),
     ("self.k = self.unknown", "", "self.unknown", "`self.unknown` has no value yet"),
@@ -1031,7 +1136,9 @@ REFUSED = [
     ("self.m = nn.ModuleList(unknown)", "", "nn.ModuleList(unknown)", "What this list holds isn't known"),
     ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
     ("k = nn.Linear(2, 2); s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
-    ("", "d = torch.float64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
+    ("", "import collections\nP = collections.namedtuple('P', 'a b')\np = P(1., 2.)\np.a = 3.", None, "`p` is a tuple"),
+    ("", "import copy\nm = copy.deepcopy(net)", "copy.deepcopy(net)", "A copy of `net` can't be made"),
+    ("", "d = torch.complex64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
     ("", "net = lambda t: t", "net = lambda t: t", "`net` is an object, and is bound a second time"),
     ("self.a = [[0] * 4000] * 4000", "", "[[0] * 4000] * 4000", "A list of a class holds at most 5,000 items"),
     ("a = [0]\n        for k in range(40): a = a + a", "", "a + a", "A list of a class holds at most 5,000 items"),

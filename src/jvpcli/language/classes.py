@@ -16,11 +16,12 @@ from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
-from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
+from jvpcli.language.attachments import registers
+from jvpcli.language.definitions import NAMED, RECORDS, is_mixin, named_tuple, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
-from jvpcli.language.makers import BLOCKS, chained, makes_elsewhere, taken_apart
+from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_vectors
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
     assigned,
@@ -39,12 +40,13 @@ from jvpcli.language.objects import (
     New,
     Object,
     Parts,
+    Renamed,
     name_at,
     placed,
 )
 from jvpcli.language.plain import is_literal
 from jvpcli.language.preparations import Prepared, prepared
-from jvpcli.language.references import Context, Reading, casts
+from jvpcli.language.references import OF_ITEMS, OPERATORS, Context, Reading, casts
 from jvpcli.language.source import SourceText, is_text
 
 APART = ("Module", "ModuleDict", "ParameterList", "ParameterDict")
@@ -71,19 +73,37 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
     """
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and not re.search("nn|Sequential|hook", text.source):
         return Prepared(ast.Module(tree.body, []), tree.body, {})  # one expression, and no module in it
+    tree = with_casts(tree) if ".to(" in text.source else tree
+    tree = with_vectors(tree) if TO_VECTOR in text.source else tree
     return prepared(text, with_hooks(text, _read(text, tree)))
 
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
-    has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
+    if "deepcopy" in text.source:
+        _refuse_copies(text, tree)
+    has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body) or "namedtuple" in text.source
     if not has_classes and not re.search(HELD_APART, text.source) and not makes_elsewhere(tree) and not (
         taken_apart(tree, imported_paths(tree))
-    ):
+    ) and not any(map(registers, ast.walk(tree))):
         return tree
     try:
         return Reader(text, tree).read()
     except RecursionError:
         raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
+
+
+def _refuse_copies(text: SourceText, tree: ast.Module) -> None:
+    """Refuse a copy of what is made with parameters: it would have numbers that nothing in the text draws."""
+    paths, classes = imported_paths(tree), {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
+    made = {name for part in tree.body if isinstance(part, ast.Assign) and isinstance(call := chained(part.value), ast.Call) and (
+        class_of(call.func, paths) or dotted(call.func) in classes
+    ) for name in assigned([part])}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and dotted(node.func).endswith("deepcopy") and made & {*map(dotted, node.args)}:
+            name = dotted(node.args[0])
+            message = f"A copy of `{name}` can't be made: each module of a program is made by its constructor here."
+            hints = [f"Make another one, and give it the parameters: other.load_state_dict({name}.state_dict())"]
+            raise ForbiddenError(message, hints=hints).with_context(span=text.span(node), source=text.source)
 
 
 class Reader(Objects):
@@ -98,7 +118,7 @@ class Reader(Objects):
             if waiting_in([value]):
                 self.place(name, value, self.tree.body[-1])
         self.made = [Reading(self, {}).visit(part) if part in self.later else part for part in self.made]
-        self.made = [*self.front, *self.made]
+        self.made = self.attached.finish([*self.front, *self.made])
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
             raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
         called, whole = self._called(), ast.Module([], [])
@@ -106,6 +126,7 @@ class Reader(Objects):
             needless = part in self.methods or isinstance(part, ast.ClassDef)  # which may hold what can't be read
             if not needless or getattr(part, "name", "") in called:
                 whole.body.append(part)
+        self.attached.check(whole)
         return whole
 
     def _called(self) -> set[str]:
@@ -132,10 +153,24 @@ class Reader(Objects):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement of the text."""
+        node = named_tuple(node, self.path) or node
         if isinstance(node, ast.ClassDef):
             self.define(node)
             return
         if node in self.factories.values():
+            return
+        call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+        if isinstance(call, ast.Call) and registers(call) and not self.only_looks(call):
+            assert isinstance(call.func, ast.Attribute)
+            self.name_lists(node)
+            owner, name = Reading(self, {}).resolved(call.func.value), dotted(call.func.value)
+            made = chained(self.values_of[name]) if self.bound.count(name) == 1 and name in self.values_of else None
+            if owner is None and isinstance(made, ast.Call) and class_of(made.func, self.paths):
+                owner = self.objects[name] = Module(name)
+            self.attached.add(owner, call, {})
+            self.attached.handles.update(dict.fromkeys(assigned([node]), owner))
+            return
+        if self.attached.removes(node):
             return
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and casts(node.value):
             name = dotted(node.value.func).rpartition(".")[0]
@@ -188,6 +223,8 @@ class Reader(Objects):
             if owner is not None and targets == [path]:  # net = net.to(device), net.eval()
                 self.modes(path.partition(".")[0], owner, node.value)
                 return
+        if self.replaces(node):
+            return
         self.rebound(node)
         again = copied(node)
         is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
@@ -199,6 +236,31 @@ class Reader(Objects):
         else:
             self.use(free_names(node))
             self.made.append(Reading(self, {}).visit(again))
+
+    def replaces(self, node: ast.stmt) -> bool:
+        """Whether a statement puts another module of torch.nn in the place of one: `net.fc = nn.Linear(2, 3)`, `net[2] = …`.
+
+        What stands before it goes on to mean the module that was there, under a name that no text has.
+        """
+        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        if not isinstance(target, (ast.Attribute, ast.Subscript)) or not isinstance(node, ast.Assign):
+            return False
+        owner, old = Reading(self, {}).resolved(target.value), Reading(self, {}).resolved(target)
+        if not isinstance(owner, Object) or not isinstance(old, Module) or not self.is_constructor(chained(node.value)):
+            return False
+        value = self.value(chained(node.value), self.top.scope, None)
+        if not isinstance(value, New) or value.kind is not None or value.chain is not None or old.path in self.attached.hooks:
+            raise self.refusal(node, f"`{old.path}` is a module of torch.nn, and only another one can take its place here")
+        by_function = [part for part in self.made if self.attached.reaches(part, old, functions=True)]
+        if by_function:
+            message = f"`{old.path}` gets another module behind a use of it: put it there before."
+            raise self.at(node, ForbiddenError(message))
+        renamed = Renamed(old.path, f"replaced.{self.steps}")
+        renamed.visit(value.call)
+        self.made = [part if isinstance(part, ast.FunctionDef) else renamed.visit(part) for part in self.made]
+        name = next(name for name, part in owner.parts.items() if part is old or getattr(part, "path", "") == old.path)
+        owner.parts[name] = self.place(old.path, value, node)
+        return True
 
     def unnamed_yet(self) -> list[str]:
         """The names of the program that stand for lists of modules, and modules, whose parts have no names yet."""
@@ -288,7 +350,10 @@ class Reader(Objects):
         paths = [self.path(base) for base in bases]
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
         is_record = any(self.path(record_mark(mark)) in RECORDS for mark in node.decorator_list)
+        is_named = paths == [NAMED] and all(isinstance(part, ast.AnnAssign) or is_text(part) for part in node.body)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
+        named = [dotted(part.target) for part in node.body if isinstance(part, ast.AnnAssign)] if is_named else None
+        others = [] if is_named else others
         torchs = known[0].torchs if known else None
         if node.bases and class_of(node.bases[-1], self.paths) not in ("", *APART) and all(map(is_mixin, known)):
             torchs, others = node.bases[-1], others[:-1]
@@ -298,7 +363,7 @@ class Reader(Objects):
         readable &= len(bases) < 2 or not known or bases[0] in self.classes or "__init__" not in known[0].methods
         inherited = [name for each in known for name in {*each.methods, *(dotted(part.targets[0]) for part in each.fields)}]
         readable &= len({*inherited}) == len(inherited)
-        if is_record:
+        if is_record or is_named:
             node = with_fields(node, known[0] if known else None)
         parts = [part for each in node.body for part in plain_part(each) if not is_text(part)]
         base = known[0] if known else None
@@ -325,12 +390,17 @@ class Reader(Objects):
                     methods.pop(name, None)
                     fields.append(placed(ast.Assign([target], value), part))
                     scope[name] = value
+        readable &= torchs is None or {*methods}.isdisjoint([*OPERATORS.values(), *OF_ITEMS])
         if not readable:
             self.made.append(node)
             return
         is_module = any(each in KNOWN_BASES and each != "object" for each in paths) or any(each.is_module for each in known)
         is_module |= torchs is not None
-        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module, torchs=torchs)
+        if is_module and "__len__" in methods:  # by which a module may be false
+            self.made.append(node)
+            return
+        made_class = Class(node, is_function, methods, fields, base, is_module, torchs=torchs, named=named)
+        self.classes[node.name] = made_class
         if is_function:
             self.custom(made_class)
 

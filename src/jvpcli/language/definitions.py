@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 
 from jvpcli.language.names import dotted
 from jvpcli.language.objects import Class, placed
+from jvpcli.language.plain import plain_or_none
 
 RECORDS = ("dataclass", "dataclasses.dataclass")
 """The decorators that give a class the `__init__` of its fields."""
+
+
+NAMED = "typing.NamedTuple"
+"""The class by which a class is a tuple whose items have names."""
+
+
+def named_tuple(node: ast.stmt, path: Callable[[str], str]) -> ast.ClassDef | None:
+    """`P = namedtuple("P", ["a", "b"])` as a class; None of anything else.  `path` tells what a name means by its imports."""
+    call = node.value if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
+    if call is None or path(dotted(call.func)) != "collections.namedtuple" or len(call.args) != 2 or call.keywords:
+        return None
+    assert isinstance(node, ast.Assign)
+    given, name = plain_or_none(call.args[1]), dotted(node.targets[0])
+    names = given.replace(",", " ").split() if isinstance(given, str) else given
+    if not isinstance(names, (list, tuple)) or len(node.targets) != 1 or not name.isidentifier():
+        return None
+    known = all(isinstance(each, str) and each.isidentifier() and not each.startswith("_") for each in names)
+    if not known or not names or len({*names}) < len(names) or plain_or_none(call.args[0]) != name:
+        return None
+    body: list[ast.stmt] = [ast.AnnAssign(ast.Name(each, ast.Store()), ast.Constant(None), None, 1) for each in names]
+    base = ast.Attribute(ast.Name("typing", ast.Load()), "NamedTuple", ast.Load())
+    return placed(ast.ClassDef(name, [base], [], body, []), node)
 
 
 def plain_part(node: ast.stmt) -> list[ast.stmt]:

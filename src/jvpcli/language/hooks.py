@@ -144,7 +144,7 @@ def _leaves_alone(node: ast.AST, own: Collection[str] = ()) -> bool:
 def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     """The tree with what its hooks do; the tree itself where it has none.
 
-    A hook that is registered in a block, or of what is made in one, stays as it is, and is refused.
+    A hook that is registered in a loop or condition, or of what is made in one, stays as it is, and is refused.
 
     Raises:
         ForbiddenError: the program takes derivatives itself, maybe by what has a hook.
@@ -157,31 +157,56 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     words |= {path.rpartition(".")[2] for name, path in paths.items() if name in free_names(tree)}
     derives = not DERIVATIVES.isdisjoint(words)
-    statements = list(tree.body)
-    for place, statement in enumerate(tree.body):
-        call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) and statement not in looking else None
-        given = {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
-        if any(given & free_names(part) for part in tree.body[place + 1 :]):
-            continue  # what it gives is used
-        name = _hooked(call) if isinstance(call, ast.Call) else ""
-        before = tree.body[:place]
-        blocks = [part for part in before if not isinstance(part, (ast.Assign, ast.AnnAssign, ast.FunctionDef))]
-        if not name or not isinstance(call, ast.Call) or name in assigned(blocks):
-            continue
-        if derives:
-            message = "A hook that gives a gradient back is not carried out where the program itself takes derivatives."
-            raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
-        made = [part for part in before if isinstance(part, (ast.Assign, ast.AnnAssign)) and name in assigned([part])]
-        later = tree.body[1 + tree.body.index(made[-1]) :] if made else tree.body
-        given = {*assigned([part for part in later if not isinstance(part, ast.FunctionDef)])}.union(*map(changed, later))
-        if taken := sorted((free_names(call.args[0]) - functions) & given):
-            message = f"This hook reads `{taken[0]}`, which gets its value, or changes, behind what makes `{name}`."
-            hints = [f"Give it its last value before `{name}` is made."]
+
+    def read(body: Sequence[ast.stmt], root: str = "", taken: Collection[str] = ()) -> tuple[list[ast.stmt], list[ast.stmt]]:
+        statements, front = list(body), list[ast.stmt]()
+        for place, statement in enumerate(body):
+            call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) and statement not in looking else None
+            given = {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
+            if any(given & free_names(part) for part in body[place + 1 :]):
+                continue  # what it gives is used
+            name = _hooked(call) if isinstance(call, ast.Call) else ""
+            before = body[:place]
+            blocks = [part for part in before if not isinstance(part, (ast.Assign, ast.AnnAssign, ast.FunctionDef))]
+            if not name or not isinstance(call, ast.Call) or name in assigned(blocks):
+                continue
+            made = [part for part in before if isinstance(part, (ast.Assign, ast.AnnAssign)) and name in assigned([part])]
+            known = isinstance(call.args[0], ast.Lambda) or dotted(call.args[0]) in functions
+            if root and not (known and (made or name in taken)):
+                continue
+            if derives:
+                message = "A hook that gives a gradient back is not carried out where the program itself takes derivatives."
+                raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
+            later = body[1 + body.index(made[-1]) :] if made else body
+            given = {*assigned([part for part in later if not isinstance(part, ast.FunctionDef)])}.union(*map(changed, later))
+            if hidden := sorted((free_names(call.args[0]) - functions) & given):
+                message = f"This hook reads `{hidden[0]}`, which gets its value, or changes, behind what makes `{name}`."
+                hints = [f"Give it its last value before `{name}` is made."]
+                raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)
+            start = 1 + max((statements.index(part) for part in made), default=-1)
+            *parts, applied = _hook(f"{root}{name}{METHOD}.{place}", name, call.args[0], functions, call)
+            statements[start:start] = [applied] if root else [*parts, applied]
+            front += parts if root else []
+            statements.remove(statement)
+        return front, statements
+
+    passed = {id(part) for statement in looking for part in ast.walk(statement)}
+    loops = {name for part in ast.walk(tree) if isinstance(part, ast.For) and ".parameters()" in ast.unparse(part.iter)
+             for name in assigned([part.target])}  # fmt: skip
+    for call in (part for part in ast.walk(tree) if isinstance(part, ast.Call) and _method(part) == METHOD[1:]):
+        owner = dotted(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        if id(call) not in passed and ("." in owner.strip(".") or owner in loops):
+            message = "A hook of a module's parameter changes what its `.grad` holds, and is not carried out here."
+            hints = ["Leave the hook out: the gradient that is found is what the hook is given."]
             raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)
-        start = 1 + max((statements.index(part) for part in made), default=-1)
-        statements[start:start] = _hook(f"{name}{METHOD}.{place}", name, call.args[0], functions, call)
-        statements.remove(statement)
-    return ast.Module(statements, [])
+    found: list[ast.stmt] = []
+    for part in read(tree.body)[1]:
+        if isinstance(part, ast.FunctionDef):
+            given = [each.arg for each in ast.walk(part.args) if isinstance(each, ast.arg)]
+            front, part.body = read(part.body, f"{part.name}.", given)
+            found += front
+        found.append(part)
+    return ast.Module(found, [])
 
 
 def _hooked(call: ast.Call) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jvpcli.language.attachments import registers
 from jvpcli.language.hooks import HOOKING
 from jvpcli.language.names import class_of, copied, dotted, free_names, targets
 from jvpcli.language.objects import Class, Module, New, Object, Parts, name_at, placed
@@ -136,6 +137,9 @@ class Initialisation:
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         if dotted(call.func) == "print" or (method in HOOKING and self.reader.only_looks(call)):
+            return
+        if registers(call) and owner is not None:
+            self.reader.attached.add(self.value(owner), call, self.scope, self.made, self.own)
             return
         if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
             arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]

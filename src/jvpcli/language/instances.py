@@ -35,7 +35,7 @@ from jvpcli.language.objects import (
     written,
 )
 from jvpcli.language.plain import is_literal, plain_or_none
-from jvpcli.language.references import Reading, is_static
+from jvpcli.language.references import OF_ITEMS, OPERATORS, Reading, is_static
 
 MOST_COPIED = 100_000
 """Parts of the text of methods, which each object has anew."""
@@ -46,7 +46,7 @@ MOST_LEVELS = 20
 MOST_CALLS = 50
 """Methods that call each other as an object is made."""
 
-SPECIAL = ("__init__", "__post_init__", "__call__", "__repr__", "__str__")
+SPECIAL = ("__init__", "__post_init__", "__call__", "__repr__", "__str__", *OPERATORS.values(), *OF_ITEMS)
 """Methods with a meaning for Python that a class may have: others would change what is read here."""
 
 
@@ -198,6 +198,7 @@ class Objects(Values):
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
         self.waiting = [*self.waiting, *others]
         self.begin(made, new.call, start)
+        made.names = kind.named or made.names
         if made.chained:
             self.chain(made, new.call)
         for name, method in kind.methods.items():
@@ -291,8 +292,10 @@ class Objects(Values):
         else:
             made.parts[name] = self.place(path, value, node)
 
-    def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
-        """A method as a function; `kind` is the class that it stands in."""
+    def method(
+        self, made: Object, name: str, method: ast.FunctionDef, kind: Class, known: Mapping[str, Any] | None = None
+    ) -> None:
+        """A method as a function; `kind` is the class that it stands in, `known` what some of its names mean."""
         self.copied += sum(1 for _ in ast.walk(method))
         if self.copied > MOST_COPIED:
             message = f"The methods of all objects of the program have more than {MOST_COPIED:,} parts."
@@ -300,11 +303,11 @@ class Objects(Values):
         marks = [dotted(mark) for mark in method.decorator_list]
         again = copied(method)
         taken = again.args.posonlyargs or again.args.args
-        roots: dict[str, Any] = {}
+        roots: dict[str, Any] = dict(known or {})
         if "staticmethod" not in marks:
             if not taken:
                 return
-            roots = {taken.pop(0).arg: made.kind if "classmethod" in marks else made}
+            roots[taken.pop(0).arg] = made.kind if "classmethod" in marks else made
         own = ("staticmethod", "classmethod", "property")
         again.decorator_list = [mark for mark in again.decorator_list if dotted(mark) not in own]
         again.name, again.returns = f"{made.path}.{name}", None
@@ -351,7 +354,8 @@ class Objects(Values):
 
     def only_looks(self, call: ast.Call) -> bool:
         """Whether a call registers a hook that changes nothing."""
-        return any(part.value is call for part in looking_hooks(self.tree) if isinstance(part, (ast.Expr, ast.Assign)))
+        nodes = looking_hooks(self.tree)
+        return any(call in ast.walk(part) for part in nodes)
 
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
+from jvpcli.language.attachments import in_place
 from jvpcli.language.initialisation import GROWING
 from jvpcli.language.names import assigned, class_of, copied, dotted, imported_paths, separated
 from jvpcli.language.references import PLACED, freezes
@@ -73,7 +74,76 @@ def taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
         elif isinstance(node, ast.Subscript) and (isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)):
             found.add(dotted(node.value))
     found |= {dotted(node.value) for node in ast.walk(tree) if isinstance(node, ast.Starred)}
-    return made & (found | {name for name, _ in grown(tree)})
+    return made & (found | in_place(tree) | {name for name, _ in grown(tree)})
+
+
+DTYPES = {
+    "torch.float64": "double", "torch.double": "double", "torch.float32": "float", "torch.float": "float",
+    "torch.float16": "half", "torch.half": "half", "torch.bfloat16": "bfloat16",
+}  # fmt: skip
+"""The dtypes that a module's parameters may have, and the methods that give them."""
+
+
+def with_casts(tree: ast.Module) -> ast.Module:
+    """The tree with `net.to(torch.float64)` of its modules as `net.double()`."""
+    paths, classes = imported_paths(tree), {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
+    parts = [each for part in tree.body if isinstance(part, ast.Assign) for each in separated(part)]
+    pairs = [(name, part.value) for part in parts for name in assigned([part])]
+    values = dict(pairs)
+
+    def root(node: ast.expr) -> ast.expr:
+        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not class_of(node.func, paths):
+            node = node.func.value
+        return node
+
+    def is_module(node: ast.expr) -> bool:
+        name = dotted(node)
+        made = [root(value) for each, value in pairs if each == name] or [node]
+        made = [each for each in made if dotted(each) != name or not name]  # net = net.to(…)
+        return bool(made) and all(
+            isinstance(each, ast.Call) and (class_of(each.func, paths) or dotted(each.func) in classes) for each in made
+        )
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "to" and (
+            len(given := [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "dtype")]) == 1
+        ) and len(node.args) + len(node.keywords) == 1 and is_module(root(node.func.value)):  # fmt: skip
+            dtype = DTYPES.get(dotted(values.get(dotted(given[0]), given[0])))
+            if dtype is not None:
+                node.func.attr, node.args, node.keywords = dtype, [], []
+    return tree
+
+
+TO_VECTOR = "parameters_to_vector"
+
+VECTOR = "torch.cat([parameter.view(-1) for parameter in given])"
+"""What torch.nn.utils.parameters_to_vector gives."""
+
+
+def with_vectors(tree: ast.Module) -> ast.Module:
+    """The tree with `parameters_to_vector(net.parameters())` written out."""
+    paths = imported_paths(tree)
+
+    class Vectors(ast.NodeTransformer):
+        def visit_Call(self, node: ast.Call) -> ast.AST:
+            """A call, maybe of that function."""
+            self.generic_visit(node)
+            root, _, rest = dotted(node.func).partition(".")
+            path = ".".join(part for part in (paths.get(root, root), rest) if part)
+            if path.removeprefix("torch.nn.utils.").removeprefix("convert_parameters.") != TO_VECTOR or len(node.args) != 1 or (
+                node.keywords or not path.startswith("torch.nn.utils.")
+            ):  # fmt: skip
+                return node
+            made = ast.parse(VECTOR, mode="eval").body
+            for part in ast.walk(made):
+                ast.copy_location(part, node)
+                if isinstance(part, ast.comprehension):
+                    part.iter = node.args[0]
+            return ast.fix_missing_locations(made)
+
+    found = Vectors().visit(tree)
+    assert isinstance(found, ast.Module)
+    return found
 
 
 def factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, JvpError, LimitError
+from jvpcli.language.attachments import Attached
 from jvpcli.language.dependence import drawing
 from jvpcli.language.initialisation import Initialisation
 from jvpcli.language.makers import factories, growing, taken_apart
@@ -83,6 +84,7 @@ class Values:
         self.top = Initialisation(self, Object(OWN, outside, begun=True), outside, OWN, {})  # what no class does
         self.growing, self.taken_apart = growing(tree, self.paths), taken_apart(tree, self.paths)
         self.draws = drawing(tree.body)
+        self.attached = Attached(self)
         self.outermost = [*tree.body]  # the statements that stand in no block
         self.shares = any(isinstance(node, ast.Global) for node in ast.walk(tree))
         self.waiting: list[ast.AST] = []  # constructors that may draw random numbers, in the order in which Python runs them

@@ -25,9 +25,11 @@ from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
+from jvpcli.language.makers import DTYPES
 from jvpcli.language.names import (
     assigned,
     constructed,
+    copied,
     default_set,
     dotted,
     free_names,
@@ -39,7 +41,7 @@ from jvpcli.language.objects import DERIVED, RESETS, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered
-from jvpcli.language.plain import plain_or_none
+from jvpcli.language.plain import literal, plain_or_none
 from jvpcli.language.preparations import Finder, holder
 from jvpcli.language.source import SourceText, read_source
 
@@ -397,13 +399,19 @@ class _Maker:
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [value for part in given for value in self.written_out(part)]
-        keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords if keyword not in own}
+        named = [(each, self.dtype(each.value)) for each in node.keywords if each.arg == "dtype"]
+        dtypes = {each.arg: dtype for each, dtype in named if dtype or (plain_or_none(each.value) is None and isinstance(
+            each.value, ast.Constant
+        ))}  # fmt: skip
+        own_or_dtype = [*own, *(each for each in node.keywords if each.arg in dtypes)]
+        keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each not in own_or_dtype}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
+        keywords.update({key or "": value for key, value in dtypes.items()})
         kind = _derived(getattr(nn, name), own)
         try:
             if name != "Sequential" and self.may_not_fit(integers):
@@ -425,6 +433,11 @@ class _Maker:
             hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
             raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         return made
+
+    def dtype(self, node: ast.expr) -> torch.dtype | None:
+        """The dtype of parameters that an argument names; None of anything else."""
+        name = dotted(self.numbers.get(dotted(node), node))
+        return getattr(torch, name[6:]) if name in DTYPES else None
 
     def run(
         self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
@@ -495,6 +508,9 @@ class _Maker:
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
         known = self.shared.isdisjoint(free_names(node)) and isinstance(node, COMPUTED)
+        node = _Held(self.behind.functions if self.behind is not None else {}).visit(copied(node))
+        if isinstance(node, ast.Constant):
+            return node.value
         if self.behind is None or not self.is_once or not known:
             return self.refuse(node)
         self.computed += 1
@@ -588,6 +604,20 @@ class _Behind:
         torch.default_generator.set_state(state)
         self.maker.drawn = drawn
         return found
+
+
+class _Held(ast.NodeTransformer):
+    """Puts the numbers that modules were made with in the place of `net.fc.in_features`."""
+
+    def __init__(self, functions: Mapping[str, Module]) -> None:
+        self.functions = functions
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """What is read of a module, if it is a number."""
+        made = self.functions.get(dotted(node.value))
+        found = vars(made.function).get(node.attr) if made is not None else None
+        known = all(type(each) in (int, float) for each in (found if isinstance(found, tuple) else (found,)))
+        return literal(found, node) if known else self.generic_visit(node)
 
 
 NOW = "now.0"

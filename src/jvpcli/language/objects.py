@@ -46,6 +46,8 @@ class Class:
     base: Class | None = None
     is_module: bool = False
     applies: bool = False
+    named: list[str] | None = None
+    """The names of its items, of a tuple that has such."""
     torchs: ast.expr | None = None
     """The class of torch.nn that it is derived from, other than nn.Module."""
 
@@ -200,6 +202,21 @@ def function_at(made: Object, node: ast.AST) -> ast.expr:
 def name_at(path: str, node: ast.AST, ctx: ast.expr_context | None = None) -> ast.Name:
     """A name that stands in the place of a part of the text."""
     return placed(ast.Name(path, ctx or ast.Load()), node)
+
+
+class Renamed(ast.NodeTransformer):
+    """Gives what stands under a path another name."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path, self.name = path, name
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """The path as one name."""
+        return name_at(self.name, node, node.ctx) if node.id == self.path else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """The path, or the beginning of a longer one."""
+        return path_at(self.name, node) if dotted(node) == self.path else self.generic_visit(node)
 
 
 def path_at(path: str, node: ast.AST) -> ast.expr:

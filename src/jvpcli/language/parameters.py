@@ -205,6 +205,9 @@ class Changes:
             return [name_at(f"{dotted(read)}.{name}", node) for name in module._modules]
         if isinstance(read, (ast.List, ast.Tuple)):
             return list(read.elts)
+        values = self.value((), read, {**self.before, **self.held}, True) if isinstance(read, ast.Name) else None
+        if isinstance(values, (list, tuple)) and len(values) <= MOST_STEPS and all(isinstance(each, Tensor) for each in values):
+            return [self.hold(each.detach(), node) for each in values]  # gradients, as they were found before the changes
         raise self.error_at(node, ForbiddenError("What this goes through isn't known where parameters are changed."))
 
     def listed(self, root: str, method: str, node: ast.AST) -> list[ast.expr]:

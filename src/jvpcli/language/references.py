@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from jvpcli.errors import ForbiddenError, JvpError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
 from jvpcli.language.names import assigned, copied, dotted, turns_on
 from jvpcli.language.objects import (
     FORWARD,
@@ -41,6 +41,14 @@ def casts(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Attribute) and call.func.attr in CASTS and not call.args
 
 
+OPERATORS: Mapping[type[ast.operator], str] = {
+    ast.Add: "__add__", ast.Sub: "__sub__", ast.Mult: "__mul__", ast.Div: "__truediv__", ast.MatMult: "__matmul__",
+}  # fmt: skip
+"""The methods that an object has for operators, which it stands to the left of."""
+
+OF_ITEMS = ("__len__", "__getitem__")
+"""The methods by which an object is a sequence."""
+
 OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap")
 """The methods of a torch.autograd.Function that torch calls."""
 
@@ -61,6 +69,9 @@ class Reader(Protocol):
     classes: dict[str, Class]
     objects: dict[str, Any]
     bound: list[str]
+    tree: ast.Module
+    made: list[ast.stmt]
+    front: list[ast.stmt]
     used: set[str]
     inherited: set[str]
 
@@ -79,8 +90,10 @@ class Reader(Protocol):
     def place(self, path: str, value: Any, node: ast.AST) -> Any:
         """Give what was made a name."""
 
-    def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
-        """A method as a function."""
+    def method(
+        self, made: Object, name: str, method: ast.FunctionDef, kind: Class, known: Mapping[str, Any] | None = None
+    ) -> None:
+        """A method as a function; `known` is what some of its names mean."""
 
     def static(self, kind: Class, name: str) -> str:
         """The name of the function that a method without an object is."""
@@ -112,6 +125,8 @@ class Reading(ast.NodeTransformer):
         if isinstance(node, ast.Attribute):
             owner = self.resolved(node.value)
             return owner.parts.get(node.attr) if isinstance(owner, Object) else None
+        if isinstance(node, ast.Subscript) and self.special(node.value, "__getitem__") is not None:
+            return None
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             return self.reader.sliced(self.resolved(node.value), node)
         if isinstance(node, ast.Subscript):
@@ -137,7 +152,11 @@ class Reading(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """A function, whose parameters and names hide what else they mean."""
         taken = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
-        return self._within(node, taken | {*assigned(node.body)})
+        found = self._within(node, taken | {*assigned(node.body)})
+        assert isinstance(found, ast.FunctionDef)
+        last = next((place for place, part in enumerate(found.body) if isinstance(part, ast.Return)), len(found.body))
+        found.body = found.body[: last + 1]  # nothing behind it runs
+        return found
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         """A lambda, whose parameters hide what else they mean."""
@@ -147,6 +166,15 @@ class Reading(ast.NodeTransformer):
         """A loop, maybe through the parts of a module."""
         node.iter = self.spread(node.iter)
         return self._within(node, set())
+
+    def visit_If(self, node: ast.If) -> Any:
+        """A condition; of one that is known from the text (`hasattr(self, "bias")`) what it takes."""
+        before, node.test = plain_or_none(node.test), self.visit(node.test)
+        holds = plain_or_none(node.test)
+        if before is not None or not self.inside or not isinstance(holds, bool):
+            return self.generic_visit(node)
+        taken = [self.visit(part) for part in (node.body if holds else node.orelse)]
+        return [part for each in taken for part in (each if isinstance(each, list) else [each])] or placed(ast.Pass(), node)
 
     def visit_While(self, node: ast.While) -> ast.AST:
         """A loop."""
@@ -167,6 +195,8 @@ class Reading(ast.NodeTransformer):
 
     def reference(self, value: Any, node: ast.expr) -> ast.expr:
         """What stands for a value of an object in the program."""
+        if isinstance(value, Object) and value.kind is not None and value.kind.named is not None:
+            return placed(ast.Tuple([self.reference(each, node) for each in value.items or ()], ast.Load()), node)
         if isinstance(value, Object):
             if not is_called(value):
                 if value.items is not None:
@@ -237,6 +267,10 @@ class Reading(ast.NodeTransformer):
             node.args = [path_at(module.path, first), *(self.visit(part) for part in others)]
             node.keywords.append(placed(ast.keyword(FORWARD, self.reference(module, first)), node))
             return node
+        if dotted(func) == "len" and len(node.args) == 1 and not node.keywords and (own := self.special(node.args[0], "__len__")):
+            return self.called(own, "__len__", [], node)
+        if dotted(func) == "hasattr" and len(node.args) == 2 and (known := self.has(node)) is not None:
+            return placed(ast.Constant(known), node)
         if dotted(func) == "len" and len(node.args) == 1:
             node.args = [self.spread(node.args[0])]
         return self.generic_visit(node)
@@ -245,6 +279,9 @@ class Reading(ast.NodeTransformer):
         """`Net()(x)`: the object is made in front of the statement, and named after its class."""
         kind = self.reader.class_called(node)
         assert kind is not None
+        if kind.named is not None and (self.inside or self.roots):
+            message = f"A `{kind.node.name}` is read where it gets a name, in a statement of its own: give a tuple here."
+            raise self.reader.at(node, ForbiddenError(message))
         if self.inside or self.roots:
             message = f"An object of `{kind.node.name}` gets one name, in a statement of its own that is in no block."
             hint = f"Make it before, under a name: made = {kind.node.name}(…)"
@@ -299,6 +336,9 @@ class Reading(ast.NodeTransformer):
         if isinstance(node.ctx, ast.Del):
             raise self.reader.refusal(node, "What an object has stays here")
         if isinstance(node.ctx, ast.Store):
+            if owner.kind is not None and owner.kind.named is not None:
+                message = f"`{owner.path}` is a tuple whose items have names, and none of them can be set."
+                raise self.reader.at(node, EvaluationError(message, torch_message="can't set attribute"))
             if isinstance(owner.parts.get(node.attr), (Object, Module, Parts)) or node.attr in methods:
                 raise self.reader.refusal(node, f"`{node.attr}` is a module, and is set a second time here")
             if owner.whole and owner.kind is not None and node.attr not in owner.kind.sets:
@@ -349,8 +389,54 @@ class Reading(ast.NodeTransformer):
         found = name_at(f"{owner.path}.{name}", node)
         return placed(ast.Call(found, [], []), node) if any(dotted(m) == "property" for m in method.decorator_list) else found
 
+    def special(self, node: ast.expr, name: str) -> Object | None:
+        """The object that an expression means, if its class has a method of Python's."""
+        found = self.resolved(node)
+        return found if isinstance(found, Object) and found.kind is not None and name in found.kind.methods else None
+
+    def called(self, own: Object, name: str, given: list[ast.expr], node: ast.AST) -> ast.expr:
+        """A call of a method of Python's: one for each object that it is given, too."""
+        kind = own.kind
+        assert kind is not None
+        others = [found if isinstance(found := self.resolved(each), Object) else None for each in given]
+        path = "".join([name, *(f".{each.path}" for each in others if each is not None)])
+        if path != name and f"{own.path}.{path}" not in self.reader.inherited:
+            self.reader.inherited.add(f"{own.path}.{path}")
+            method, taken = copied(kind.methods[name]), kind.methods[name].args.args
+            known = {part.arg: each for part, each in zip(taken[1:], others, strict=True) if each is not None}
+            method.args.args = [part for part in method.args.args if part.arg not in known]
+            self.reader.method(own, path, method, kind.defining(name), known)
+            self.reader.front.append(self.reader.made.pop())
+        self.uses(own.path)
+        rest = [self.visit(each) for each, other in zip(given, others, strict=True) if other is None]
+        return placed(ast.Call(name_at(f"{own.path}.{path}", node), rest, []), node)
+
+    def has(self, node: ast.Call) -> bool | None:
+        """What `hasattr(self, "bias")` gives, where only an `__init__` may set that; None where it isn't known."""
+        owner, name = self.resolved(node.args[0]), plain_or_none(node.args[1])
+        if not isinstance(owner, Object) or owner.kind is None or owner.whole or not isinstance(name, str):
+            return None
+        inits = [part for part in ast.walk(self.reader.tree) if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+        known = {id(part) for init in inits for part in ast.walk(init)}
+        stored = [part for part in ast.walk(self.reader.tree) if isinstance(part, ast.Attribute) and part.attr == name and (
+            not isinstance(part.ctx, ast.Load)
+        )]  # fmt: skip
+        if not stored or any(id(part) not in known or isinstance(part.ctx, ast.Del) for part in stored):
+            return None
+        return name in owner.parts or name in owner.kind.methods
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """`a + b` of an object whose class has a method for that."""
+        name = OPERATORS.get(type(node.op), "")
+        own = self.special(node.left, name)
+        return self.generic_visit(node) if own is None else self.called(own, name, [node.right], node)
+
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         """`self.layers[0]`"""
+        if isinstance(node.ctx, ast.Load) and (own := self.special(node.value, "__getitem__")) is not None:
+            if any(isinstance(part, ast.Slice) for part in ast.walk(node.slice)):
+                raise self.reader.refusal(node, f"A slice of `{own.path}` can't be read")
+            return self.called(own, "__getitem__", [node.slice], node)
         value = self.resolved(node)
         if value is not None and isinstance(node.ctx, ast.Load):
             return self.reference(value, node)
