@@ -24,7 +24,9 @@ BINARY = "    eps = torch.finfo(p.dtype).eps\n    c = p.clamp(eps, 1 - eps)\n   
 TEXTS: Mapping[str, Mapping[str, str]] = {
     "Normal": {
         "": "(loc, scale, validate_args=None):\n"
-        "    loc, scale = torch.broadcast_tensors(torch.as_tensor(loc), torch.as_tensor(scale))\n"
+        "    of = (loc if isinstance(loc, torch.Tensor) else scale if isinstance(scale, torch.Tensor) else torch.zeros(())).dtype\n"
+        "    loc, scale = torch.broadcast_tensors(torch.as_tensor(loc, dtype=of), torch.as_tensor(scale, dtype=of))\n"
+        f"    if not (loc == loc).all():\n        {INVALID.format('parameter loc of Normal')}\n"
         f"    if not (scale > 0).all():\n        {INVALID.format('parameter scale of Normal')}\n    return loc, scale",
         "loc": "(d):\n    return d[0]",
         "mean": "(d):\n    return d[0]",

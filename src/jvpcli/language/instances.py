@@ -289,7 +289,9 @@ class Objects(Values):
                 made.plain.pop(name)
                 made.parts[name] = value
         else:
-            made.parts[name] = self.place(path, value, node)
+            found = made.parts[name] = self.place(path, value, node)
+            if made.names is not None and isinstance(found, (Object, Module)) and name not in made.names:
+                made.names.append(name)  # a sequence goes through each module that it is given
 
     def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
         """A method as a function; `kind` is the class that it stands in."""
