@@ -132,7 +132,8 @@ class Module(ImportedFunction):
         """
         if any("." not in name for name in keywords):
             raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
-        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in type(self.function).__mro__)
+        torchs = (each for each in type(self.function).__mro__ if each.__module__.startswith("torch."))  # others' names are the text's
+        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in torchs)
         for value in _flat(arguments):
             if value is None:
                 continue  # a state that begins as zeros
