@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import array_names, catalog
-from jvpcli.language.dependence import changed
+from jvpcli.language.dependence import changed, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, dotted, free_names, imported_paths, separated
 from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
@@ -162,7 +162,7 @@ def _leaves_alone(node: ast.AST, own: Collection[str] = ()) -> bool:
         words = {keyword.arg for keyword in node.keywords}
         if isinstance(node.func, ast.Name):
             return node.func.id in LOOKING
-        method, called, root = _method(node), catalog.canonical(dotted(node.func)), dotted(node.func).partition(".")[0]
+        method, called, root = _method(node), catalog.canonical(dotted(node.func)), root_of(node)
         if method in FILLING:
             return root in own
         pure = [op for op in (f"call:{called}", f"method:{method}") if catalog.is_function(called) or catalog.is_method(method)]

@@ -391,6 +391,10 @@ class _Maker:
         """The module that a constructor makes."""
         name = self.classes[id(node)]
         own = [keyword for keyword in node.keywords if keyword.arg == DERIVED]
+        if taken := [word for word in _set_anew(own) if hasattr(nn.Module, word) and self.is_torchs(word)]:
+            message = f"`{taken[0]}` is what torch calls of a module, and a class of the program sets it anew"
+            hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
+            raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         if name == "Module" and not node.args:
             return _derived(nn.Module, own)()  # of an object, whose parts have names of their own
         if name not in CLASSES:
@@ -426,6 +430,10 @@ class _Maker:
             hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
             raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         return made
+
+    def is_torchs(self, name: str) -> bool:
+        """Whether a method of nn.Module is read here with torch's meaning, whatever class sets it anew."""
+        return name.startswith("_") or name in ("eval", "zero_grad") or (name == "train" and ".eval(" in self.text.source)
 
     def run(
         self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
