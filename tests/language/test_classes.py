@@ -1080,12 +1080,14 @@ WHOLE = [
     ("class A:\n    def __setattr__(self, k, v):\n        pass\na = A()\ny = a.k", "A `class` runs only from a file of yours"),
     ("class A:\n    def __init__(self):\n        self.w = 1\n    @property\n    def w(self):\n        return 2\na = A()",
      "`w` is a method with a decorator"),
-    *((f"class A(nn.Linear):\n    def {name}(self, *t):\n        return x\na = A(2, 2)\na.eval()\ny = a(x)", f"`{name}` is what torch")
-      for name in ("eval", "train", "zero_grad", "_call_impl")),
+    *((f"class A(nn.Linear):\n    def {name}(self, *t):\n        return x\na = A(2, 2)\na.eval()\ny = a(x)",
+       f"`{name}` is what torch") for name in ("eval", "train", "zero_grad", "_call_impl")),
     ("class A(nn.Linear):\n    def f(self, x):\n        return super(open, self).forward(x)\na = A(2, 2)\ny = a.f(x)",
      "This `super` names no class"),
-    ("def make(l=[]):\n    l.append(nn.Linear(2, 2))\n    return nn.Sequential(*l)\na = make()\ny = a(x)", "`l` is one list for all"),
-    ("l = [nn.Tanh()]\nfor k in range(40):\n    l.extend(l)\nnet = nn.Sequential(*l)\ny = net(x)", "A list of a class holds at most"),
+    ("def make(l=[]):\n    l.append(nn.Linear(2, 2))\n    return nn.Sequential(*l)\na = make()\ny = a(x)",
+     "`l` is one list for all"),
+    ("l = [nn.Tanh()]\nfor k in range(40):\n    l.extend(l)\nnet = nn.Sequential(*l)\ny = net(x)",
+     "A list of a class holds at most"),
     ("class A:\n" + "".join(f"    def m{k}(self, x):\n        {'x = x + 1; ' * 100}return x\n" for k in range(20))
      + "class B:\n    def __init__(self):\n        self.all = [A() for _ in range(400)]\nb = B()\ny = x",
      "The methods of all objects of the program have more than 100,000 parts"),

@@ -546,8 +546,9 @@ OF_CLASSES: dict[str, list[str]] = {
         "g = []\nz = x * 2\nz.register_hook(lambda v: g.append(v))\nz * len(g)",
         "n.register_forward_hook(open)",
         *(f"def f(m, i, o):\n    {line}\nn.l.register_forward_hook(f)\nn(x)" for line in (
-            "print(torch.rand(1))", "torch.manual_seed(5)", "n.zero_grad()", "m.eval()", "o.sum().backward()", "d[0](o)", "open(o)",
-            "np.save('CANARY', o)", "o.numpy().tofile('CANARY')", "raise ValueError('a')", "while True: pass", "m.ks.append(o)",
+            "print(torch.rand(1))", "torch.manual_seed(5)", "n.zero_grad()", "m.eval()", "o.sum().backward()", "d[0](o)",
+            "open(o)", "np.save('CANARY', o)", "o.numpy().tofile('CANARY')", "raise ValueError('a')", "while True: pass",
+            "m.ks.append(o)",
         )),
         "def len(t):\n    t.mul_(3)\ndef f(m, i, o):\n    len(o)\nn.l.register_forward_hook(f)\nn(x)",
         *(f"d = {{'s': 1.}}\ndef f(m, i, o):\n    d['s'] = 4.\nn.l.register_forward_hook(f)\n{line}" for line in (

@@ -52,7 +52,7 @@ def test_gradients_are_pythons(text: str) -> None:
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_torch_refuses_of_a_distribution_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="Expected|Either"):
+    with pytest.raises(ValueError, match=r"Expected|Either"):
         plainly(f"{HEAD}{X}{text}")
     with pytest.raises(JvpError, match="raises an error here"):
         jvpcli.inspect(f"{HEAD}{X}{text}")

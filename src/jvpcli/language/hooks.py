@@ -211,7 +211,7 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
             hints = [f"Give it its last value before `{name}` is made."]
             raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)
         if any(name.startswith("backward_") for name in assigned([part for part in before if part in later])):
-            message = f"This hook of `{name}` is registered behind a call that takes derivatives through it, which ran without it."
+            message = f"This hook of `{name}` is registered behind a call that takes derivatives, which ran without it."
             raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
         if any(isinstance(part, ast.Global) for each in tree.body if getattr(each, "name", "") in free_names(call.args[0])
                for part in ast.walk(each)):  # fmt: skip

@@ -132,7 +132,8 @@ class Module(ImportedFunction):
         """
         if any("." not in name for name in keywords):
             raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
-        torchs = (each for each in type(self.function).__mro__ if each.__module__.startswith("torch."))  # others' names are the text's
+        line = type(self.function).__mro__  # where a class of the text has any name
+        torchs = (each for each in line if each.__module__.startswith("torch."))
         takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in torchs)
         for value in _flat(arguments):
             if value is None:

@@ -81,7 +81,8 @@ def _traces_alike(tree: ast.Module) -> bool:
     draws |= any(MOODY.search(call) for call in made) and ("eval" not in modes or "train" in modes)
     outside = [part for part in ast.walk(tree) if id(part) not in inside]
     stored = [part.id for part in outside if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
-    stored += [each.id for part in outside if isinstance(part, ast.For) for each in ast.walk(part.target) if isinstance(each, ast.Name)]
+    turns = [each for part in outside if isinstance(part, ast.For) for each in ast.walk(part.target)]
+    stored += [part.id for part in turns if isinstance(part, ast.Name)]
     read = {part.id for part in inside.values() if isinstance(part, ast.Name)}
     changes = any(stored.count(name) > 1 for name in read) or any(
         isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) for part in outside
