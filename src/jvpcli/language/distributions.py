@@ -15,11 +15,12 @@ from jvpcli.language.names import assigned, copied, imported_paths
 
 MODULE = "torch.distributions"
 
+INVALID = 'raise ValueError("Expected {} to satisfy its constraint, but found invalid values")'
+
 
 def _checked(condition: str, what: str) -> str:
     """Lines that raise an error where a parameter is not what it must be, unless the program asks for no such check."""
-    error = f"Expected {what} to satisfy its constraint, but found invalid values"
-    return f'    if validate_args != False and not {condition}:\n        raise ValueError("{error}")\n'
+    return f"    if validate_args != False and not {condition}:\n        {INVALID.format(what)}\n"
 
 
 BOTH = '    if (probs is None) == (logits is None):\n        raise ValueError("Either `probs` or `logits` must be specified")\n'
@@ -60,7 +61,7 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "mean": "(d):\n    return d[0]",
         "logits": "(d):\n    return d[1]",
         "log_prob": "(d, value):\n    if not ((value == 0) | (value == 1)).all():\n"
-        '        raise ValueError("Expected the value of Bernoulli to be 0 or 1")\n'
+        f"        {INVALID.format('the value of Bernoulli')}\n"
         "    logits, value = torch.broadcast_tensors(d[1], value)\n"
         "    return -F.binary_cross_entropy_with_logits(logits, value, reduction='none')",
         "entropy": "(d):\n    return F.binary_cross_entropy_with_logits(d[1], d[0], reduction='none')",
