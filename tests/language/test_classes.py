@@ -215,6 +215,28 @@ MODULES = {
         x = torch.tensor([[1., 2.], [3., -1.]], requires_grad=True)
         (layers.through(net(x)).sum() + last(x[None]).sum()).backward()
         """,
+    "super of a class that it names, modules that a sequence is given later": """
+        class A(nn.Linear):
+            def forward(self, x):
+                return super(A, self).forward(x) * 2
+        class B(A):
+            def __init__(self):
+                super(B, self).__init__(2, 2)
+            def forward(self, x):
+                return super(A, self).forward(x) * 5
+        class S(nn.Sequential):
+            def __init__(self):
+                super().__init__(nn.Linear(2, 2))
+                self.act = nn.Tanh()
+                self.k = 3.
+                self.w = nn.Parameter(torch.ones(2))
+                self.append(nn.Linear(2, 2))
+            def forward(self, x):
+                return super().forward(x) * self.k * self.w
+        b, s = B(), S()
+        x = torch.tensor([1., 2.], requires_grad=True)
+        (b(s(x)) * len(s)).sum().backward()
+        """,
     "lists that grow in loops, and sequences that are gone through": """
         layers, prev = [], 2
         for width in (3, 2):
@@ -1165,6 +1187,14 @@ WHOLE = [
     ("class A:\n    def __setattr__(self, k, v):\n        pass\na = A()\ny = a.k", "A `class` runs only from a file of yours"),
     ("class A:\n    def __init__(self):\n        self.w = 1\n    @property\n    def w(self):\n        return 2\na = A()",
      "`w` is a method with a decorator"),
+    *((f"class A(nn.Linear):\n    def {name}(self, *t):\n        return x\na = A(2, 2)\na.eval()\ny = a(x)",
+       f"`{name}` is what torch") for name in ("eval", "train", "zero_grad", "_call_impl")),
+    ("class A(nn.Linear):\n    def f(self, x):\n        return super(open, self).forward(x)\na = A(2, 2)\ny = a.f(x)",
+     "This `super` names no class"),
+    ("def make(l=[]):\n    l.append(nn.Linear(2, 2))\n    return nn.Sequential(*l)\na = make()\ny = a(x)",
+     "`l` is one list for all"),
+    ("l = [nn.Tanh()]\nfor k in range(40):\n    l.extend(l)\nnet = nn.Sequential(*l)\ny = net(x)",
+     "A list of a class holds at most"),
     ("class A:\n" + "".join(f"    def m{k}(self, x):\n        {'x = x + 1; ' * 100}return x\n" for k in range(20))
      + "class B:\n    def __init__(self):\n        self.all = [A() for _ in range(400)]\nb = B()\ny = x",
      "The methods of all objects of the program have more than 100,000 parts"),

@@ -557,6 +557,16 @@ OF_CLASSES: dict[str, list[str]] = {
         "def f(g):\n    g[i] = 0\ni = 1\nz = x * 2\nz.register_hook(f)\ntorch.autograd.grad(z.sum(), x)[0] * 2",
         "g = []\nz = x * 2\nz.register_hook(lambda v: g.append(v))\nz * len(g)",
         "n.register_forward_hook(open)",
+        *(f"def f(m, i, o):\n    {line}\nn.l.register_forward_hook(f)\nn(x)" for line in (
+            "print(torch.rand(1))", "torch.manual_seed(5)", "n.zero_grad()", "m.eval()", "o.sum().backward()", "d[0](o)",
+            "open(o)", "np.save('CANARY', o)", "o.numpy().tofile('CANARY')", "raise ValueError('a')", "while True: pass",
+            "m.ks.append(o)",
+        )),
+        "def len(t):\n    t.mul_(3)\ndef f(m, i, o):\n    len(o)\nn.l.register_forward_hook(f)\nn(x)",
+        *(f"d = {{'s': 1.}}\ndef f(m, i, o):\n    d['s'] = 4.\nn.l.register_forward_hook(f)\n{line}" for line in (
+            "def g(t):\n    return t * d['s']\ng(n(x))", "def g(t, d=d):\n    return t * d['s']\ng(n(x))", "n(x) * d['s']",
+        )),
+        "k = 3.\ndef f(g):\n    global k\n    k = 5.\nz = x * 2\nz.register_hook(f)\nz * k",
         "n.l.register_full_backward_hook(lambda m, a, b: a)", "z = x * 2\nh = z.register_hook(lambda g: g)\nh.remove.__func__",
 
         "z = x * 2\nz.register_hook(lambda g: (lambda: 0).__globals__)\nz",

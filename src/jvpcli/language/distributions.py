@@ -17,6 +17,14 @@ MODULE = "torch.distributions"
 
 INVALID = 'raise ValueError("Expected {} to satisfy its constraint, but found invalid values")'
 
+
+def _checked(condition: str, what: str) -> str:
+    """Lines that raise an error where a parameter is not what it must be, unless the program asks for no such check."""
+    return f"    if validate_args != False and not {condition}:\n        {INVALID.format(what)}\n"
+
+
+BOTH = '    if (probs is None) == (logits is None):\n        raise ValueError("Either `probs` or `logits` must be specified")\n'
+
 SHAPE = "shape = tuple(sample_shape) + tuple(d[0].shape{})\n"
 
 BINARY = "    eps = torch.finfo(p.dtype).eps\n    c = p.clamp(eps, 1 - eps)\n    return p, torch.log(c) - torch.log1p(-c)"
@@ -24,8 +32,12 @@ BINARY = "    eps = torch.finfo(p.dtype).eps\n    c = p.clamp(eps, 1 - eps)\n   
 TEXTS: Mapping[str, Mapping[str, str]] = {
     "Normal": {
         "": "(loc, scale, validate_args=None):\n"
-        "    loc, scale = torch.broadcast_tensors(torch.as_tensor(loc), torch.as_tensor(scale))\n"
-        f"    if not (scale > 0).all():\n        {INVALID.format('parameter scale of Normal')}\n    return loc, scale",
+        "    of = (loc if torch.is_tensor(loc) else scale if torch.is_tensor(scale) else torch.zeros(())).dtype\n"
+        "    loc = loc if torch.is_tensor(loc) else torch.as_tensor(loc, dtype=of)\n"
+        "    scale = scale if torch.is_tensor(scale) else torch.as_tensor(scale, dtype=of)\n"
+        "    loc, scale = torch.broadcast_tensors(loc, scale)\n"
+        f"{_checked('(loc == loc).all()', 'parameter loc of Normal')}"
+        f"{_checked('(scale > 0).all()', 'parameter scale of Normal')}    return loc, scale",
         "loc": "(d):\n    return d[0]",
         "mean": "(d):\n    return d[0]",
         "scale": "(d):\n    return d[1]",
@@ -40,9 +52,11 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "    return d[0] + torch.zeros(shape, dtype=d[0].dtype).normal_() * d[1]",
     },
     "Bernoulli": {
-        "": "(probs=None, logits=None, validate_args=None):\n    if logits is not None:\n"
-        "        y = torch.as_tensor(logits)\n        return torch.sigmoid(y), y\n    p = torch.as_tensor(probs)\n"
-        f"    if not ((p >= 0) & (p <= 1)).all():\n        {INVALID.format('parameter probs of Bernoulli')}\n{BINARY}",
+        "": "(probs=None, logits=None, validate_args=None):\n"
+        f"{BOTH}    y = torch.as_tensor(0. if logits is None else logits)\n"
+        f"{_checked('(y == y).all()', 'parameter logits of Bernoulli')}    if logits is not None:\n"
+        "        return torch.sigmoid(y), y\n    p = torch.as_tensor(probs)\n"
+        f"{_checked('((p >= 0) & (p <= 1)).all()', 'parameter probs of Bernoulli')}{BINARY}",
         "probs": "(d):\n    return d[0]",
         "mean": "(d):\n    return d[0]",
         "logits": "(d):\n    return d[1]",
@@ -55,10 +69,12 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "        drawn = torch.bernoulli(d[0].expand(shape))\n    return drawn",
     },
     "Categorical": {
-        "": "(probs=None, logits=None, validate_args=None):\n    if logits is not None:\n"
-        "        y = logits - logits.logsumexp(-1, keepdim=True)\n        return torch.softmax(y, -1), y\n"
-        f"    if not (probs >= 0).all():\n        {INVALID.format('parameter probs of Categorical')}\n"
-        "    p = probs / probs.sum(-1, keepdim=True)\n    eps = torch.finfo(p.dtype).eps\n"
+        "": "(probs=None, logits=None, validate_args=None):\n"
+        f"{BOTH}    y = torch.zeros(1) if logits is None else logits - logits.logsumexp(-1, keepdim=True)\n"
+        f"{_checked('(y == y).all()', 'parameter logits of Categorical')}    if logits is not None:\n"
+        "        return torch.softmax(y, -1), y\n    p = probs / probs.sum(-1, keepdim=True)\n"
+        f"{_checked('((p >= 0).all(-1) & ((p.sum(-1) - 1).abs() < 1e-6)).all()', 'parameter probs of Categorical')}"
+        "    eps = torch.finfo(p.dtype).eps\n"
         "    return p, torch.log(p.clamp(eps, 1 - eps))",
         "probs": "(d):\n    return d[0]",
         "logits": "(d):\n    return d[1]",

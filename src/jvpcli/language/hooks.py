@@ -11,11 +11,12 @@ import ast
 from collections.abc import Collection, Mapping, Sequence
 
 from jvpcli.errors import ForbiddenError
-from jvpcli.language import catalog
-from jvpcli.language.dependence import changed
-from jvpcli.language.names import assigned, dotted, free_names, imported_paths, separated
+from jvpcli.language import array_names, catalog
+from jvpcli.language.dependence import changed, root_of
+from jvpcli.language.names import LIST_METHODS, assigned, dotted, free_names, imported_paths, separated
 from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
+from jvpcli.language.statements import SHOWING
 
 METHOD = ".register_hook"
 
@@ -30,6 +31,12 @@ LOOKING = frozenset(
      "round", "abs", "min", "max", "sum", "format"]
 )
 """Functions of Python's that change nothing that they are given."""
+
+FILLING = LIST_METHODS - {"items", "keys", "values", "get", "copy"}
+"""Methods that change a list or dictionary."""
+
+READING = frozenset({"items", "keys", "values", "get", "copy", "format", "join", "numpy"})
+"""Methods of lists, dictionaries, texts and tensors that change nothing and draw nothing, beside those of the catalogue."""
 
 HOOKING = frozenset({
     "register_hook", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
@@ -49,15 +56,22 @@ def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
     containers = {name for name in assigned(held) if bound.count(name) == 1}
     silent = {node.name for node in once if _only_looks(node, containers)} | ({"print"} - {*bound})
     makers = {node.name for node in once if _gives_looking(node, containers)}
-    defined = (ast.FunctionDef, ast.ClassDef)
-    others = [part for part in tree.body if not (isinstance(part, defined) or part in held or _shows(part))]
+    quiet = [node for node in ast.walk(tree) if node in held or _shows(node) or getattr(node, "name", "") in silent | makers]
+    silently = {id(part) for node in quiet for part in ast.walk(node)}
 
     def looks(given: ast.expr, node: ast.stmt) -> bool:
-        filled = containers & free_names(given).union(*(free_names(each) for each in once if each.name in free_names(given)))
-        if any(filled & free_names(part) for part in others if part is not node):
+        named = {*free_names(given), dotted(given).removeprefix("self.")}
+        hooks = [each for each in once if each.name in named]
+        filled = (containers & free_names(given).union(*map(free_names, hooks))).union(*map(_kept, hooks))
+        own = {id(part) for part in ast.walk(node)}
+        loaded = (part for part in ast.walk(tree) if isinstance(getattr(part, "ctx", None), ast.Load) and id(part) not in own)
+        if any(id(part) not in silently and {dotted(part), f".{getattr(part, 'attr', '')}"} & filled for part in loaded):
             return False  # what the hook keeps is computed with
+        if not LOOKING.isdisjoint(bound):
+            return False
         if isinstance(given, ast.Lambda):
-            return _gives_nothing(given.body, silent) and all(map(_leaves_alone, ast.walk(given.body)))
+            free = containers - {part.arg for part in given.args.args}
+            return _gives_nothing(given.body, silent) and all(_leaves_alone(part, free) for part in ast.walk(given.body))
         if isinstance(given, ast.Call):  # save("y")
             return isinstance(given.func, ast.Name) and given.func.id in makers and not given.keywords and (
                 all(isinstance(part, ast.Constant) for part in given.args)
@@ -91,7 +105,19 @@ def _gives_nothing(node: ast.expr, silent: Collection[str]) -> bool:
     return isinstance(node, ast.Call) and ((isinstance(node.func, ast.Name) and node.func.id in silent) or of_list)
 
 
-def _shows(node: ast.stmt) -> bool:
+def _kept(function: ast.FunctionDef) -> set[str]:
+    """What a method keeps of what it is given: names of objects' attributes, and the attributes as they are written."""
+    nodes = [*ast.walk(function)]
+    named = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+    owners = [node.value for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]
+    owners += [node.func.value for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (
+        node.func.attr in FILLING
+    )]  # fmt: skip
+    owners += [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return named | {f".{node.attr}" for node in owners if isinstance(node, ast.Attribute)}
+
+
+def _shows(node: ast.AST) -> bool:
     """Whether a statement only prints."""
     if isinstance(node, ast.For):
         return all(map(_shows, node.body))
@@ -136,9 +162,15 @@ def _leaves_alone(node: ast.AST, own: Collection[str] = ()) -> bool:
         words = {keyword.arg for keyword in node.keywords}
         if isinstance(node.func, ast.Name):
             return node.func.id in LOOKING
-        method = _method(node) or "_"
-        return not method.endswith("_") and words.isdisjoint({"out", "inplace", None})
-    return True
+        method, called, root = _method(node), catalog.canonical(dotted(node.func)), root_of(node)
+        if method in FILLING:
+            return root in own
+        pure = [op for op in (f"call:{called}", f"method:{method}") if catalog.is_function(called) or catalog.is_method(method)]
+        known = bool(pure) and not any(catalog.is_random(op) or catalog.changes_arguments(op) for op in pure)
+        of_numpy = root in ("np", "numpy") and called.partition(".")[2] in array_names.NAMES - array_names.RANDOM
+        shows = root in SHOWING and not method.endswith("_")
+        return (known or of_numpy or method in READING or shows) and words.isdisjoint({"out", "inplace", None})
+    return not isinstance(node, (ast.Raise, ast.While))
 
 
 def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
@@ -183,6 +215,13 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
                 message = f"This hook reads `{hidden[0]}`, which gets its value, or changes, behind what makes `{name}`."
                 hints = [f"Give it its last value before `{name}` is made."]
                 raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)
+            if any(other.startswith("backward_") for other in assigned([part for part in before if part in later])):
+                message = f"This hook of `{name}` is registered behind a call that takes derivatives, which ran without it."
+                raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
+            if any(isinstance(part, ast.Global) for each in tree.body if getattr(each, "name", "") in free_names(call.args[0])
+                   for part in ast.walk(each)):  # fmt: skip
+                message = "A hook that gives names of the program other values is not carried out."
+                raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
             start = 1 + max((statements.index(part) for part in made), default=-1)
             *parts, applied = _hook(f"{root}{name}{METHOD}.{place}", name, call.args[0], functions, call)
             statements[start:start] = [applied] if root else [*parts, applied]

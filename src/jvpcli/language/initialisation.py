@@ -172,8 +172,10 @@ class Initialisation:
 
     def base(self, call: ast.Call, owner: ast.expr | None) -> None:
         """`super().__init__(…)`, `nn.Module.__init__(self)`"""
+        kind = self.kind.defining("__init__")
         if isinstance(owner, ast.Call) and dotted(owner.func) == "super":
             given = call.args
+            kind = Reading(self.reader, {self.own: self.made, **self.scope}).asked_of(kind, owner)
         elif owner is not None and call.args and dotted(call.args[0]) == self.own:
             given = call.args[1:]
         else:
@@ -181,7 +183,7 @@ class Initialisation:
         named = self.reader.classes.get(dotted(owner)) if owner is not None else None
         is_torchs = owner is not None and bool(class_of(owner, self.reader.paths))
         skips = owner is not None and (is_torchs or self.reader.path(dotted(owner)) in KNOWN_BASES)
-        base = named or (None if skips else self.kind.defining("__init__").base)
+        base = named or (None if skips else kind.base)
         arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
         keywords = self.reader.keywords(call, self.scope, self)
         if base is not None and "__init__" in base.methods:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
 from jvpcli.language import catalog, refusals
+from jvpcli.language.dependence import root_of
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.initialisation import Initialisation
 from jvpcli.language.makers import chained
@@ -240,6 +241,8 @@ class Objects(Values):
             if name not in scope and name not in defaults:
                 raise self.refusal(call, f"`__init__` of `{kind.node.name}` needs a value for `{name}`")
             if name not in scope:
+                if isinstance(defaults[name], (ast.List, ast.Dict)) and name in lists_grown(method):
+                    raise self.refusal(call, f"`{name}` is one list for all calls, as a default is, and grows in them")
                 scope[name] = self.value(defaults[name], {}, None)
         for name, value in scope.items():
             scope[name] = self.settled(made, name, value, call)
@@ -290,7 +293,9 @@ class Objects(Values):
                 made.plain.pop(name)
                 made.parts[name] = value
         else:
-            made.parts[name] = self.place(path, value, node)
+            found = made.parts[name] = self.place(path, value, node)
+            if made.names is not None and isinstance(found, (Object, Module)) and name not in made.names:
+                made.names.append(name)  # a sequence goes through each module that it is given
 
     def method(
         self, made: Object, name: str, method: ast.FunctionDef, kind: Class, known: Mapping[str, Any] | None = None
@@ -425,7 +430,7 @@ class Objects(Values):
     def grow(self, owner: Parts | Object, path: str, method: str, given: Sequence[Any], node: ast.AST) -> bool:
         """`layers.append(nn.Linear(2, 2))` of a list of modules or a sequence of them; whether it can be carried out."""
         if method == "extend" and len(given) == 1 and isinstance(given[0], Parts) and given[0].names is None:
-            return all(self.grow(owner, path, "append", [item], node) for item in given[0].items)
+            return all(self.grow(owner, path, "append", [item], node) for item in [*given[0].items])
         if any(each is owner for each in given) or path.partition(".")[0] in self.used:
             return False
         count = len(owner.items or ())
@@ -493,6 +498,13 @@ def _paths(value: Any) -> Iterator[tuple[str, bool]]:
             yield from _paths(part)
     elif isinstance(value, Module):
         yield value.path, False
+
+
+def lists_grown(method: ast.FunctionDef) -> set[str]:
+    """The names of what a function puts something into, or may change otherwise."""
+    nodes = [part for statement in method.body for part in ast.walk(statement)]
+    grown = {root_of(part.func) for part in nodes if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)}
+    return grown | {root_of(part.target) for part in nodes if isinstance(part, ast.AugAssign)}
 
 
 def _chain(name: str, parts: Sequence[Any], node: ast.AST) -> ast.FunctionDef:

@@ -134,7 +134,9 @@ class Module(ImportedFunction):
         """
         if any("." not in name for name in keywords):
             raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
-        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in type(self.function).__mro__)
+        line = type(self.function).__mro__  # where a class of the text has any name
+        torchs = (each for each in line if each.__module__.startswith("torch."))
+        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in torchs)
         for value in _flat(arguments):
             if value is None:
                 continue  # a state that begins as zeros
@@ -392,6 +394,10 @@ class _Maker:
         """The module that a constructor makes."""
         name = self.classes[id(node)]
         own = [keyword for keyword in node.keywords if keyword.arg == DERIVED]
+        if taken := [word for word in _set_anew(own) if hasattr(nn.Module, word) and self.is_torchs(word)]:
+            message = f"`{taken[0]}` is what torch calls of a module, and a class of the program sets it anew"
+            hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
+            raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         if name == "Module" and not node.args:
             return _derived(nn.Module, own)()  # of an object, whose parts have names of their own
         if name not in CLASSES:
@@ -438,6 +444,10 @@ class _Maker:
         """The dtype of parameters that an argument names; None of anything else."""
         name = dotted(self.numbers.get(dotted(node), node))
         return getattr(torch, name[6:]) if name in DTYPES else None
+
+    def is_torchs(self, name: str) -> bool:
+        """Whether a method of nn.Module is read here with torch's meaning, whatever class sets it anew."""
+        return name.startswith("_") or name in ("eval", "zero_grad") or (name == "train" and ".eval(" in self.text.source)
 
     def run(
         self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int

@@ -304,7 +304,7 @@ class Reading(ast.NodeTransformer):
         if isinstance(owner, Object):
             return self.part(owner, node)
         if self.kind is not None and isinstance(node.value, ast.Call) and dotted(node.value.func) == "super":
-            return self.inherited(self.kind, node)
+            return self.inherited(self.asked_of(self.kind, node.value), node)
         made = self.class_of(node.value)
         fields = [part.value for part in made.fields if dotted(part.targets[0]) == node.attr] if made is not None else []
         if fields and isinstance(node.ctx, ast.Load):
@@ -360,6 +360,13 @@ class Reading(ast.NodeTransformer):
         if node.attr.startswith("_") or owner.kind is None:
             raise self.reader.refusal(node, f"`{node.attr}` can't be read of an object here")
         return name_at(f"{owner.path}.{node.attr}", node)  # what a method sets
+
+    def asked_of(self, kind: Class, call: ast.Call) -> Class:
+        """The class behind which a `super()` looks: the one that it stands in, or that it names, as in `super(A, self)`."""
+        named = self.class_of(call.args[0]) if call.args else kind
+        if named is None or named not in kind.line:
+            raise self.reader.refusal(call, f"This `super` names no class that `{kind.node.name}` is derived from")
+        return named
 
     def inherited(self, kind: Class, node: ast.Attribute) -> ast.expr:
         """`super().forward`: the method of the class before, as a function of this object."""

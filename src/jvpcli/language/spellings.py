@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+from jvpcli.language import catalog
+
 WORDS = re.compile(r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|(?:Tensor|empty)\(.*_\(")
 """Without these a text has none of such words."""
 
@@ -61,6 +63,39 @@ COMPILERS = ("torch.jit.script", "torch.jit.trace", "torch.compile")
 MAKING = ("vmap", "jacrev", "jacfwd", "partial")
 """The last names of what gives a function made of another one."""
 
+FROZEN = frozenset({"item", "tolist", "numpy", "float", "int", "bool"})
+"""What gives a number that a trace holds fast."""
+
+
+def _traces_alike(tree: ast.Module) -> bool:
+    """Whether what `torch.jit.trace` records of a function is what that computes in each call.
+
+    A trace holds what ran once: the branch, plain numbers, what was drawn then; and making it draws.
+    """
+    functions = [part for part in ast.walk(tree) if isinstance(part, (ast.FunctionDef, ast.Lambda))]
+    inside = {id(part): part for function in functions for part in ast.walk(function)}
+    calls = [ast.unparse(part.func) for part in inside.values() if isinstance(part, ast.Call)]
+    branches = any(isinstance(part, (ast.If, ast.IfExp, ast.While, ast.BoolOp)) for part in inside.values())
+    holds = any(call.rpartition(".")[2] in FROZEN for call in calls)
+    draws = any(catalog.is_random(f"call:{catalog.canonical(call)}") or catalog.is_random(f"method:{call.rpartition('.')[2]}")
+                for call in calls)  # fmt: skip
+    made = [ast.unparse(part.func) for part in ast.walk(tree) if isinstance(part, ast.Call)]
+    modes = {call.rpartition(".")[2] for call in made}
+    draws |= any(MOODY.search(call) for call in made) and ("eval" not in modes or "train" in modes)
+    outside = [part for part in ast.walk(tree) if id(part) not in inside]
+    stored = [part.id for part in outside if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
+    turns = [each for part in outside if isinstance(part, ast.For) for each in ast.walk(part.target)]
+    stored += [part.id for part in turns if isinstance(part, ast.Name)]
+    read = {part.id for part in inside.values() if isinstance(part, ast.Name)}
+    changes = any(stored.count(name) > 1 for name in read) or any(
+        isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) for part in outside
+    )
+    return not (branches or holds or draws or changes)
+
+
+MOODY = re.compile("(?i)dropout|batchnorm|transformer")
+"""Modules that compute something else in each call, or keep something of it, as they are trained."""
+
 FILLING = ("uniform_", "normal_", "zero_", "fill_", "random_", "exponential_", "bernoulli_")
 """Methods that give every entry another value."""
 
@@ -78,6 +113,7 @@ class _Spellings(ast.NodeTransformer):
 
     def __init__(self, tree: ast.Module) -> None:
         """Names that the text gives to what is no device stand for that."""
+        self.compilers = COMPILERS if _traces_alike(tree) else tuple(name for name in COMPILERS if name != "torch.jit.trace")
         made: dict[str, list[ast.expr]] = {"device": [], "dev": []}
         for node in [part for part in ast.walk(tree) if isinstance(part, ast.Assign)]:
             for target in [part for part in node.targets if isinstance(part, ast.Name)]:
@@ -93,7 +129,7 @@ class _Spellings(ast.NodeTransformer):
         if isinstance(value, ast.Name):
             return value.id in self.functions
         named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
-        if named in COMPILERS or named.rpartition(".")[2] in MAKING:
+        if isinstance(value, ast.Call) and (named in self.compilers or named.rpartition(".")[2] in MAKING):
             return True
         return isinstance(value, ast.Lambda) or named in self.functions or named.rpartition(".")[2][:1].isupper()
 
@@ -101,7 +137,7 @@ class _Spellings(ast.NodeTransformer):
         """A call, and those in it."""
         self.generic_visit(node)
         named, method = ast.unparse(node.func), node.func if isinstance(node.func, ast.Attribute) else None
-        if named in COMPILERS and node.args and self._is_called(node.args[0]):
+        if named in self.compilers and node.args and self._is_called(node.args[0]):
             return node.args[0]
         if named == "torch.random.manual_seed" and method is not None:
             method.value = ast.copy_location(ast.Name("torch", ast.Load()), method)
