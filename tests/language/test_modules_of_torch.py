@@ -139,7 +139,7 @@ def test_a_pasted_training_loop(last: str) -> None:
 REFUSED = [
     "nn.Module()(x)", "nn.ModuleList([nn.Linear(1, 1)])(x)", "nn.Linear(10**9, 10**9)(x)", "nn.Linear(2**31, 2)(x)",
     "nn.MaxPool2d(3, dilation=2**30)(x)", "nn.Linear(2, 1, device='cuda')(x)", "nn.Linear(2, 1, device='meta')(x)",
-    "nn.Linear(2, 1, dtype=torch.float16)(x)", "nn.Linear(2, open('a'))(x)", "nn.Linear(*[2, 1])(x)", "nn.Linear(**x)(x)",
+    "nn.Linear(2, 1, dtype=torch.float16)(x)", "nn.Linear(2, open('a'))(x)", "nn.Linear(*[2, open])(x)", "nn.Linear(**x)(x)",
     "nn.Linear(2, 1).__class__", "net = nn.Linear(2, 1); net.weight.data.storage()",
     "net = nn.Linear(2, 1); net.register_forward_hook(x)",
     "net = nn.Linear(2, 1); net.load_state_dict(x)", "net = nn.Linear(2, 1); net.apply(abs)",
