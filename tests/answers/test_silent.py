@@ -26,7 +26,7 @@ WARNED = [
     ("x * torch.tensor([x[0], x[1]])", {"x": "1,2"}, ["graph_break"], "`torch.tensor([x[0], x[1]])` cuts the graph"),
     ("x.long() * x", {"x": "1.5,2.5"}, ["graph_break"], "`x.long()` is a staircase"),
     ("torch.round(x) + x", {"x": "1.2,2.7"}, ["graph_break"], "`torch.round(x)` is a staircase"),
-    ("torch.where(x > 0, torch.sqrt(x), 0 * x)", {"x": "-1,1"}, ["nonfinite"] * 3, "makes a NaN of the gradient"),
+    ("torch.where(x > 0, torch.sqrt(x), 0 * x)", {"x": "-1,1"}, ["nonfinite"] * 4, "makes a NaN of the gradient"),
     ("F.batch_norm(x, None, None, training=True)", {"x": "1,2;3,5;2,7"}, ["coupled"], "the samples of the batch are coupled"),
     ("training(x)", {"x": "1,2;3,5;2,7"}, ["coupled"], "training.eval()"),
     ("inside(x)", {"x": "1,2"}, ["graph_break"], "line 8) cuts the graph"),

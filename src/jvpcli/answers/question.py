@@ -482,7 +482,7 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
         value = given.get(name, alone or "ones")
-        if value == IMPLICIT and not y.requires_grad:
+        if _word(value) == IMPLICIT and not y.requires_grad:
             raise _without_graph(request, name, position)
         if _word(value) == "none" or not y.requires_grad:
             continue
