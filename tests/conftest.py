@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -44,6 +44,17 @@ def as_function(expression: str, names: list[str]) -> Callable[..., Any]:
     """The expression as a Python function of the named tensors: evaluated by Python itself, not by jvp."""
     scope = {"torch": torch, "math": math, "F": F}
     return eval(f"lambda {', '.join(names)}: ({expression})", scope)
+
+
+@pytest.fixture
+def checked_distributions() -> Iterator[None]:
+    """Torch's distributions check what they are given, as they do from the start: its compiler turns that off, for good."""
+    from torch.distributions import Distribution
+
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(True)
+    yield
+    Distribution.set_default_validate_args(before)
 
 
 @pytest.fixture

@@ -204,9 +204,9 @@ class Program:
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
     `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
-    functions, lists that change or derivative calls.  `derives`: torch.autograd.grad or backward is called.  `default` is
-    the dtype that the text sets for new tensors.  `sites` says of a recorded program where in the user's files each slot was
-    computed.
+    functions, lists that change or derivative calls.  `derived` are the inputs that its derivative calls ask for, or may.
+    `default` is the dtype that the text sets for new tensors.  `sites` says of a recorded program where in the user's files
+    each slot was computed.
     """
 
     source: str
@@ -219,7 +219,7 @@ class Program:
     names: tuple[tuple[str, Operand], ...] = ()
     has_statements: bool = False
     default: str | None = None
-    derives: bool = False
+    derived: tuple[str, ...] = ()
     sites: Mapping[int, Site] = field(default_factory=dict)
 
     def text(self, span: Span) -> str:

@@ -580,6 +580,7 @@ def test_what_is_written_otherwise(jvp, text):
     torch.testing.assert_close(found, scope["found"])
 
 
+@pytest.mark.usefixtures("checked_distributions")
 def test_a_value_that_a_distribution_does_not_have(jvp):
     text = "p = torch.tensor(0.2, requires_grad=True)\ntorch.distributions.Bernoulli(p).log_prob(torch.tensor(2.)).backward()"
     with pytest.raises(ValueError, match="found invalid values"):

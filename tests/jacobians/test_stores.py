@@ -293,8 +293,8 @@ def test_a_store_is_there_once_all_of_it_is_laid_out(tmp_path, monkeypatch):
     def dying(*_):
         raise KeyboardInterrupt
 
-    def overtaken(root, layout):
-        lay_out(root, layout)
+    def overtaken(*args):
+        lay_out(*args)
         monkeypatch.setattr("jvpcli.jacobians.store._lay_out", lay_out)
         jvpcli.jacobian(**asked)
 

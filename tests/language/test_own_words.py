@@ -50,6 +50,7 @@ def test_gradients_are_pythons(text: str) -> None:
     torch.testing.assert_close(jvpcli.inspect(f"{HEAD}{X}{text}").vjp["x"], plainly(f"{HEAD}{X}{text}"), rtol=1e-12, atol=0)
 
 
+@pytest.mark.usefixtures("checked_distributions")
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_torch_refuses_of_a_distribution_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"Expected|Either"):

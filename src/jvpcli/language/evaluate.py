@@ -193,8 +193,9 @@ def evaluate(
     """
     check_inputs(program, inputs)
     copy = changes_inputs(program)
-    others = [name for name in program.inputs if program.derives and _can_require(inputs[name])]  # maybe leaves of its calls
-    graph = {*wrt, *tracked, *others}
+    graph = {*wrt, *tracked}
+    if program.derived:
+        graph |= {name for name in program.derived if _can_require(inputs[name])}
     while True:
         leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
         readings = _readings(functions) if functions else None

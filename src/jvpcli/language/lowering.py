@@ -44,7 +44,8 @@ class Lowering:
         modules: the names of the modules that constructors in the text make, by the identity of their nodes.
         draws: whether the text may draw random numbers besides.
         texts: names of formatted text, which nothing may read.
-        derives: whether there is a derivative call.
+        derives: whether there is a derivative call; `derived`: slots that one asks for; `accumulates`: whether one asks for the
+            leaves that there are, `backward` without `inputs`.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Lowering:
         self.around: list[Scope] = []
         self.imported_names: dict[str, str] = {}
         self.texts: set[str] = set()
-        self.derives = False
+        self.derives = self.accumulates = False
+        self.derived: set[int] = set()
         self.inputs: dict[str, int] = {}
         self.input_spans: list[Span] = []
 
@@ -189,6 +191,9 @@ class Lowering:
         self.equations.append(Equation(op, operands, slot, self.text.span(node), keywords, None, bodies))
         if op.startswith("derive:"):
             self.derives = True
+            named = [operand for name, operand in keywords if name == "inputs"]
+            self.accumulates |= op == "derive:backward" and not named
+            self.derived.update(slot for operand in (*named, *operands) for slot in refs(operand))
         return Ref(slot)
 
     def new_slot(self) -> int:

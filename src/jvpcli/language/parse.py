@@ -203,7 +203,7 @@ class _Statements(Expressions):
             names=tuple(self.scope.names.items()),
             has_statements=self.is_program or self.derives,
             default=self.default,
-            derives=self.derives,
+            derived=tuple(name for name, slot in self.inputs.items() if self.accumulates or slot in self.derived),
         )
 
     # Statements
