@@ -23,6 +23,9 @@ SEEN = 4.0
 
 
 WHY = {
+    "structured, the same program again": "the ways are called in turns, and what runs after another way finds its code and its "
+    "memory out of the processor's caches: a call takes 0.5 to 1 ms in the table, and 0.1 ms called over and over (sin 4096, "
+    "outer 64, block-diagonal: 0.10, 0.14, 0.15 ms).",
     "dense, repeated call: ": "about 0.1 ms of every call is ours before the first multiplication (reading the inputs, the "
     "graph and its structure); where torch itself needs no more than that (the sum of squares, an MLP with ten outputs) "
     "nothing is left to gain, and a recurrence of some hundred tiny operations is passed through torch's own engine.",
