@@ -58,6 +58,33 @@ def checked_distributions() -> Iterator[None]:
 
 
 @pytest.fixture
+def unknown() -> None:
+    """No question for Jacobians was asked before."""
+    from jvpcli import api
+    from jvpcli.answers import question
+
+    for kept in (api._known, api._workspace, question._courses):
+        kept.cache_clear()
+
+
+@pytest.fixture
+def repeated(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each question about a function that was known again, whether it was answered so."""
+    from jvpcli.jacobians.engine import Repeat
+
+    found: list[bool] = []
+    maps_of = Repeat.maps_of
+
+    def noted(self: Repeat, problem: Any) -> Any:
+        answer = maps_of(self, problem)
+        found.append(answer is not None)
+        return answer
+
+    monkeypatch.setattr(Repeat, "maps_of", noted)
+    return found
+
+
+@pytest.fixture
 def oracle() -> Callable[[str, Mapping[str, Tensor]], dict[tuple[int, str], Tensor]]:
     """(number of the output, input) to the Jacobian by torch.autograd.functional.jacobian."""
 

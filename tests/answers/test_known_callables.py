@@ -17,32 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 import jvpcli
 from jvpcli import api
-from jvpcli.jacobians.engine import Repeat
+
+pytestmark = pytest.mark.usefixtures("unknown")
 
 DOUBLE = torch.float64
 FACTOR = {"value": 1.0}
 OUTSIDE = torch.tensor([1.0, 2.0, 3.0], dtype=DOUBLE)
 
-
-@pytest.fixture(autouse=True)
-def unknown() -> None:
-    """No question was asked before."""
-    api._known.cache_clear()
-
-
-@pytest.fixture
-def repeated(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each question about a callable that was known again, whether it was answered so."""
-    found: list[bool] = []
-    maps_of = Repeat.maps_of
-
-    def noted(self: Repeat, problem: Any) -> Any:
-        answer = maps_of(self, problem)
-        found.append(answer is not None)
-        return answer
-
-    monkeypatch.setattr(Repeat, "maps_of", noted)
-    return found
 
 
 class Net(nn.Module):

@@ -12,18 +12,12 @@ from torch import Tensor
 
 import jvpcli
 from jvpcli import api
-from jvpcli.answers import question
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.engine import Repeat
 
+pytestmark = pytest.mark.usefixtures("unknown")
+
 DOUBLE = torch.float64
-
-
-@pytest.fixture(autouse=True)
-def unknown() -> None:
-    """No question was asked before."""
-    api._known.cache_clear()
-    question._courses.cache_clear()
 
 
 @pytest.fixture

@@ -15,31 +15,11 @@ from torch import Tensor, nn
 import jvpcli
 from jvpcli import api
 from jvpcli.errors import JvpError
-from jvpcli.jacobians.engine import Repeat
+
+pytestmark = pytest.mark.usefixtures("unknown")
 
 DOUBLE = torch.float64
 
-
-@pytest.fixture(autouse=True)
-def unknown() -> None:
-    """No question was asked before."""
-    api._known.cache_clear()
-    api._workspace.cache_clear()
-
-
-@pytest.fixture
-def rerun(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each question that was known again, whether it was answered as before."""
-    found: list[bool] = []
-    maps_of = Repeat.maps_of
-
-    def noted(self: Repeat, problem: Any) -> Any:
-        answer = maps_of(self, problem)
-        found.append(answer is not None)
-        return answer
-
-    monkeypatch.setattr(Repeat, "maps_of", noted)
-    return found
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -81,7 +61,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, tuple[int, ...]], list[str]
 
 
 @pytest.mark.parametrize(("function", "shapes", "wrt"), CASES.values(), ids=CASES)
-def test_maps_are_those_of_the_point(function, shapes, wrt, rerun):
+def test_maps_are_those_of_the_point(function, shapes, wrt, repeated):
     for seed in range(5):
         inputs = {name: drawn(*shape, seed=10 * seed + k) for k, (name, shape) in enumerate(shapes.items())}
         kept = {name: x.clone() for name, x in inputs.items()}
@@ -90,7 +70,7 @@ def test_maps_are_those_of_the_point(function, shapes, wrt, rerun):
         agrees(found, function, inputs, wrt)
         assert {key: each.structure for key, each in found.items()} == {key: each.structure for key, each in anew.items()}
         assert all(torch.equal(inputs[name], kept[name]) for name in inputs)
-    assert rerun == [True] * 3
+    assert repeated == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -104,14 +84,14 @@ def test_maps_are_those_of_the_point(function, shapes, wrt, rerun):
         lambda f, a, b: jvpcli.jacobian(f, a, b, wrt=["a", "b"]),
     ],
 )
-def test_arguments_may_be_given_in_any_way(ask, rerun):
+def test_arguments_may_be_given_in_any_way(ask, repeated):
     def f(a: Tensor, b: Tensor) -> Tensor:
         return a.sin() * b.sum()
 
     for seed in range(4):
         inputs = {"a": drawn(3, seed=seed), "b": drawn(2, seed=9 + seed)}
         agrees(ask(f, **inputs), f, inputs, ["a", "b"])
-    assert rerun == [True, True]
+    assert repeated == [True, True]
 
 
 def test_the_way_that_arguments_are_given_is_part_of_the_question():
@@ -264,7 +244,7 @@ def test_inputs_that_are_differentiated_inside_are_tracked_as_ever():
         torch.testing.assert_close(found, torch.diag((1 + changed) * z))
 
 
-def test_code_defaults_and_what_is_captured_may_change(rerun):
+def test_code_defaults_and_what_is_captured_may_change(repeated):
     weight = drawn(3, seed=2)
 
     def f(x: Tensor, n: float = 2.0, *, k: float = 1.0) -> Tensor:
@@ -288,7 +268,7 @@ def test_code_defaults_and_what_is_captured_may_change(rerun):
     assert slopes() == times(15)
     weight = drawn(3, seed=8)
     assert slopes() == times(15)
-    assert rerun == [True] * 5
+    assert repeated == [True] * 5
 
     def g(z: Tensor) -> Tensor:
         return z.cos()
@@ -313,7 +293,7 @@ def test_what_it_writes_to_outside_is_left_as_it_was():
         assert not total.any()
 
 
-def test_modules_that_it_uses_are_left_as_they_were(rerun):
+def test_modules_that_it_uses_are_left_as_they_were(repeated):
     norm = nn.BatchNorm1d(2).double()
     x = drawn(4, 2)
 
@@ -327,10 +307,10 @@ def test_modules_that_it_uses_are_left_as_they_were(rerun):
         assert norm.num_batches_tracked == 0
         own = torch.func.jacrev(lambda x: nn.functional.batch_norm(x, None, None, norm.weight, norm.bias, True))(x)
         torch.testing.assert_close(found, own.detach())
-    assert rerun == [True, True]
+    assert repeated == [True, True]
 
 
-def test_random_numbers_are_those_of_the_seed_each_time(rerun):
+def test_random_numbers_are_those_of_the_seed_each_time(repeated):
     def f(x: Tensor) -> Tensor:
         return x * torch.rand(3, dtype=DOUBLE) * torch.dropout(x, 0.5, True)
 
@@ -338,7 +318,7 @@ def test_random_numbers_are_those_of_the_seed_each_time(rerun):
     found = [jvpcli.jacobian(f, drawn(3))["y", "x"].to_dense() for _ in range(4)]
     assert all(torch.equal(each, found[0]) for each in found)
     assert torch.equal(torch.get_rng_state(), state)
-    assert rerun == [True, True]
+    assert repeated == [True, True]
 
 
 def test_inputs_that_are_written_to_later_are_none_of_the_answer():
@@ -429,7 +409,7 @@ def questions() -> list[Any]:
     return [each for each in gc.get_objects() if type(each).__name__ == "Question"]
 
 
-def test_functions_without_weak_references_or_plain_tensors_go_the_ordinary_way(rerun):
+def test_functions_without_weak_references_or_plain_tensors_go_the_ordinary_way(repeated):
     class Called:
         def __call__(self, x: Tensor) -> Tensor:
             return x.sin()
@@ -448,4 +428,4 @@ def test_functions_without_weak_references_or_plain_tensors_go_the_ordinary_way(
     ):
         for _ in range(4):
             assert ask()
-    assert not rerun
+    assert not repeated

@@ -30,8 +30,7 @@ def _places(node: Node) -> Iterator[Tensor]:
     (metadata, *_) = node._input_metadata
     shape = tuple(metadata.shape)
     if hasattr(node, "_saved_indices"):
-        kept = [(index, axis) for index, axis in _by_axes(node._saved_indices)]
-        broadcast = torch.broadcast_tensors(*(index % shape[axis] for index, axis in kept))
+        broadcast = torch.broadcast_tensors(*(index % shape[axis] for index, axis in _by_axes(node._saved_indices)))
         yield torch.stack([index.reshape(-1) for index in broadcast], 1)
     elif hasattr(node, "_saved_dim"):
         index, dim = node._saved_index, node._saved_dim

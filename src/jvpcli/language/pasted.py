@@ -269,9 +269,10 @@ def _refuse_called_flags(tree: ast.Module, last: int, text: SourceText) -> None:
     """
     if text.source.lstrip().startswith(">>"):
         return
-    for node in (node for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(part)):
-        is_flag = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FLAGS
-        if is_flag and isinstance(node, ast.Call) and node.lineno <= last:
+    run = (part for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)))
+    calls = (node for part in run for node in ast.walk(part) if isinstance(node, ast.Call) and node.lineno <= last)
+    for node in calls:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in FLAGS:
             raise refusals.called_flag(ast.unparse(node.func)).with_context(span=text.span(node), source=text.source)
 
 
