@@ -109,7 +109,7 @@ class GraphPlan:
         least = 2 * READING * len(graph.order) + min(hardly * steps, self._leaving)  # of local maps, and of weighing them
         if not (auto and most < least) and not graph.whole:
             ways += self._by_maps(first, most)
-            if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
+            if auto and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
                 ways.append(self._accumulated(second, most))
         fitting = [each for each in ways if each[0].fits]
         if not fitting and auto:
