@@ -9,11 +9,11 @@ from __future__ import annotations
 from math import ceil, prod
 
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, elementwise, index, movement, reduce, windows
+from jvpcli.jacobians.local import detect, elementwise, index, movement, numbered, reduce, windows
 from jvpcli.jacobians.local.node import Node
 
 ONE_TO_ONE = frozenset(
-    (*elementwise.RULES, *movement.RULES, *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
+    (*elementwise.RULES, *movement.RULES, *index.RULES, *numbered.CALLS, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
 )
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
 ALONG = frozenset(
@@ -44,7 +44,7 @@ SPATIAL = {
     **windows.NAMES,
     **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),
     **dict.fromkeys(("MaxPool3DWithIndices", "AdaptiveMaxPool3D", "FractionalMaxPool3D"), 3),
-    **{name: int(name[-2]) for name in detect.ONE_TO_ONE_NAMES.split() if name[-1] == "D" and name[-2] in "123"},
+    **{name: int(name[-2]) for name in ONE_TO_ONE if name[-1] == "D" and name[-2] in "123"},
 }
 """Operations on so many last axes, the others one by one."""
 
@@ -176,6 +176,8 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
         return max(1, prod(shape) // max(1, node._saved_N * node._saved_group)) if operand == 0 else 1
     if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
         return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
+    if name in numbered.BACK:
+        return prod(node._saved_kernel_size)
     if name in windows.NAMES:
         return _window(node, name, shape, out_shape)
     if name in elementwise.LOSS_NAMES:

@@ -389,11 +389,7 @@ def _without_zeros(op: Op, term: KroneckerMap) -> Term:
 
 
 ONE_TO_ONE_NAMES = """
-ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D
-UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
-UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
-Im2Col MaxUnpool2D MaxUnpool3D PixelShuffle PixelUnshuffle ChannelShuffle Rot90 DiagEmbed BlockDiag NarrowCopy
-AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
+MaxUnpool2D MaxUnpool3D DiagEmbed BlockDiag NarrowCopy AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
 SelectBackward SliceBackward DiagonalBackward
 """
 """Every entry of the output reads one entry of each operand at most."""
@@ -409,7 +405,7 @@ SoftmaxBackwardData LogSoftmaxBackwardData GluBackward
 BLOCKS = frozenset(BLOCK_NAMES.split())
 
 LINEAR_NAMES = """
-GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
+GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag ScatterReduce IndexReduce SegmentReduce
 NllLossBackward UnfoldBackward MaxPool2DWithIndicesBackward AvgPool2DBackward AdaptiveAvgPool2DBackward
 ReflectionPad1DBackward ReflectionPad2DBackward UpsampleLinear1DBackward UpsampleBilinear2DBackward
 UpsampleNearest1DBackward UpsampleNearest2DBackward EmbeddingDenseBackward

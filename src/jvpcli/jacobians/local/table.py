@@ -10,6 +10,7 @@ from jvpcli.jacobians.local import (
     matrices,
     movement,
     normalise,
+    numbered,
     product,
     reduce,
     windows,
@@ -19,6 +20,7 @@ from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
+    **detect.RULES,
     **elementwise.RULES,
     **movement.RULES,
     **reduce.RULES,
@@ -27,7 +29,7 @@ RULES: dict[str, Rule] = {
     **convolution.RULES,
     **windows.RULES,
     **normalise.RULES,
-    **detect.RULES,
+    **numbered.RULES,
     **matrices.RULES,
 }
 
@@ -36,15 +38,9 @@ DOUBTFUL = frozenset(("Cdist", "CtcLoss", "MkldnnRnnLayer"))
 """Operations that are not trusted with many cotangents together: the first gives zeros, the others are not known to be right."""
 
 
-FORMULAS = frozenset(
-    ("LinalgEigh", "LinalgSvd", "LinalgQr", "LinalgSolveTriangular", "CholeskySolve", "LinalgLu", "LinalgLuFactorEx")
-)
-"""Operations of linear algebra without a rule, whose backward passes are matrix formulas of operations that have batch rules."""
-
-
 def is_trusted(name: str) -> bool:
     """Whether an operation is known to give for many cotangents together what it gives for each."""
-    return (name in RULES or name in FORMULAS) and name not in DOUBTFUL
+    return name in RULES and name not in DOUBTFUL
 
 
 def stated_maps(op: Op) -> Locals | None:

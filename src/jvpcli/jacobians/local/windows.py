@@ -2,12 +2,13 @@
 
 The map is a delta on the leading axes times a matrix A_d (places, size) for each spatial axis, the same for every
 image.  Of pooling the windows follow from the parameters, and one number for each window is all that is asked.
-Otherwise each A_d is found by few calls of the node: seeds on one line of the image, at every c-th place of the axis,
-so that no two of them share an entry.  c is guessed from the sizes and doubled until an independent call agrees.
+Otherwise each A_d is found by interpolating lines that are not zero at every c-th place, so that no two of those are read
+together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, prod
 
 import torch
@@ -18,20 +19,26 @@ from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.detect import pusher
 from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, Rule
+from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
+
+INTERPOLATIONS = {
+    "UpsampleLinear1D": ("upsample_linear1d", "scales"),
+    "UpsampleBilinear2D": ("upsample_bilinear2d", "scales_h", "scales_w"),
+    "UpsampleBilinear2DAa": ("_upsample_bilinear2d_aa", "scales_h", "scales_w"),
+    "UpsampleBicubic2D": ("upsample_bicubic2d", "scales_h", "scales_w"),
+    "UpsampleBicubic2DAa": ("_upsample_bicubic2d_aa", "scales_h", "scales_w"),
+    "UpsampleTrilinear3D": ("upsample_trilinear3d", "scales_d", "scales_h", "scales_w"),
+}
+"""Backward node to torch's function, and what the scale of each spatial axis is saved as."""
 
 NAMES = {
     "AvgPool2D": 2,
     "AvgPool3D": 3,
     "AdaptiveAvgPool2D": 2,
     "AdaptiveAvgPool3D": 3,
-    "UpsampleLinear1D": 1,
-    "UpsampleBilinear2D": 2,
-    "UpsampleBilinear2DAa": 2,
-    "UpsampleBicubic2D": 2,
-    "UpsampleBicubic2DAa": 2,
-    "UpsampleTrilinear3D": 3,
+    **{name: len(scales) for name, (_, *scales) in INTERPOLATIONS.items()},
 }
 """Backward node to its number of spatial axes."""
 
@@ -40,7 +47,7 @@ def windows(op: Op) -> Locals:
     """Σ over a window of each spatial axis."""
     shape = op.shapes[0]
     assert shape is not None
-    dims = NAMES[op.node.name().partition("Backward")[0]]
+    dims = NAMES[operation(op.node)]
     saved = [getattr(op.node, name) for name in dir(op.node) if name.startswith("_saved_")]
     parameters = tuple([s for s in saved if not isinstance(s, Tensor)])
     key = op.work.key("windows", op.node.name(), shape, op.shape, op.like.dtype, op.like.device, parameters)
@@ -51,7 +58,7 @@ def _windows(op: Op, shape: Shape, dims: int, key: int | None) -> SparseMap:
     outer = len(shape) - dims
     if shape[:outer] != op.shape[:outer]:
         raise NoRuleError("the leading axes differ")
-    make = _interpolated if "Upsample" in op.node.name() else _averaged
+    make = _interpolated if operation(op.node) in INTERPOLATIONS else _averaged
     places, values = make(op, shape, dims)
     op.work.reserve(places.shape[0] * prod(op.shape), 8 + op.like.element_size())
     return _of_each(op.shape, shape, op.like, places, values, key)
@@ -113,76 +120,53 @@ def _averaged(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
 
 def _interpolated(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
     """The nonzeros of the product of the axes' matrices."""
-    outer = len(shape) - dims
-    middle = tuple([size // 2 for size in op.shape[outer:]])
-    image = op.pull(_seed(op, outer, middle))[0]
-    if image is None:
-        raise NoRuleError("no gradient")
-    image = image.reshape(-1, *shape[outer:])[0]
-    best = int(image.abs().argmax())
-    where = tuple([best // prod(image.shape[d + 1 :]) % image.shape[d] for d in range(dims)])
-    strongest = image[where]  # Π A_d[middle_d, where_d]
-    axes = [_axis(op, outer, middle, where, d, image.shape[d]) for d in range(dims)]
-    places, values = _grid(axes, shape[outer:])
-    return places, values if dims == 1 else values / strongest ** (dims - 1)
+    return _grid([_axis(op, dims, d) for d in range(dims)], shape[-dims:])
 
 
-def _seed(op: Op, outer: int, middle: tuple[int, ...], axis: int = 0, line: Tensor | None = None) -> Tensor:
-    """Zero but at one place of every image, or on the line through it along a spatial axis."""
-    meta = op.node._input_metadata[op.nr]
-    seed = torch.zeros(op.shape, dtype=meta.dtype, device=meta.device)
-    place: list[int | slice] = [slice(None)] * outer + list(middle)
-    if line is None:
-        seed[tuple(place)] = 1
-    else:
-        place[outer + axis] = slice(None)
-        seed[tuple(place)] = line.to(meta.dtype)
-    return seed
+def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
+    """For each output place of an axis its taps (k, places) and their weights: all axes are interpolated as the last one is."""
+    call, *scales = INTERPOLATIONS[operation(op.node)]
+    assert op.shapes[0] is not None
+    size, count, before = op.shapes[0][axis - dims], op.shape[axis - dims], [1] * (dims - 1)
+
+    def interpolate(lines: Tensor) -> Tensor:
+        along = [None] * (dims - 1) + [getattr(op.node, f"_saved_{scales[axis]}")]
+        corners = bool(op.node._saved_align_corners)
+        found: Tensor = getattr(torch.ops.aten, call)(lines.view(1, -1, *before, size), [*before, count], corners, *along)
+        return found.view(-1, count)
+
+    dtype = op.node._input_metadata[op.nr].dtype
+    like = op.like.new_empty(0, dtype=torch.float32 if dtype.itemsize == 2 else dtype)
+    return read_apart(interpolate, size, (4 if "Bicubic" in operation(op.node) else 2) * ceil(size / max(1, count)), like)
 
 
-def _axis(
-    op: Op, outer: int, middle: tuple[int, ...], where: tuple[int, ...], axis: int, size: int
-) -> tuple[Tensor, Tensor]:
-    """A_d times the other axes' factors at one place: for each output place its taps (k, places) and their weights."""
-    count = op.shape[outer + axis]
-    line = tuple([slice(None) if d == axis else w for d, w in enumerate(where)])
+def read_apart(read: Callable[[Tensor], Tensor], size: int, step: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The places and the weights (k, places) of what `read` makes of lines (many, size): a weighted sum of a few neighbours.
 
-    def pull(seed: Tensor) -> Tensor:
-        grad = op.pull(_seed(op, outer, middle, axis, seed))[0]
-        assert grad is not None
-        return grad.reshape(-1, *op.shapes[0][outer:])[0][line]  # type: ignore[index]
-
-    numbers = torch.arange(count, device=op.like.device)
-    test = torch.linspace(1, 2, count, dtype=torch.float64, device=op.like.device).sin() * (1 - 2 * (numbers % 2))
-    answer = pull(test).double()
-    step = ceil(count / size) * (4 if "Bicubic" in op.node.name() else 2)
+    Lines of ones at every step-th place, and of their numbers: where no two of them are read together these tell which place is
+    read. The step is doubled until a line of other numbers agrees.
+    """
+    numbers = torch.arange(size, device=like.device)
+    test = (torch.linspace(1, 2, size, dtype=like.dtype, device=like.device).sin() * (1 - 2 * (numbers % 2)))[None]
     while True:
-        matrix = answer.new_zeros((count, size))
-        for first in range(min(step, count)):
-            hot = (numbers % step == first).to(op.like.dtype)
-            values = pull(hot).double()
-            coded = pull(hot * (numbers // step)).double() if step < count else values * 0
-            row = (coded / torch.where(values == 0, 1.0, values)).round().to(torch.int64) * step + first
-            cols = values.nonzero().reshape(-1)
-            matrix[row[cols].clamp(0, count - 1), cols] = values[cols]
-        tolerance = 64 * torch.finfo(op.node._input_metadata[op.nr].dtype).eps
-        if step >= count or bool(((test @ matrix - answer).abs() <= tolerance * (test.abs() @ matrix.abs())).all()):
-            return _taps(matrix)
+        step = min(step, size)
+        hot = (numbers % step == torch.arange(step, device=like.device)[:, None]).to(like.dtype)
+        answers = read(torch.cat([hot, hot * numbers, test]))
+        weights, coded, answer = answers[:step], answers[step:-1], answers[-1]
+        places = (coded / torch.where(weights == 0, 1.0, weights)).round().long().clamp(0, size - 1)
+        products = weights * test[0][places]
+        bound = products.abs().sum(0) * (64 * torch.finfo(like.dtype).eps)
+        if step == size or bool(((products.sum(0) - answer).abs() <= bound).all()):
+            return _together(places, weights.double())
         step *= 2
 
 
-def _taps(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The nonzeros of each row (k, places), and their weights; short rows repeat a place with weight zero."""
-    rows, cols = matrix.nonzero(as_tuple=True)
-    counts = torch.bincount(rows, minlength=matrix.shape[0])
-    within = torch.arange(rows.numel(), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    width = max(int(counts.max()), 1)
-    place = cols.new_zeros((width, matrix.shape[0]))
-    place[0, rows[within == 0]] = cols[within == 0]
-    place = place[:1].expand(width, -1).clone()
-    weight = matrix.new_zeros(place.shape)
-    place[within, rows], weight[within, rows] = cols, matrix[rows, cols]
-    return place, weight
+def _together(places: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Only what has weight, by places; short rows repeat a place with weight zero."""
+    silent = weights == 0
+    order = places.masked_fill(silent, int(places.max()) + 1).argsort(0)[: max(1, int((~silent).sum(0).max()))]
+    places, weights = places.gather(0, order), weights.gather(0, order)
+    return torch.where(weights == 0, places[:1], places), weights
 
 
 def _grid(axes: list[tuple[Tensor, Tensor]], sizes: Shape) -> tuple[Tensor, Tensor]:
