@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import ceil, prod
 
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, elementwise, index, movement, numbered, reduce, windows
+from jvpcli.jacobians.local import detect, elementwise, index, movement, numbered, product, reduce, windows
 from jvpcli.jacobians.local.node import Node
 
 ONE_TO_ONE = frozenset(
@@ -176,6 +176,8 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
         return max(1, prod(shape) // max(1, node._saved_N * node._saved_group)) if operand == 0 else 1
     if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
         return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
+    if name in product.DISTANCE_NAMES:
+        return shape[-1]
     if name in numbered.BACK:
         return prod(node._saved_kernel_size)
     if name in windows.NAMES:

@@ -1,4 +1,4 @@
-"""Local maps of functions of square matrices, each a formula in what the operation has saved.
+"""Local maps of functions of matrices, each a formula in what the operation has saved.
 
 Entries i, j of a result and k, l of an operand are the labels 1, 2 and 3, 4; the matrices of a batch, label 0, stay apart.
 """
@@ -80,9 +80,52 @@ def exponential(op: Op) -> Locals:
     return op.first(_term(op, (0, 1, 2), [Factor(found.reshape(-1, n, n, n, n), (0, 1, 2, 3, 4))]))
 
 
+def pseudo_inverse(op: Op) -> Locals:
+    """P = A⁺ at a constant rank: dP = −P dA P + P Pᵀ dAᵀ (1 − A P) + (1 − P A) dAᵀ Pᵀ P."""
+    shape = op.shapes[0]
+    assert shape is not None
+    m, n = shape[-2:]
+    a, p = op.saved("self").detach().reshape(-1, m, n), op.saved("result").detach().reshape(-1, n, m)
+    op.work.reserve(len(a) * (m * n) ** 2, op.like.element_size())
+    rest, beside = (torch.eye(k, dtype=a.dtype, device=a.device) - x for k, x in ((m, a @ p), (n, p @ a)))
+    values = p.neg()[:, :, None, :, None] * p.mT[:, None, :, None, :]  # of places i, j, k, l
+    values.addcmul_((p @ p.mT)[:, :, None, None, :], rest.mT[:, None, :, :, None])
+    values.addcmul_(beside[:, :, None, None, :], (p.mT @ p)[:, None, :, :, None])
+    return op.first(op.regular(shape, (0, 1, 2), (0, 3, 4), {0: len(a), 1: n, 2: m, 3: m, 4: n}, [Factor(values, (0, 1, 2, 3, 4))]))
+
+
+def eigen(op: Op) -> Locals:
+    """A = V diag(w) Vᵀ: dw_k = v_kᵀ dA v_k, and dv_k = Σ v_a v_aᵀ dA v_k / (w_k − w_a) over the others; dA is taken symmetric."""
+    shape, n = _square(op)
+    v, w = op.saved("eigenvectors").detach().reshape(-1, n, n), op.saved("eigenvalues").detach().reshape(-1, n)
+    if op.nr == 0:
+        return op.first(_term(op, (0, 1), [Factor(v, (0, 3, 1)), Factor(v, (0, 4, 1))]))
+    op.work.reserve(2 * len(v) * n**4, op.like.element_size())
+    apart = w[:, :, None] - w[:, None]  # w_k − w_a
+    apart.diagonal(dim1=-2, dim2=-1).fill_(float("inf"))
+    left = (v[:, None] / apart[:, :, None]) @ v.mT[:, None]  # Σ_a v_pa v_ia / (w_k − w_a): of places k, p, i
+    factors = [Factor(left, (0, 2, 1, 3)), Factor(v, (0, 4, 2))]
+    return op.first(_term(op, (0, 1, 2), factors, scale=0.5), _term(op, (0, 1, 2), factors, (0, 4, 3), 0.5))
+
+
+def singular(op: Op) -> Locals:
+    """A = U diag(s) Vᵀ: ds_k = u_kᵀ dA v_k."""
+    shape = op.shapes[0]
+    assert shape is not None
+    if op.nr != 1:
+        raise NoRuleError("its vectors")
+    m, n, k = *shape[-2:], min(shape[-2:])
+    u, v = op.saved("U").detach()[..., :k].reshape(-1, m, k), op.saved("Vh").detach()[..., :k, :].reshape(-1, k, n)
+    factors = [Factor(u, (0, 3, 1)), Factor(v, (0, 1, 4))]
+    return op.first(op.regular(shape, (0, 1), (0, 3, 4), {0: len(u), 1: k, 3: m, 4: n}, factors))
+
+
 RULES: dict[str, Rule] = {
     "LinalgCholeskyEx": cholesky,
     "LinalgDet": number,
     "LinalgSlogdet": number,
     "LinalgMatrixExp": exponential,
+    "LinalgPinv": pseudo_inverse,
+    "LinalgEigh": eigen,
+    "LinalgSvd": singular,
 }

@@ -186,7 +186,7 @@ def trace(op: Op) -> Locals:
 
 
 def square_blocks(op: Op) -> Locals:
-    """Functions of one matrix (cholesky_inverse, pinv): a block for each matrix of the batch."""
+    """Functions of one matrix (cholesky_inverse): a block for each matrix of the batch."""
     shape = op.shapes[0]
     assert shape is not None
     if len(shape) != len(op.shape) or len([s for s in op.shapes if s is not None]) != 1:
@@ -195,9 +195,29 @@ def square_blocks(op: Op) -> Locals:
     return op.first(*([] if term is None else [term]))
 
 
+def distances(op: Op) -> Locals:
+    """d_ij = |x_i − y_j|: (x_ik − y_jk) / d_ij, and 0 where they are the same point."""
+    if op.saved("p", 2.0) != 2:
+        raise NoRuleError("another norm")
+    x, y, d = (op.saved(name).detach() for name in ("x1", "x2", "result"))
+    ends = op.shapes[0] or tuple(x.shape), op.shapes[1] or tuple(y.shape)
+    if {op.shape[:-2]} != {end[:-2] for end in ends}:
+        raise NoRuleError("broadcast batches")
+    (p, r), q = op.shape[-2:], ends[0][-1]
+    d = d.masked_fill(d == 0, float("inf"))
+    values = (x.reshape(-1, p, 1, q) - y.reshape(-1, 1, r, q)) / d.reshape(-1, p, r, 1)
+    sizes = {0: len(values), 1: p, 2: r, 3: q}
+    return [
+        None if asked is None else (op.regular(end, (0, 1, 2), inn, sizes, [Factor(values, (0, 1, 2, 3))], sign),)
+        for asked, end, inn, sign in zip(op.shapes, ends, ((0, 1, 3), (0, 2, 3)), (1.0, -1.0), strict=True)
+    ]
+
+
 SQUARE_BLOCKS_NAMES = """
-CholeskyInverse Cholesky LinalgPinv
+CholeskyInverse Cholesky
 """
+
+DISTANCE_NAMES = ("Cdist", "EuclideanDist")
 
 RULES: dict[str, Rule] = {
     "Mm": mm,
@@ -215,5 +235,6 @@ RULES: dict[str, Rule] = {
     "LinalgInvEx": inverse,
     "LinalgSolveEx": solve,
     "Trace": trace,
+    **dict.fromkeys(DISTANCE_NAMES, distances),
     **dict.fromkeys(SQUARE_BLOCKS_NAMES.split(), square_blocks),
 }

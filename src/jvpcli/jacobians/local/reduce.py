@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from torch import Tensor
@@ -186,6 +187,33 @@ def _lower_triangle(n: int, like: Tensor) -> Tensor:
     return result
 
 
+def _triangles(op: Op, dim: int, make: Callable[[Tensor, Tensor], Tensor]) -> Locals:
+    """Triangles along an axis of what `make` makes of x_j and y_i, of which only those with j ≤ i count."""
+    x, y = (op.saved(name).detach().movedim(dim, -1) for name in ("self", "result"))
+    shape = tuple(op.saved("self").shape)
+    op.work.reserve(2 * prod(shape) * shape[dim], op.like.element_size())
+    values = make(x.unsqueeze(-2), y.unsqueeze(-1)).tril_()
+    labels, sizes = axes(shape)
+    other = len(shape)
+    sizes[other] = shape[dim]
+    factor = Factor(values, (*[k for k in labels if k != dim], other, dim))
+    return op.first(op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [factor]))
+
+
+def logcumsumexp(op: Op) -> Locals:
+    """y_i = log Σ exp x_j over j ≤ i: exp(x_j - y_i)."""
+    if not op.shape or not bool(op.saved("result").isfinite().all()):
+        return scan(op)
+    return _triangles(op, op.dim(op.saved("dim"), len(op.shape)), lambda x, y: (x - y).exp_())
+
+
+def cumprod(op: Op) -> Locals:
+    """y_i = Π x_j over j ≤ i: y_i / x_j, where none is 0."""
+    if not op.shape or not bool(op.saved("self").all()):
+        return scan(op)
+    return _triangles(op, op.dim(op.saved("dim"), len(op.shape)), lambda x, y: y / x)
+
+
 def scan(op: Op) -> Locals:
     """Anything else along one axis."""
     shape = op.shapes[0]
@@ -203,10 +231,6 @@ _SELECTING_NAMES = """
 Amax Amin Aminmax Median Nanmedian
 """
 
-_SCAN_NAMES = """
-Cumprod Logcumsumexp Glu
-"""
-
 RULES: dict[str, Rule] = {
     "Sum": sum_,
     "Mean": mean,
@@ -218,5 +242,7 @@ RULES: dict[str, Rule] = {
     "SafeSoftmax": softmax,
     "LogSoftmax": log_softmax,
     "Cumsum": cumsum,
-    **dict.fromkeys(_SCAN_NAMES.split(), scan),
+    "Cumprod": cumprod,
+    "Logcumsumexp": logcumsumexp,
+    "Glu": scan,
 }

@@ -1,4 +1,4 @@
-"""Linear operations of each spatial axis by itself: average pooling and interpolation.
+"""Linear operations of each spatial axis by itself: average pooling and interpolation; and sampling at the places of a grid.
 
 The map is a delta on the leading axes times a matrix A_d (places, size) for each spatial axis, the same for every
 image.  Of pooling the windows follow from the parameters, and one number for each window is all that is asked.
@@ -9,6 +9,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import ceil, prod
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local.detect import pusher
+from jvpcli.jacobians.local.detect import block_terms, listed, pusher
 from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, Rule
 from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
@@ -135,30 +136,37 @@ def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
         found: Tensor = getattr(torch.ops.aten, call)(lines.view(1, -1, *before, size), [*before, count], corners, *along)
         return found.view(-1, count)
 
-    dtype = op.node._input_metadata[op.nr].dtype
-    like = op.like.new_empty(0, dtype=torch.float32 if dtype.itemsize == 2 else dtype)
-    return read_apart(interpolate, size, (4 if "Bicubic" in operation(op.node) else 2) * ceil(size / max(1, count)), like)
-
-
-def read_apart(read: Callable[[Tensor], Tensor], size: int, step: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The places and the weights (k, places) of what `read` makes of lines (many, size): a weighted sum of a few neighbours.
-
-    Lines of ones at every step-th place, and of their numbers: where no two of them are read together these tell which place is
-    read. The step is doubled until a line of other numbers agrees.
-    """
-    numbers = torch.arange(size, device=like.device)
-    test = (torch.linspace(1, 2, size, dtype=like.dtype, device=like.device).sin() * (1 - 2 * (numbers % 2)))[None]
+    numbers, step = torch.arange(size, device=op.like.device), (4 if "Bicubic" in call else 2) * ceil(size / max(1, count))
     while True:
-        step = min(step, size)
-        hot = (numbers % step == torch.arange(step, device=like.device)[:, None]).to(like.dtype)
-        answers = read(torch.cat([hot, hot * numbers, test]))
-        weights, coded, answer = answers[:step], answers[step:-1], answers[-1]
-        places = (coded / torch.where(weights == 0, 1.0, weights)).round().long().clamp(0, size - 1)
-        products = weights * test[0][places]
-        bound = products.abs().sum(0) * (64 * torch.finfo(like.dtype).eps)
-        if step == size or bool(((products.sum(0) - answer).abs() <= bound).all()):
-            return _together(places, weights.double())
+        found = read_apart(interpolate, numbers % min(step, size), _single(op))
+        if found is not None:
+            return _together(*found)
+        if step >= size:
+            raise NoRuleError("not a sum of weighed entries")
         step *= 2
+
+
+def _single(op: Op) -> Tensor:
+    """An empty tensor of the numbers that an operation computes in: at least single precision."""
+    dtype = op.node._input_metadata[op.nr].dtype
+    return op.like.new_empty(0, dtype=torch.float32 if dtype.itemsize == 2 else dtype)
+
+
+def read_apart(read: Callable[[Tensor], Tensor], colors: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The places and the weights (colors, answers) of what `read` makes of many lines: sums of a few weighed entries of each.
+
+    Entries of one color are not read together; None where some are. So a line of ones at those, and one of their numbers, tell
+    which of them is read; a line of other numbers tells whether that is all.
+    """
+    count, numbers = 1 + int(colors.max()), torch.arange(len(colors), device=colors.device)
+    test = (torch.linspace(1, 2, len(colors), dtype=like.dtype, device=colors.device).sin() * (1 - 2 * (numbers % 2)))[None]
+    hot = (colors == torch.arange(count, device=colors.device)[:, None]).to(like.dtype)
+    answers = read(torch.cat([hot, hot * numbers, test]))
+    weights, coded, answer = answers[:count], answers[count:-1], answers[-1]
+    places = (coded / torch.where(weights == 0, 1.0, weights)).round().long().clamp(0, len(colors) - 1)
+    products = weights * test[0][places]
+    bound = products.abs().sum(0) * (64 * torch.finfo(like.dtype).eps)
+    return (places, weights) if bool(((products.sum(0) - answer).abs() <= bound).all()) else None
 
 
 def _together(places: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,4 +191,38 @@ def _grid(axes: list[tuple[Tensor, Tensor]], sizes: Shape) -> tuple[Tensor, Tens
     return place.reshape(taps, -1), weight.reshape(taps, -1)
 
 
-RULES: dict[str, Rule] = dict.fromkeys(NAMES, windows)
+def sampled(op: Op) -> Locals:
+    """F.grid_sample: to the image by neighbours of each place of the grid, to the grid by blocks of its coordinates."""
+    dims = 3 if "3D" in op.node.name() else 2
+    shape, grid = op.shapes[0], op.saved("grid").detach()
+    result: list[tuple[Term, ...] | None] = [None, None]
+    if shape is not None:
+        taps = 4 if op.node._saved_interpolation_mode == 2 else 2
+        colors = affine_index(0, shape[2:], [0] * dims, grid.device)
+        for d, size in enumerate(shape[2:]):
+            along = (torch.arange(size, device=grid.device) % taps).view([-1 if axis == d else 1 for axis in range(dims)])
+            colors = colors * taps + along
+        like = _single(op)
+        found = read_apart(partial(_sample, op.node, grid.to(like.dtype), shape[2:]), colors.reshape(-1), like)
+        if found is None:
+            raise NoRuleError("sampled otherwise")
+        places, weights = (each.view(len(each), len(grid), 1, -1) for each in found)
+        images = torch.arange(prod(shape[:2]), device=grid.device).view(1, *shape[:2], 1) * prod(shape[2:])
+        rows = torch.arange(prod(op.shape), device=grid.device).view(1, *shape[:2], -1)
+        each = [part.expand(len(places), *shape[:2], -1).reshape(-1) for part in (rows, places + images, weights)]
+        result[0] = listed(op, shape, *each, None)
+    if op.shapes[1] is not None:
+        result[1] = block_terms(op, 1, {0: 0, **{2 + d: 1 + d for d in range(dims)}})
+    return result
+
+
+def _sample(node: Node, grid: Tensor, sizes: Shape, lines: Tensor) -> Tensor:
+    """What is sampled of images that are given as lines (many, entries), for each place of the grids of all."""
+    images = lines.view(1, -1, *sizes).expand(len(grid), -1, *[-1] * len(sizes))
+    parameters = node._saved_interpolation_mode, node._saved_padding_mode, node._saved_align_corners
+    call = torch.ops.aten.grid_sampler_2d if len(sizes) == 2 else torch.ops.aten.grid_sampler_3d
+    found: Tensor = call(images, grid, *parameters)
+    return found.movedim(1, 0).reshape(len(lines), -1)
+
+
+RULES: dict[str, Rule] = {**dict.fromkeys(NAMES, windows), **dict.fromkeys(("GridSampler2D", "GridSampler3D"), sampled)}
