@@ -91,12 +91,13 @@ def pseudo_inverse(op: Op) -> Locals:
     values = p.neg()[:, :, None, :, None] * p.mT[:, None, :, None, :]  # of places i, j, k, l
     values.addcmul_((p @ p.mT)[:, :, None, None, :], rest.mT[:, None, :, :, None])
     values.addcmul_(beside[:, :, None, None, :], (p.mT @ p)[:, None, :, :, None])
-    return op.first(op.regular(shape, (0, 1, 2), (0, 3, 4), {0: len(a), 1: n, 2: m, 3: m, 4: n}, [Factor(values, (0, 1, 2, 3, 4))]))
+    sizes = {0: len(a), 1: n, 2: m, 3: m, 4: n}
+    return op.first(op.regular(shape, (0, 1, 2), (0, 3, 4), sizes, [Factor(values, (0, 1, 2, 3, 4))]))
 
 
 def eigen(op: Op) -> Locals:
     """A = V diag(w) Vᵀ: dw_k = v_kᵀ dA v_k, and dv_k = Σ v_a v_aᵀ dA v_k / (w_k − w_a) over the others; dA is taken symmetric."""
-    shape, n = _square(op)
+    _, n = _square(op)
     v, w = op.saved("eigenvectors").detach().reshape(-1, n, n), op.saved("eigenvalues").detach().reshape(-1, n)
     if op.nr == 0:
         return op.first(_term(op, (0, 1), [Factor(v, (0, 3, 1)), Factor(v, (0, 4, 1))]))

@@ -1,4 +1,4 @@
-"""Operations that move entries to places which their parameters alone tell: run on the entries' numbers they say which go where."""
+"""Operations that move entries to places which their parameters alone tell: they are run on the entries' numbers."""
 
 from __future__ import annotations
 

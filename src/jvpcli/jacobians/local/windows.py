@@ -209,8 +209,8 @@ def sampled(op: Op) -> Locals:
         places, weights = (each.view(len(each), len(grid), 1, -1) for each in found)
         images = torch.arange(prod(shape[:2]), device=grid.device).view(1, *shape[:2], 1) * prod(shape[2:])
         rows = torch.arange(prod(op.shape), device=grid.device).view(1, *shape[:2], -1)
-        each = [part.expand(len(places), *shape[:2], -1).reshape(-1) for part in (rows, places + images, weights)]
-        result[0] = listed(op, shape, *each, None)
+        rows, cols, values = (x.expand(len(places), *shape[:2], -1).reshape(-1) for x in (rows, places + images, weights))
+        result[0] = listed(op, shape, rows, cols, values, None)
     if op.shapes[1] is not None:
         result[1] = block_terms(op, 1, {0: 0, **{2 + d: 1 + d for d in range(dims)}})
     return result
