@@ -142,11 +142,15 @@ def _digits(op: Op, shape: Shape) -> tuple[int, list[Tensor]]:
     """The numbers of the entries of `shape` as digits that the dtype holds exactly: the base, and the digits as seeds."""
     meta = op.node._input_metadata[op.nr]
     base = 1 << {torch.float64: 40, torch.float32: 20}.get(meta.dtype, 5)  # the mantissa, less a few roundings
-    rest, seeds_ = torch.arange(prod(shape), device=meta.device).view(shape), []
-    while bool(rest.any()):
-        seeds_.append((rest % base).to(meta.dtype))
-        rest = torch.div(rest, base, rounding_mode="floor")
-    return base, seeds_
+
+    def make() -> list[Tensor]:
+        rest, seeds_ = torch.arange(prod(shape), device=meta.device).view(shape), []
+        while bool(rest.any()):
+            seeds_.append((rest % base).to(meta.dtype))
+            rest = torch.div(rest, base, rounding_mode="floor")
+        return seeds_
+
+    return base, op.work.structure(op.work.key("digits", shape, meta.dtype, meta.device), make)
 
 
 def _numbers(ones: Tensor, answers: Sequence[Tensor | None], base: int, count: int) -> Tensor:
@@ -234,15 +238,17 @@ def _agrees(op: Op, operand: int, terms: tuple[Term, ...], zeros: Tensor) -> boo
     return bool(((expected - answer.reshape(-1)).abs() <= bound).all())
 
 
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Those of as many bytes as a float."""
+
+
 def _are_multiples(ones: Tensor | None, seeded: Tensor | None) -> bool:
     """Whether each entry is its value times a seed, as far as two products tell."""
     if ones is None or seeded is None:
         return ones is None and seeded is None
-    if not bool(ones.isfinite().all()):
-        return False
-    silent = (ones == 0) & (seeded == 0)
-    ratio = torch.where(silent, torch.ones_like(ones), seeded / ones)
-    return bool(ratio.isfinite().all()) and bool((torch.frexp(ratio).mantissa.abs() == 0.5).all())
+    ratio = (seeded / ones).masked_fill_((ones == 0) & (seeded == 0), 1)
+    mantissa = ratio.view(INTEGERS[ratio.itemsize]) & (round(1 / torch.finfo(ratio.dtype).eps) - 1)
+    return bool(((mantissa == 0) & (ratio != 0) & ratio.isfinite()).all())
 
 
 def _flat(grad: Tensor | None, like: Tensor) -> Tensor:
@@ -256,7 +262,6 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
     zeros; not so where something was copied over the entry, which is zero for good.
     """
     values = values.to(op.like.dtype)
-    m, place = prod(op.shape), op.work.key("place", key, shape)
     kept = (values != 0).nonzero().reshape(-1)
     overwritten = kept.numel() < values.numel() and op.node.name().endswith("CopySlices")
     if shape == op.shape and not overwritten and torch.equal(rows, cols):
@@ -265,29 +270,34 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
         return ()
     if kept.numel() < values.numel():
         rows, cols, values = rows[kept], cols[kept], values[kept]
+    place = op.work.key("place", op.content_key(rows, cols) if key is None else key, op.shape, shape)
+    pattern, order = op.work.structure(place, lambda: _sorted(rows, cols, prod(op.shape), place))
+    if order is not None:
+        values = values[order]
+    if pattern.padded:
+        values = values.masked_fill_(order < 0, 0)
+    ones = pattern.cols.shape[0] == 1 and bool((values == 1).all())
+    return (SparseMap(op.shape, shape, op.like, pattern, None if ones else values.view(pattern.cols.shape)),)
+
+
+def _sorted(rows: Tensor, cols: Tensor, m: int, key: int | None) -> tuple[Pattern, Tensor | None]:
+    """The pattern of places, and the number of each of its entries among them; -1: it is none of them; None: they stay in order."""
     counts = torch.bincount(rows, minlength=m)
     width = int(counts.max())
-    if width == 1 and rows.numel() == m:
-        places, weights = torch.empty_like(rows), torch.empty_like(values)
-        places[rows], weights[rows] = cols, values
-        weight = None if bool((values == 1).all()) else weights.view(1, m)
-        return (SparseMap(op.shape, shape, op.like, Pattern(None, places.view(1, m), key=place), weight),)
-    if width > 1 and width * m <= 2 * rows.numel():
-        order = rows.argsort(stable=True)
-        rows, cols, values = rows[order], cols[order], values[order]
-        starts = counts.cumsum(0) - counts
-        within = torch.arange(rows.numel(), device=rows.device) - starts[rows]
-        first = torch.zeros(m, dtype=torch.int64, device=rows.device)
-        first[rows[within == 0]] = cols[within == 0]
-        places = first.expand(width, m).clone()
-        places[within, rows] = cols
-        weights = values.new_zeros((width, m))
-        weights[within, rows] = values
-        pattern = Pattern(None, places, padded=rows.numel() < width * m, key=place)
-        return (SparseMap(op.shape, shape, op.like, pattern, weights),)
-    pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=width <= 1, key=place)
-    ones = bool((values == 1).all())
-    return (SparseMap(op.shape, shape, op.like, pattern, None if ones else values.reshape(1, -1)),)
+    if width * m > 2 * rows.numel() or (width == 1 and rows.numel() < m):
+        return Pattern(rows, cols.reshape(1, -1), unique_rows=width <= 1, key=key), None
+    order = rows.argsort(stable=True)
+    rows, cols = rows[order], cols[order]
+    if width == 1:
+        return Pattern(None, cols.view(1, m), key=key), order.view(1, m)
+    within = torch.arange(rows.numel(), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    first = torch.zeros(m, dtype=torch.int64, device=rows.device)
+    first[rows[within == 0]] = cols[within == 0]
+    places = first.expand(width, m).clone()
+    places[within, rows] = cols
+    numbers = torch.full_like(places, -1)
+    numbers[within, rows] = order
+    return Pattern(None, places, padded=rows.numel() < width * m, key=key), numbers
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -14,23 +14,6 @@ from jvpcli.jacobians.local.movement import picked
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
-
-KEPT_INDEX = 1 << 16
-"""Index tensors up to so many bytes are compared by content with those of an earlier evaluation."""
-
-
-def content_key(op: Op, *parts: object) -> int | None:
-    """A key that holds the very numbers of the index tensors; None where they are too many."""
-    key: list[Hashable] = []
-    for part in parts:
-        if isinstance(part, Tensor):
-            if part.numel() * part.element_size() > KEPT_INDEX:
-                return None
-            key += [tuple(part.shape), part.dtype, part.contiguous().cpu().numpy().tobytes()]
-        else:
-            key.append(("parameter", part))
-    return op.work.key(*key)
-
 
 def _numbered(shape: Shape, device: torch.device) -> Tensor:
     return torch.arange(prod(shape), device=device).view(shape)
@@ -47,28 +30,28 @@ def index(op: Op) -> Locals:
     """x[indices]."""
     indices = list(op.saved("indices"))
     read = tuple([slice(None) if i is None else i for i in indices])
-    key = content_key(op, "index", op.shapes[0], *indices)
+    key = op.content_key("index", op.shapes[0], *indices)
     return _pick(op, key, lambda numbers: numbers[read])
 
 
 def index_select(op: Op) -> Locals:
     """x.index_select(dim, index)."""
     which, dim = op.saved("index"), op.saved("dim")
-    key = content_key(op, "index_select", op.shapes[0], dim, which)
+    key = op.content_key("index_select", op.shapes[0], dim, which)
     return _pick(op, key, lambda numbers: numbers.index_select(op.dim(dim, numbers.dim()), which))
 
 
 def gather(op: Op) -> Locals:
     """x.gather(dim, index)."""
     which, dim = op.saved("index"), op.saved("dim")
-    key = content_key(op, "gather", op.shapes[0], dim, which)
+    key = op.content_key("gather", op.shapes[0], dim, which)
     return _pick(op, key, lambda numbers: numbers.gather(op.dim(dim, numbers.dim()), which))
 
 
 def take(op: Op) -> Locals:
     """x.take(index)."""
     which = op.saved("index")
-    return _pick(op, content_key(op, "take", op.shapes[0], which), lambda numbers: numbers.take(which))
+    return _pick(op, op.content_key("take", op.shapes[0], which), lambda numbers: numbers.take(which))
 
 
 def masked_select(op: Op) -> Locals:
@@ -85,7 +68,7 @@ def embedding(op: Op) -> Locals:
     which, padding = op.saved("indices"), signed(op.saved("padding_idx", -1))
     if op.saved("scale_grad_by_freq"):
         raise NoRuleError("gradients scaled by frequency")
-    key = content_key(op, "embedding", op.shapes[0], which)
+    key = op.content_key("embedding", op.shapes[0], which)
     (pieces, *rest) = _pick(op, key, lambda numbers: numbers[which])
     if padding >= 0 and pieces is not None:
         (piece,) = pieces

@@ -6,7 +6,7 @@ cotangents of its operands; its `_saved_…` attributes are what the forward ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,10 @@ Rule = Callable[["Op"], Locals]
 
 FUSED = frozenset(["MkldnnRnnLayer"])
 """Operations whose backward pass torch takes one cotangent at a time, but where it is to be differentiated itself."""
+
+
+KEPT_INDEX = 1 << 16
+"""Index tensors up to so many bytes are compared by content with those of an earlier evaluation."""
 
 
 class NoRuleError(Exception):
@@ -67,6 +71,18 @@ class Op:
     def dim(self, value: int, dims: int) -> int:
         """A saved axis number, counted from the front."""
         return wrapped(value, dims)
+
+    def content_key(self, *parts: Any) -> int | None:
+        """A key that holds the very numbers of tensors of integers; None where they are too many."""
+        key: list[Hashable] = []
+        for part in parts:
+            if isinstance(part, Tensor):
+                if part.numel() * part.element_size() > KEPT_INDEX:
+                    return None
+                key += [tuple(part.shape), part.dtype, part.contiguous().cpu().numpy().tobytes()]
+            else:
+                key.append(("parameter", part))
+        return self.work.key(*key)
 
     def ones(self) -> Tensor:
         """A cotangent of ones."""
