@@ -185,15 +185,19 @@ def _scattered(op: Op, operands: Sequence[int], key: int | None) -> Found:
         if values is None:
             found[k] = ()
             continue
-        rows, flat = _numbers(values, [answer[k] for answer in answers], base, prod(op.shape)), values.reshape(-1)
-        agree = all(
-            torch.equal(flat * seed.reshape(-1)[rows], _flat(answer[k], flat))
-            for seed, answer in ((first, ones_first), (second, ones_second))
-        )
-        if agree:
-            cols = torch.arange(flat.numel(), device=flat.device)
-            found[k] = listed(op, shape, rows, cols, flat, op.work.key("operand", key, k))
+        flat, asked = values.reshape(-1), ((first, ones_first[k]), (second, ones_second[k]))
+        rows = cols = torch.arange(flat.numel(), device=flat.device)
+        if shape != op.shape or not _reach(flat, rows, asked):
+            rows = _numbers(values, [answer[k] for answer in answers], base, prod(op.shape))
+            if not _reach(flat, rows, asked):
+                continue
+        found[k] = listed(op, shape, rows, cols, flat, op.work.key("operand", key, k))
     return found
+
+
+def _reach(flat: Tensor, rows: Tensor, asked: Sequence[tuple[Tensor, Tensor | None]]) -> bool:
+    """Whether the answers to seeds are those seeds at some rows times the weights."""
+    return all(torch.equal(flat * seed.reshape(-1)[rows], _flat(answer, flat)) for seed, answer in asked)
 
 
 def _gathered(op: Op, operands: Sequence[int], key: int | None) -> Found:
