@@ -8,12 +8,11 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import CASES, compute, leaves_of, oracle, plan, r
+from engine_cases import CASES, check_map, compute, leaves_of, oracle, plan, r
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.dense import by_columns, by_rows, row_blocks, summarize, sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
-from jvpcli.jacobians.local.table import FORMULAS
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.spectrum import singular_values
@@ -42,7 +41,7 @@ TRUSTED = {
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 4), (2, 3, 3)])
-@pytest.mark.parametrize("name", sorted(FORMULAS))
+@pytest.mark.parametrize("name", sorted(TRUSTED))
 def test_formulas_that_are_trusted_give_rows_at_once(name, shape):
     (x,) = leaves_of([r(*shape) + 3 * torch.eye(shape[-1], dtype=torch.float64)])
     output = TRUSTED[name](x)
@@ -240,3 +239,23 @@ assert not {"scipy", "sympy"} & new, new
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "strategy", "kind"),
+    [
+        (lambda x: torch.fft.rfft(x).abs(), "batched", "block_diagonal"),
+        (lambda x: torch.fft.irfft(torch.fft.rfft(x.sin()) * torch.linspace(1, 2, 7)), "batched", "block_diagonal"),
+        (lambda x: torch.fft.fft2(x.view(40, 3, 4)).imag, "batched", "block_diagonal"),
+        (lambda x: torch.fft.fft(x, dim=0).abs(), "dense", "strided_blocks"),
+        (lambda x: torch.fft.fft(x, dim=1).abs() + x[0].sum(), "dense", "block_triangular"),
+    ],
+)
+def test_samples_that_stay_apart_in_complex_numbers(function, strategy, kind):
+    (x,) = leaves_of([r(40, 12)])
+    output = function(x)
+    assert plan(output, [x]).ways[0].strategy == strategy
+    (found,) = compute(output, [x]).maps
+    (expected,) = oracle(output, [x])
+    check_map(found, expected)
+    assert found.structure == kind

@@ -39,7 +39,7 @@ from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.structured import owned
-from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace, zeros
 from jvpcli.language.course import Course
 from jvpcli.language.evaluate import Evaluation, is_decided
 from jvpcli.problem import Named, Node, Problem
@@ -163,6 +163,8 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
         else:
             assert graph.spine is not None
             pieces = by_batches(graph, graph.spine, work, min(BATCH_BYTES, work.limit), tell)
+            if graph.whole:
+                return pulled_maps(graph, [_matrix(graph, x, terms, work) for x, terms in zip(graph.inputs, pieces, strict=True)])
         if _trustworthy(graph, pieces):
             return [*structured(graph, owned(pieces, work), work)]
     limit = work.limit
@@ -179,6 +181,15 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     if manner.fused and graph.whole:  # it was another graph's of the same `form`
         manner = manner_of(graph, room)
     return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.fused)
+
+
+def _matrix(graph: Graph, x: Tensor, terms: Terms, work: Workspace) -> Tensor:
+    """The matrix (m, n) of the pieces of the map to one input."""
+    work.reserve(graph.m * x.numel(), graph.like.element_size())
+    result = zeros(graph.m, x.numel(), graph.like)
+    for term in terms:
+        term.write_dense(result, accumulate=len(terms) > 1)
+    return result
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:

@@ -444,9 +444,12 @@ class Spine:
 
 
 def read_spine(graph: Graph) -> Spine | None:
-    """The spine of a graph; None where the output has no batch, or where it does not fill what it reaches."""
+    """The spine of a graph; None where the output has no batch, or where it does not fill what it reaches.
+
+    That of a graph which only torch's own engine goes through is all of it, or there is none.
+    """
     apart = graph.output.shape[0] if graph.output.dim() > 1 else 0
-    if apart < 2 or graph.whole or not graph.order or not graph.m:
+    if apart < 2 or graph.hooked or not graph.order or not graph.m:
         return None
     root, leaves = graph.order[0], {leaf: k for k, leaf in enumerate(graph.leaves) if leaf is not None}
     outer, widths, sizes, waiting = {root: 1}, {root: 1}, {root: graph.m}, {root}
@@ -480,6 +483,8 @@ def read_spine(graph: Graph) -> Spine | None:
             if edge.to not in inside or (node not in full and edge.to not in full and only[edge.to])
         ]
     nodes = frozenset(only)
+    if graph.whole and (len(nodes) < len(graph.order) or any(only.values())):
+        return None
     return Spine(apart, nodes, nodes & full, only, [leaves[leaf] for leaf in reached], outer)
 
 

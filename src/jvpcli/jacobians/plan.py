@@ -118,8 +118,9 @@ class GraphPlan:
 
     def allows(self, way: Way) -> bool:
         """Whether a way is one of this graph's: it may have been chosen for another of the same `form`."""
-        by_maps = way.strategy in ("accumulated", "batched")
-        return not (by_maps and self.graph.whole) and not (way.strategy == "batched" and self.graph.spine is None)
+        if way.strategy == "batched":
+            return self.graph.spine is not None
+        return not (way.strategy == "accumulated" and self.graph.whole)
 
     @property
     def _single(self) -> bool:
@@ -226,7 +227,8 @@ class GraphPlan:
         batch = self._batch
         assert batch is not None
         away = self._cost("reverse", most) if batch.leaves else Cost(0, 0, 0, 0, 0.0, 0.0)
-        peak = batch.held + self._together(batch.passes, self.limit, told)[1] + away.peak_bytes
+        written = self.graph.m * self.graph.n * self.graph.like.element_size() if self.graph.whole else 0
+        peak = batch.held + written + self._together(batch.passes, self.limit, told)[1] + away.peak_bytes
         way = Way("batched", "reverse", batch.passes, batch.operations + away.operations, peak, peak <= self.limit)
         return way, batch.nanoseconds + away.outside
 
@@ -264,6 +266,9 @@ class GraphPlan:
         """Why a way was chosen; `fits`: local Jacobians would fit into the memory limit."""
         m, n, whole = self.graph.m, self.graph.n, self.graph.whole
         passes = f"one {way.mode} pass a {'row' if way.mode == 'reverse' else 'column'}: {way.passes}, as many at a time as fit"
+        if way.strategy == "batched":
+            samples = self.graph.output.shape[0]
+            return f"the {samples} places of the first axis stay apart: {way.passes} reverse passes for all of them, not {m}"
         if whole:
             why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
             return f"{why}: {passes if way.strategy == 'dense' else 'only products with the Jacobian, which does not fit'}"
@@ -273,9 +278,6 @@ class GraphPlan:
                 f"local Jacobians multiplied together from the {start}: about {way.operations:.2g} multiplications, "
                 f"against {m} reverse or {n} forward passes"
             )
-        if way.strategy == "batched":
-            samples = self.graph.output.shape[0]
-            return f"the {samples} places of the first axis stay apart: {way.passes} reverse passes for all of them, not {m}"
         if way.strategy == "matrix_free":
             return f"the Jacobian ({m} by {n}) does not fit into the memory limit: only products with it are computed"
         if not fits:

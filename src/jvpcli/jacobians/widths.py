@@ -59,6 +59,9 @@ UpsampleNearestExact3D
 SINGLE = frozenset(SINGLE_NAMES.split())
 """Operations that take cotangents one by one, when many are given together."""
 
+FOURIER = ("FftR2C", "FftC2R", "FftC2C")
+"""Fourier transforms, along the axes that they name."""
+
 CARRYING = {"Mm": (0,), "Addmm": (1,), "Linear": (0,), "Mv": (0,), "Addmv": (1,), "Bmm": (0, 1), "Baddbmm": (0, 1, 2)}
 """The operands of which a product keeps the leading axes."""
 
@@ -119,6 +122,8 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
         return 1 if operand == 0 else 0
     if name in SPATIAL:
         return max(0, dims - SPATIAL[name])
+    if name in ("ViewAsReal", "ViewAsComplex"):
+        return dims
     if name == "ConstantPadNd":
         return dims - len(node._saved_pad) // 2
     if name in CARRYING:
@@ -141,7 +146,7 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
     named = getattr(node, "_saved_dim", None)
     if name == "Stack":
         return _axis(node._saved_dim, dims + 1)
-    if name in CUT or name in ALONG or name in ("Cat", "Sum", "Mean", "Logsumexp", "Amax", "Amin", "Max", "Min"):
+    if name in CUT or name in ALONG or name in ("Cat", "Sum", "Mean", "Logsumexp", "Amax", "Amin", "Max", "Min", *FOURIER):
         axes = (named,) if isinstance(named, int) else named or (0,)
         return min(_axis(d, dims) for d in axes) if dims else 0
     return 0

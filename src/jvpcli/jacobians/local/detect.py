@@ -285,7 +285,7 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
 
 
 def _sorted(rows: Tensor, cols: Tensor, m: int, key: int | None) -> tuple[Pattern, Tensor | None]:
-    """The pattern of places, and the number of each of its entries among them; -1: it is none of them; None: they stay in order."""
+    """The pattern of places, and the number of each of its entries among them; -1: of padding; None: they stay in order."""
     counts = torch.bincount(rows, minlength=m)
     width = int(counts.max())
     if width * m > 2 * rows.numel() or (width == 1 and rows.numel() < m):

@@ -15,6 +15,7 @@ from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
+
 def _numbered(shape: Shape, device: torch.device) -> Tensor:
     return torch.arange(prod(shape), device=device).view(shape)
 
