@@ -150,7 +150,7 @@ class Graph:
         names = {name for name in self.form if isinstance(name, str)}
         return all(map(callable, self._below)) and all(map(is_trusted, map(base_name, names)))
 
-    @property
+    @cached_property
     def m(self) -> int:
         """Number of output entries."""
         return self.output.numel()

@@ -102,6 +102,8 @@ class GraphPlan:
         graph, auto = self.graph, self.mode == "auto"
         if self._single or self._light:
             return Way("dense", "reverse", graph.m, 0, 0, True)
+        if auto and self.limit == inf and not graph.whole and (short := self._short()):
+            return short
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
@@ -137,6 +139,24 @@ class GraphPlan:
             most = min(most, (FORWARD - 1) * PASS * count)
         numbers = graph.m * PER_NUMBER * (count * graph.largest + graph.n)
         return numbers < most and numbers + graph.m * self._arithmetic < most
+
+    def _short(self) -> Way | None:
+        """Local maps, where multiplying them takes less than passes can, by bounds alone; None where they have to be weighed."""
+        graph, count = self.graph, len(self.graph.order)
+        if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
+            return Way("accumulated", "reverse", 0, 0, 0, True)
+        least = BATCH + PASS * count + PER_NUMBER * graph.m * graph.n
+        if graph.output.dim() > 1:  # rows of all samples of a batch by one pass
+            least = min(least, 2 * BATCH + READING * count)
+        if STEP * count > least:
+            return None
+        cost, direction = reverse_cost(graph, None, least), "reverse"
+        if cost.nanoseconds > least:
+            return None
+        if graph.m > graph.n and cost.nanoseconds > HARDLY * STEP * count:
+            forward = forward_cost(graph, cost.nanoseconds)
+            cost, direction = min((cost, direction), (forward, "forward"), key=lambda each: each[0].nanoseconds)
+        return Way("accumulated", direction, 0, cost.operations, 0, True)
 
     @property
     def report(self) -> OutputPlan:
@@ -318,6 +338,9 @@ COSTLY = MULTIPLYING | SINGLE
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
 """Operations whose local maps are held by index arrays, besides those that rows are pulled through."""
 
+WRITTEN = RULES.keys() - BLOCKS - PULLED - LISTED
+"""Operations whose local maps rules write down, in no more numbers than passes would."""
+
 @dataclass(frozen=True)
 class Cost:
     """An estimate, upper bounds but for the time.
@@ -426,7 +449,8 @@ def _multiplied(
     products = m * here.width * edge.widths[nr]
     wide = max(1, min(size // head, here.width * edge.widths[nr]))
     first = edge.operand == 0 and name in PULLED
-    listed, lists = (before or first or name in LISTED for before in (here.listed, here.lists))
+    lists = first or name in LISTED
+    listed, lists = lists or here.listed, lists or here.lists
     if first and here.width > 1:
         return time_of_rows(node, name, m // head, edge.shape, out_shape), _Reach(wide, head, False)
     time = PER_NUMBER * m * (here.width + wide) + PER_PRODUCT * products
