@@ -145,15 +145,18 @@ class GraphPlan:
         graph, count = self.graph, len(self.graph.order)
         if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
             return Way("accumulated", "reverse", 0, 0, 0, True)
-        least = BATCH + PASS * count + PER_NUMBER * graph.m * graph.n
-        if graph.output.dim() > 1:  # rows of all samples of a batch by one pass
-            least = min(least, 2 * BATCH + READING * count)
+        m, n, shape = graph.m, graph.n, graph.output.shape
+        least = BATCH + PASS * count + PER_NUMBER * m * (m + n)
+        if m > n:
+            least = min(least, BATCH + FORWARD * (PASS * count + PER_NUMBER * n * (m + n)))
+        if len(shape) > 1 and m:  # rows of all samples of a batch by one pass
+            least = min(least, 2 * BATCH + READING * count + PASS + PER_NUMBER * m * (m // shape[0]))
         if STEP * count > least:
             return None
         cost, direction = reverse_cost(graph, None, least), "reverse"
         if cost.nanoseconds > least:
             return None
-        if graph.m > graph.n and cost.nanoseconds > HARDLY * STEP * count:
+        if m > n and cost.nanoseconds > HARDLY * STEP * count:
             forward = forward_cost(graph, cost.nanoseconds)
             cost, direction = min((cost, direction), (forward, "forward"), key=lambda each: each[0].nanoseconds)
         return Way("accumulated", direction, 0, cost.operations, 0, True)
