@@ -24,6 +24,7 @@ from jvpcli.jacobians.local.detect import BLOCKS
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
 from jvpcli.jacobians.widths import FACTORS, SINGLE
 from jvpcli.report import OutputPlan, Way
@@ -57,9 +58,6 @@ KEPT_BYTES = 32
 
 PROBED = 4.0
 """Nanoseconds for each entry of a local map that is found out by calling the operation."""
-
-MANY = 3
-"""Operations from which on their local maps take longer than to pass through them."""
 
 HARDLY = 1.25
 """A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too."""
@@ -132,9 +130,9 @@ class GraphPlan:
     def _light(self) -> bool:
         """Whether nothing is weighed: passes backwards compute so little that no other way can take less, by bounds alone."""
         graph, count = self.graph, len(self.graph.order)
-        if self.mode == "forward" or self.limit < inf or count < MANY:
+        most = min(BATCH + READING * count, (STEP - PASS) * count - BATCH)  # for which batches and local maps are looked for
+        if self.mode == "forward" or self.limit < inf or most <= 0:
             return False
-        most = BATCH + READING * count  # for which batches are looked for
         if graph.m > graph.n:
             most = min(most, (FORWARD - 1) * PASS * count)
         numbers = graph.m * PER_NUMBER * (count * graph.largest + graph.n)
@@ -242,7 +240,7 @@ class GraphPlan:
     @cached_property
     def _arithmetic(self) -> float:
         """The part of it that is not reading and writing."""
-        return _arithmetic([each for each in zip(self.graph.order, self.graph.operations, strict=True) if each[1] in COSTLY])
+        return _arithmetic([(node, operation(node)) for node in self.graph.of(COSTLY)])
 
     def _batched(self, most: float, told: bool) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""
