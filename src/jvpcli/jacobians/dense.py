@@ -92,13 +92,18 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     fused = any(map(is_fused, graph.counts))
     large = "Convolution" in graph.counts and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
-    count, flat = len(graph.order), False
-    if count <= LONG:
-        flat = chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
-    heavy = sum([graph.counts[name] for name in graph.counts.keys() - LIGHT - SINGLE])  # those go one by one in any case
-    few = count / (ALONE * chunk) - heavy
-    light = chunk <= ROWS or (few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles))
+    flat = len(graph.order) <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
+    light = chunk <= ROWS or _is_light(graph, chunk)
     return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned or flat) and not graph.whole)
+
+
+def _is_light(graph: Graph, chunk: int) -> bool:
+    """Whether the lighter rules take less time for so many passes together."""
+    heavy = sum([graph.counts[name] for name in graph.counts.keys() - LIGHT - SINGLE])  # those go one by one in any case
+    if len(graph.order) <= LONG:
+        return not (heavy or graph.singles)
+    few = len(graph.order) / (ALONE * chunk) - heavy
+    return few > 0 and graph.singles < few
 
 
 def _flat_entries(graph: Graph) -> int:

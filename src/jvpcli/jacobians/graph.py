@@ -91,7 +91,11 @@ class Graph:
 
     @cached_property
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
-        return leading(self._below, set(map(id, self.inputs)))
+        if None in self.form:  # there are other leaves, too
+            return leading(self._below, set(map(id, self.inputs)))
+        pairs = list(zip(self._below, self.form, strict=True))
+        leaf_of = {id(self.inputs[what]): node for node, what in pairs if isinstance(what, int)}
+        return [node for node, what in reversed(pairs) if isinstance(what, str)], leaf_of
 
     @cached_property
     def form(self) -> tuple[Hashable, ...]:
