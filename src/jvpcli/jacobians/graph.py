@@ -24,7 +24,7 @@ from jvpcli.jacobians.local.table import is_trusted, local_maps
 from jvpcli.jacobians.operations import DECIDED, Nature, leading, named, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
-from jvpcli.jacobians.widths import ARRAYS, NO_WIDER, SPREAD, carried, followed, width
+from jvpcli.jacobians.widths import ARRAYS, NO_WIDER, ONE_OUTPUT, SPREAD, carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
@@ -93,9 +93,14 @@ class Graph:
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
         if None in self.form:  # there are other leaves, too
             return leading(self._below, set(map(id, self.inputs)))
-        pairs = list(zip(self._below, self.form, strict=True))
-        leaf_of = {id(self.inputs[what]): node for node, what in pairs if isinstance(what, int)}
-        return [node for node, what in reversed(pairs) if isinstance(what, str)], leaf_of
+        order, leaf_of = list[Node](), dict[int, Node]()
+        for node, what in zip(self._below, self.form, strict=True):
+            if what.__class__ is int:
+                leaf_of[id(self.inputs[what])] = node
+            else:
+                order.append(node)
+        order.reverse()
+        return order, leaf_of
 
     @cached_property
     def form(self) -> tuple[Hashable, ...]:
@@ -217,10 +222,11 @@ class Graph:
     def largest(self) -> int:
         """Entries of the largest tensor on the way, at most.
 
-        Only those nodes are asked whose operands may have more entries than what they take.
+        Only operands are asked of nodes that may have larger ones than what they take, and what these take beside what is used.
         """
-        asked = {*self.of(self.counts.keys() - NO_WIDER)}
-        asked |= {to for node in asked for to, _ in node.next_functions if to is not None}
+        wider = self.counts.keys() - NO_WIDER
+        asked = {to for node in self.of(wider) for to, _ in node.next_functions if to is not None}
+        asked.update(self.of(wider - ONE_OUTPUT))
         return max([self.m, *[prod(meta.shape) for node in asked for meta in node._input_metadata]])
 
     def of(self, names: Set[str]) -> list[Node]:

@@ -24,7 +24,6 @@ from jvpcli.jacobians.local.detect import BLOCKS
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
-from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
 from jvpcli.jacobians.widths import FACTORS, SINGLE
 from jvpcli.report import OutputPlan, Way
@@ -135,8 +134,15 @@ class GraphPlan:
             return False
         if graph.m > graph.n:
             most = min(most, (FORWARD - 1) * PASS * count)
-        numbers = graph.m * PER_NUMBER * (count * graph.largest + graph.n)
-        return numbers < most and numbers + graph.m * self._arithmetic < most
+        largest, counts = graph.largest, graph.counts
+        numbers = graph.m * PER_NUMBER * (count * largest + graph.n)
+        if numbers >= most:
+            return False
+        if "Convolution" not in counts:  # no matrix is longer or wider than that
+            products, single = (sum([counts[name] for name in counts.keys() & names]) for names in (PRODUCT_NAMES, SINGLE))
+            if numbers + graph.m * (3 * PER_PRODUCT * products * largest**2 + ROW * single) < most:
+                return True
+        return numbers + graph.m * self._arithmetic < most
 
     def _short(self) -> Way | None:
         """Local maps, where multiplying them takes less than passes can, by bounds alone; None where they have to be weighed."""
@@ -240,7 +246,10 @@ class GraphPlan:
     @cached_property
     def _arithmetic(self) -> float:
         """The part of it that is not reading and writing."""
-        return _arithmetic([(node, operation(node)) for node in self.graph.of(COSTLY)])
+        graph = self.graph
+        if COSTLY.isdisjoint(graph.counts):
+            return 0.0
+        return _arithmetic([each for each in zip(graph.order, graph.operations, strict=True) if each[1] in COSTLY])
 
     def _batched(self, most: float, told: bool) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""
@@ -314,14 +323,13 @@ def _arithmetic(nodes: Sequence[tuple[Node, str]], count: int | None = None) -> 
 
 def _products(node: Node, name: str, count: int | None = None) -> int:
     """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
-    shape = tuple(node._input_metadata[0].shape)
-    count = sum(edge is not None for edge, _ in node.next_functions[:3]) if count is None else count
+    shape, edges = tuple(node._input_metadata[0].shape), node.next_functions
+    count = len([edge for edge, _ in edges[:3] if edge is not None]) if count is None else count
     if name == "Convolution":
         return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, name, shape))
     if name in FACTORS:
-        operand = FACTORS[name][0]
-        edge, nr = node.next_functions[operand]
-        other, other_nr = node.next_functions[FACTORS[name][1]]
+        first, second = FACTORS[name]
+        (edge, nr), (other, other_nr) = edges[first], edges[second]
         if edge is not None:
             return count * prod(shape) * (operand_shape(edge, nr) or (1,))[-1]
         if other is not None:

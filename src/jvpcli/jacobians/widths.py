@@ -45,6 +45,9 @@ ARRAYS = frozenset(
 )
 """Operations that never give a single number."""
 
+ONE_OUTPUT = FACTORS.keys() | {"Linear", "Convolution", "Sum", "Mean", "Select", "Slice"}
+"""Operations with one output."""
+
 SPATIAL = {
     **windows.NAMES,
     **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),
