@@ -91,7 +91,7 @@ class Graph:
 
     @cached_property
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
-        if None in self.form:  # there are other leaves, too
+        if None in vars(self).get("form", (None,)):  # there may be other leaves, too
             return leading(self._below, set(map(id, self.inputs)))
         order, leaf_of = list[Node](), dict[int, Node]()
         for node, what in zip(self._below, self.form, strict=True):

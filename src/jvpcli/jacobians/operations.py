@@ -238,6 +238,7 @@ def base_name(name: str) -> str:
     return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
 
 
+@lru_cache(maxsize=1024)
 def named(name: str) -> str:
     """What the operation of a node of this name is called; nothing of a custom function, which may be called anything.
 

@@ -10,8 +10,9 @@ matrix_free   products with the Jacobian, which is never held
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, gcd, inf, prod
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -134,6 +135,8 @@ class GraphPlan:
             return False
         if graph.m > graph.n:
             most = min(most, (FORWARD - 1) * PASS * count)
+        if graph.m * PER_NUMBER * (count * graph.m + graph.n) >= most:  # the output is as large as any may be
+            return False
         largest, counts = graph.largest, graph.counts
         numbers = graph.m * PER_NUMBER * (count * largest + graph.n)
         if numbers >= most:
@@ -390,8 +393,7 @@ class _Batch:
     nanoseconds: float
 
 
-@dataclass(frozen=True)
-class _Reach:
+class _Reach(NamedTuple):
     """What is held of ∂output/∂(a tensor).
 
     Attributes:
@@ -446,8 +448,7 @@ def reverse_cost(graph: Graph, spine: Spine | None, most: float = inf) -> Cost:
         for nr in range(len(node._input_metadata)):
             meter.drop((node, nr))
     ends = [reach.get((leaf, 0)) for leaf in graph.leaves]
-    cost = meter.cost(sum(m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end))
-    return replace(cost, outside=outside)
+    return meter.cost(sum([m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end]), outside)
 
 
 def _multiplied(
@@ -563,8 +564,8 @@ class _Meter:
         """The map to a tensor is not needed any more."""
         self.now -= self.held.pop(place, 0) + self.waiting.pop(place, 0)
 
-    def cost(self, bound: int) -> Cost:
+    def cost(self, bound: int, outside: float = inf) -> Cost:
         """The sum."""
         probed = sum(self.probed.values())
         peak, time = self.peak + probed * self.itemsize + self.called, self.nanoseconds + PROBED * probed
-        return Cost(self.operations + probed, peak, bound, probed, time)
+        return Cost(self.operations + probed, peak, bound, probed, time, outside)
