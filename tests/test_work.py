@@ -187,6 +187,22 @@ def test_a_repeated_call_stays_within_its_budget(function, size, calls, operatio
     assert counted.count <= operations
 
 
+@pytest.mark.parametrize(
+    ("make", "size", "calls"),
+    [
+        (lambda: lambda x: torch.sin(x), 4096, 174),
+        (lambda: lambda x: torch.outer(x, x), 64, 297),
+        (lambda: lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 207),
+    ],
+    ids=["sin", "outer", "small"],
+)
+def test_a_first_call_stays_within_its_budget(make, size, calls):
+    x = torch.linspace(-1, 1, size)
+    jvpcli.jacobian(make(), x=x)  # what is loaded is so now
+    function = make()  # another one, though it does the same
+    assert calls_of(lambda: jvpcli.jacobian(function, x=x)) <= calls
+
+
 def test_a_repeated_question_stays_within_its_budget():
     """As a line of a batch asks it, when a line before it asked the same of other numbers."""
     task = inspected("torch.outer(x, x)")

@@ -208,7 +208,7 @@ def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor],
     for name, x in named.items():
         if type(x) is not Tensor or x.requires_grad or not_dense(x):
             return None
-        forms.append((name, x.shape, x.dtype))
+        forms.append((name, x.shape, x.dtype, x.device))
     wanted = tuple([(type(each), each) for each in wrt]) if isinstance(wrt, (list, tuple)) else (type(wrt), wrt)
     options = positional, wanted, given["mode"], type(limit), limit
     try:
@@ -241,11 +241,14 @@ SELDOM = {
 
 _seldom = itemgetter(*SELDOM)
 
+PLAIN = ((type(None), None), "auto", type(None), None)
+"""What is asked without any option."""
+
 
 @lru_cache(maxsize=16)
-def _known(*question: Hashable) -> Question:
+def _known(program: Hashable, options: tuple[Hashable, ...], forms: Hashable) -> Question:
     """The last few questions."""
-    return Question()
+    return Question(options[1:] == PLAIN)
 
 
 def open(path: str | PathLike[str]) -> Mapping[tuple[str, str], StoredMap]:

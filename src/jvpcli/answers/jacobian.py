@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
 from weakref import ref
@@ -35,10 +35,14 @@ class Question:
     """A question for maps, which is asked again at other tensors of the same names, shapes and dtypes.
 
     Attributes:
+        is_plain: asked without options.
+        work: the index arrays that were made for it.
         repeat: how the maps are made then.
         seen: whether a Python function's were made before: what is asked once need not be known again.
     """
 
+    is_plain: bool = False
+    work: Workspace = field(default_factory=Workspace)
     repeat: Repeat | None = None
     seen: bool = False
 
@@ -56,16 +60,23 @@ def maps_again(
     The first `positional` ones go to a Python function by position, the others by name; None: as their names say.
 
     A Python function has run then, whichever way it goes, and the maps are those of that run; of a text that goes another way,
-    and of a question that was not asked before, there are none.
+    and of a question that was not asked before, there are none; but for that of a function without options, which is what it
+    was read as.
 
     Raises: as `linear_maps`.
     """
     repeat = question.repeat
-    if repeat is None or is_inside():
+    if is_inside():
         return None
     if isinstance(function, str):
-        return repeat.maps(inputs)
+        return None if repeat is None else repeat.maps(inputs)
     arguments = Arguments(inputs, positional)
+    if repeat is None:
+        wrt = tuple([name for name, x in inputs.items() if x.is_floating_point() or x.is_complex()])
+        if not wrt or not question.is_plain or isinstance(function, nn.Module):
+            return None
+        asked = Request(function, inputs=inputs, arguments=arguments)
+        return _answer(pose(asked, Problem(function, inputs, wrt, arguments=arguments)), asked, workspace, question)
     if isinstance(function, nn.Module):
         from jvpcli.answers.arguments import of_module  # loaded only where there is one
 
@@ -156,10 +167,7 @@ def _maps(
     workspace: Workspaces | None,
     question: Question | None,
 ) -> Maps:
-    shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
-    name = name_of(request.expression) if workspace else None
-    work = workspace((name, shapes, problem.evaluation.wrt)) if workspace and name is not None else None
-    planned = plan(problem, request.mode, "maps", work)
+    planned = plan(problem, request.mode, "maps", question.work if question else _work(problem, request, workspace))
     maps = planned.maps()
     problem.settle()
     if question is not None:
@@ -176,6 +184,15 @@ def _maps(
     from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for
 
     return run_again(problem).maps(maps)
+
+
+def _work(problem: Problem, request: Request, workspace: Workspaces | None) -> Workspace | None:
+    """What an earlier call in a seldom way has left to use again."""
+    name = name_of(request.expression) if workspace else None
+    if workspace is None or name is None:
+        return None
+    shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
+    return workspace((name, shapes, problem.evaluation.wrt))
 
 
 class _Itself(ref[Any]):

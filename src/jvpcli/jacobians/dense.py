@@ -89,22 +89,26 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     if graph.is_single:
         return Manner(1, doubtful=False, light=False, fused=False)
     chunk, _ = graph.together(graph.m, room)
-    fused = any(map(is_fused, set(graph.operations)))
-    large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
+    fused = any(map(is_fused, graph.counts))
+    large = "Convolution" in graph.counts and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
-    count, flat = len(graph.order), False
-    if count <= LONG:
-        flat = chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
-    heavy = sum([name not in LIGHT and name not in SINGLE for name in graph.operations])  # those go one by one in any case
-    few = count / (ALONE * chunk) - heavy
-    light = chunk <= ROWS or (few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles))
+    flat = len(graph.order) <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
+    light = chunk <= ROWS or _is_light(graph, chunk)
     return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned or flat) and not graph.whole)
+
+
+def _is_light(graph: Graph, chunk: int) -> bool:
+    """Whether the lighter rules take less time for so many passes together."""
+    heavy = sum([graph.counts[name] for name in graph.counts.keys() - LIGHT - SINGLE])  # those go one by one in any case
+    if len(graph.order) <= LONG:
+        return not (heavy or graph.singles)
+    few = len(graph.order) / (ALONE * chunk) - heavy
+    return few > 0 and graph.singles < few
 
 
 def _flat_entries(graph: Graph) -> int:
     """Entries of the matrices that are multiplied with vectors."""
-    places = [node for node, name in zip(graph.order, graph.operations, strict=True) if name == "Mv"]
-    return sum([node._saved_self.numel() for node in places if is_flat(node)])
+    return sum([node._saved_self.numel() for node in graph.of({"Mv"}) if is_flat(node)])
 
 
 def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from math import isfinite
 from typing import NamedTuple
 
@@ -212,6 +212,47 @@ def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """A problem at other points than its own: it runs there when somebody asks for that, and only if no input was written to.
+
+    Attributes:
+        problem: evaluated.
+        versions: of its inputs, when it was.
+    """
+
+    problem: Problem
+    versions: Versions
+
+    @cached_property
+    def evaluations(self) -> Sequence[Evaluation]:
+        """At a few points."""
+        return others(self.problem)
+
+    def others(self, name: str, y: Tensor) -> Sequence[Graph]:
+        """The graphs of an output there, where values decide what runs."""
+        if self.versions != _versions(self.problem.inputs):
+            return []
+        late = "evaluations" not in vars(self)
+        found = read_others(self.evaluations, name, y)
+        if late:  # after the answer
+            self.problem.settle()
+        return found
+
+    @cached_property
+    def _maps(self) -> Maps:
+        problem = self.problem
+        if self.versions != _versions(problem.inputs):
+            return {}
+        found = sample_maps(problem.leaves, problem.at, partial(_by_passes, limit=problem.memory_limit))
+        problem.settle()
+        return found
+
+    def sample(self, name: str) -> Sequence[Tensor] | None:
+        """The matrices of an output's maps at one point, by passes; None where it has none of them."""
+        return _matrices(self._maps, name, self.problem.leaves)
+
+
+@dataclass(frozen=True, eq=False)
 class LargePlan:
     """A plan for each output; complex numbers on the way, say, are met pass by pass.
 
@@ -230,8 +271,7 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, known, versions = problem.weighed, problem.evaluation.known, _versions(problem.inputs)
-        sample = cache(partial(_sample_of, problem, versions))
+        held, known, elsewhere = problem.weighed, problem.evaluation.known, self._elsewhere
         return {
             name: plan(
                 y,
@@ -241,26 +281,16 @@ class LargePlan:
                 hooked,
                 held,
                 partial(problem.below, name),
-                partial(self._others, name, y, versions) if problem.decided else None,
+                partial(elsewhere.others, name, y) if problem.decided else None,
                 known and (known, name),
-                partial(_matrices, sample, name, problem.leaves),
+                partial(elsewhere.sample, name),
             )
             for name, y in problem.differentiable.items()
         }
 
     @cached_property
-    def _elsewhere(self) -> Sequence[Evaluation]:
-        return others(self.problem)
-
-    def _others(self, name: str, y: Tensor, versions: Versions) -> Sequence[Graph]:
-        """The graphs of an output at other points, where values decide what runs: looked at when somebody asks for a kind."""
-        if versions != _versions(self.problem.inputs):
-            return []
-        late = "_elsewhere" not in vars(self)
-        found = read_others(self._elsewhere, name, y)
-        if late:  # after the answer
-            self.problem.settle()
-        return found
+    def _elsewhere(self) -> Elsewhere:
+        return Elsewhere(self.problem, _versions(self.problem.inputs))
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:
@@ -280,7 +310,7 @@ class LargePlan:
     def derive(self, tell: Tell | None = None) -> Derivatives:
         """The maps, one output after the other; `tell` is told how far it is."""
         if self.problem.decided:
-            _ = self._elsewhere  # the kinds are asked for in any case, before the function runs at the point for the last time
+            _ = self._elsewhere.evaluations  # kinds are asked for anyway, before it runs at the point for the last time
         parts = [self._derive(name, tell) for name in self.graphs]
         maps = {key: each for found, _, _ in parts for key, each in found.items()}
         plans = [
@@ -404,8 +434,8 @@ class Repeat:
                     return None
                 outputs = {name: values[slot] for name, slot in course.outputs.items()}
                 leaves = tuple([values[slot] for slot in course.leaves])
-                sample = partial(self._sample, course, inputs, leaves, _versions(inputs))
-                return self._maps(outputs, leaves, course.known.weighed, sample)
+                told = partial(self._sample, course, inputs, leaves, _versions(inputs))
+                return self._maps(outputs, leaves, course.known.weighed, told)
         except Exception:  # the ordinary way explains it
             return None
 
@@ -414,9 +444,9 @@ class Repeat:
         evaluation = problem.evaluation
         if evaluation.read or evaluation.hooked or [each.name for each in self.chosen] != list(evaluation.outputs):
             return None
-        leaves, sample = tuple(problem.leaves.values()), cache(partial(_sample_of, problem, _versions(problem.inputs)))
+        elsewhere = Elsewhere(problem, _versions(problem.inputs))
         try:
-            return self._maps(evaluation.outputs, leaves, evaluation.weighed, sample, problem)
+            return self._maps(evaluation.outputs, tuple(problem.leaves.values()), evaluation.weighed, elsewhere.sample, elsewhere)
         except Exception:  # the ordinary way explains it
             return None
 
@@ -425,18 +455,16 @@ class Repeat:
         outputs: Named,
         leaves: tuple[Tensor, ...],
         weighed: bool,
-        sample: Callable[[], Maps],
-        problem: Problem | None = None,
+        told: Callable[[str], Sequence[Tensor] | None],
+        there: Elsewhere | None = None,
     ) -> Maps | None:
-        """The maps; None where the graphs of a `problem` are not those that there were."""
+        """The maps; None where the graphs of a Python function, which is `there`, are not those that there were."""
         found = dict[tuple[str, str], LinearMap]()
         for name, pairs, like, way, key, manner, form in self.chosen:
-            told, below = partial(_matrices, sample, name, self.wrt), None if problem is None else partial(problem.below, name)
-            y, elsewhere = outputs[name], None
-            if problem and self.custom:
-                elsewhere = partial(LargePlan(problem, "auto")._others, name, y, _versions(problem.inputs))
-            graph = Graph(y, leaves, like, weighed=weighed, elsewhere=elsewhere, below=below, sample=told)
-            if problem and _form(graph) != form:
+            y, below = outputs[name], partial(there.problem.below, name) if there else None
+            elsewhere = partial(there.others, name, y) if there and self.custom else None
+            graph = Graph(y, leaves, like, weighed=weighed, elsewhere=elsewhere, below=below, sample=partial(told, name))
+            if there and _form(graph) != form:
                 return None
             if manner is None:
                 maps = _run(graph, way, self.work, key)
@@ -445,10 +473,12 @@ class Repeat:
             found.update(zip(pairs, maps, strict=True))
         return found
 
-    def _sample(self, course: Course, inputs: Named, leaves: Sequence[Tensor], versions: Versions) -> Maps:
-        """The maps of a text at another point, by passes; none where inputs were written to since."""
+    def _sample(
+        self, course: Course, inputs: Named, leaves: Sequence[Tensor], versions: Versions, name: str
+    ) -> Sequence[Tensor] | None:
+        """The matrices of an output's maps at another point; None where inputs were written to since."""
         if versions != _versions(inputs):
-            return {}
+            return None
 
         def at(place: Named) -> _Point:
             there = course.run({**inputs, **place}, self.memory_limit)
@@ -456,16 +486,8 @@ class Repeat:
             outputs = {name: there[slot] for name, slot in course.outputs.items()}
             return _Point(outputs, dict(zip(self.wrt, [there[slot] for slot in course.leaves], strict=True)))
 
-        return sample_maps(dict(zip(self.wrt, leaves, strict=True)), at, partial(_by_passes, limit=self.memory_limit))
-
-
-def _sample_of(problem: Problem, versions: Versions) -> Maps:
-    """The maps at another point, by passes; none where inputs were written to since."""
-    if versions != _versions(problem.inputs):
-        return {}
-    found = sample_maps(problem.leaves, problem.at, partial(_by_passes, limit=problem.memory_limit))
-    problem.settle()
-    return found
+        maps = sample_maps(dict(zip(self.wrt, leaves, strict=True)), at, partial(_by_passes, limit=self.memory_limit))
+        return _matrices(maps, name, self.wrt)
 
 
 class _Point(NamedTuple):
@@ -494,9 +516,8 @@ def _by_passes(outputs: Named, leaves: Named, limit: int | None) -> Maps:
     }
 
 
-def _matrices(sample: Callable[[], Maps], name: str, inputs: Iterable[str]) -> Sequence[Tensor] | None:
+def _matrices(maps: Maps, name: str, inputs: Iterable[str]) -> Sequence[Tensor] | None:
     """Those of an output's maps; None where it has none of them."""
-    maps = sample()
     found = [maps.get((name, x)) for x in inputs]
     return [each.matrix for each in found if isinstance(each, DenseMap)] if all(found) else None
 

@@ -6,7 +6,8 @@ used twice gets the sum.  (Accumulating Jacobians on a graph: Griewank & Walther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple, Protocol
@@ -20,10 +21,10 @@ from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, is_fused, operand_shape, read_op, spare
 from jvpcli.jacobians.local.table import is_trusted, local_maps
-from jvpcli.jacobians.operations import DECIDED, Nature, base_name, leading, natures_of, operation
+from jvpcli.jacobians.operations import DECIDED, Nature, leading, named, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
-from jvpcli.jacobians.widths import NO_WIDER, SPREAD, carried, followed, width
+from jvpcli.jacobians.widths import ARRAYS, NO_WIDER, ONE_OUTPUT, SPREAD, carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
@@ -90,7 +91,16 @@ class Graph:
 
     @cached_property
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
-        return leading(self._below, set(map(id, self.inputs)))
+        if None in vars(self).get("form", (None,)):  # there may be other leaves, too
+            return leading(self._below, set(map(id, self.inputs)))
+        order, leaf_of = list[Node](), dict[int, Node]()
+        for node, what in zip(self._below, self.form, strict=True):
+            if what.__class__ is int:
+                leaf_of[id(self.inputs[what])] = node
+            else:
+                order.append(node)
+        order.reverse()
+        return order, leaf_of
 
     @cached_property
     def form(self) -> tuple[Hashable, ...]:
@@ -99,8 +109,7 @@ class Graph:
         What it doesn't tell: which of these nodes are on the way, the shapes there, and whether there are complex numbers.
         """
         places = {id(x): place for place, x in enumerate(self.inputs)}
-        named = zip([node.name() for node in self._below], self._below, strict=True)
-        return tuple([name if name != LEAF else places.get(id(node.variable)) for name, node in named])
+        return tuple([name if (name := node.name()) != LEAF else places.get(id(node.variable)) for node in self._below])
 
     @cached_property
     def order(self) -> tuple[Node, ...]:
@@ -120,18 +129,7 @@ class Graph:
     @cached_property
     def taken(self) -> list[list[Shape]]:
         """The shapes of what each node takes: of its operation's outputs."""
-        return list(map(self._takes, self.order))
-
-    @cached_property
-    def _asked(self) -> dict[Node, list[Shape]]:
-        return {}
-
-    def _takes(self, node: Node) -> list[Shape]:
-        """The shapes of what a node takes, which it is asked for once: it takes as long as a pass through a small operation."""
-        found = self._asked.get(node)
-        if found is None:
-            found = self._asked[node] = [tuple(meta.shape) for meta in node._input_metadata]
-        return found
+        return [[tuple(meta.shape) for meta in node._input_metadata] for node in self.order]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -141,16 +139,20 @@ class Graph:
     @cached_property
     def operations(self) -> list[str]:
         """What the operation of each node is called; nothing of a custom function, which may be called anything."""
-        known = {name: base_name(name) for name in set(self.names)}
-        return [known[name] if callable(node) else "" for node, name in zip(self.order, self.names, strict=True)]
+        known = {name: named(name) for name in set(self.names)}
+        return list(map(known.__getitem__, self.names))
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each of them is there."""
+        return Counter(self.operations)
 
     @cached_property
     def trusted(self) -> bool:
         """Whether all operations below are trusted with many cotangents together, as `form` has them; custom ones are not."""
-        names = {name for name in self.form if isinstance(name, str)}
-        return all(map(callable, self._below)) and all(map(is_trusted, map(base_name, names)))
+        return all(is_trusted(named(name)) for name in set(self.form) if isinstance(name, str))
 
-    @property
+    @cached_property
     def m(self) -> int:
         """Number of output entries."""
         return self.output.numel()
@@ -220,11 +222,18 @@ class Graph:
     def largest(self) -> int:
         """Entries of the largest tensor on the way, at most.
 
-        Only those nodes are asked whose operands may have more entries than what they take.
+        Only operands are asked of nodes that may have larger ones than what they take, and what these take beside what is used.
         """
-        wider = [node for node, name in zip(self.order, self.operations, strict=True) if name not in NO_WIDER]
-        asked = {*wider, *[to for node in wider for to, _ in node.next_functions if to is not None]}
-        return max([self.m, *[prod(shape) for node in asked for shape in self._takes(node)]])
+        wider = self.counts.keys() - NO_WIDER
+        asked = {to for node in self.of(wider) for to, _ in node.next_functions if to is not None}
+        asked.update(self.of(wider - ONE_OUTPUT))
+        return max([self.m, *[prod(meta.shape) for node in asked for meta in node._input_metadata]])
+
+    def of(self, names: Set[str]) -> list[Node]:
+        """The nodes of operations that are called so."""
+        if names.isdisjoint(self.counts):
+            return []
+        return [node for node, name in zip(self.order, self.operations, strict=True) if name in names]
 
     def together(self, passes: int, room: float, exactly: bool = False) -> tuple[int, int]:
         """How many of some passes can be taken at a time in so many bytes, one in any case, and the bytes that they hold at most.
@@ -252,17 +261,13 @@ class Graph:
     def singles(self) -> int:
         """How often a single number is broadcast on the way."""
         single: set[Node] = {leaf for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None and not x.dim()}
-        spread, count = list[Node](), 0
-        for node, name in zip(self.order, self.operations, strict=True):
-            if name in SPREAD:
-                spread.append(node)
-            elif () in self._takes(node):
-                single.add(node)
+        single |= set(filter(_has_number, self.of(self.counts.keys() - SPREAD - ARRAYS)))
         if not single:
             return 0
-        for node in reversed(spread):  # what is computed entry by entry is a number where all operands are
+        count = 0
+        for node in reversed(self.of(SPREAD)):  # what is computed entry by entry is a number where all operands are
             found = sum([to in single for to, _ in node.next_functions])
-            if found and () in self._takes(node):
+            if found and _has_number(node):
                 single.add(node)
             else:
                 count += found
@@ -284,6 +289,11 @@ class Graph:
             most = now if now > most else most  # max() takes a fifth of it all
             now -= waiting.pop(node, 0)
         return self._held(most, max(self.m, max(self.sizes, default=0)))
+
+
+def _has_number(node: Node) -> bool:
+    """Whether a single number is among what a node takes."""
+    return [] in [meta.shape for meta in node._input_metadata]
 
 
 def read_graph(

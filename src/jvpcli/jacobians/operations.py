@@ -238,9 +238,18 @@ def base_name(name: str) -> str:
     return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
 
 
+@lru_cache(maxsize=1024)
+def named(name: str) -> str:
+    """What the operation of a node of this name is called; nothing of a custom function, which may be called anything.
+
+    Names of `torch.autograd.Function`s end with this very word, those of torch's own with a number behind it.
+    """
+    return "" if name.endswith("Backward") else base_name(name)
+
+
 def operation(node: Node) -> str:
-    """What a node's operation is called; nothing of a custom function, which may be called anything."""
-    return base_name(node.name()) if callable(node) else ""
+    """What a node's operation is called; nothing of a custom function."""
+    return named(node.name())
 
 
 def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:

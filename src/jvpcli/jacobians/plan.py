@@ -10,8 +10,9 @@ matrix_free   products with the Jacobian, which is never held
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, gcd, inf, prod
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -58,9 +59,6 @@ KEPT_BYTES = 32
 PROBED = 4.0
 """Nanoseconds for each entry of a local map that is found out by calling the operation."""
 
-MANY = 3
-"""Operations from which on their local maps take longer than to pass through them."""
-
 HARDLY = 1.25
 """A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too."""
 
@@ -102,6 +100,8 @@ class GraphPlan:
         graph, auto = self.graph, self.mode == "auto"
         if self._single or self._light:
             return Way("dense", "reverse", graph.m, 0, 0, True)
+        if auto and self.limit == inf and not graph.whole and (short := self._short()):
+            return short
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
@@ -131,13 +131,43 @@ class GraphPlan:
     def _light(self) -> bool:
         """Whether nothing is weighed: passes backwards compute so little that no other way can take less, by bounds alone."""
         graph, count = self.graph, len(self.graph.order)
-        if self.mode == "forward" or self.limit < inf or count < MANY:
+        most = min(BATCH + READING * count, (STEP - PASS) * count - BATCH)  # for which batches and local maps are looked for
+        if self.mode == "forward" or self.limit < inf or most <= 0:
             return False
-        most = BATCH + READING * count  # for which batches are looked for
         if graph.m > graph.n:
             most = min(most, (FORWARD - 1) * PASS * count)
-        numbers = graph.m * PER_NUMBER * (count * graph.largest + graph.n)
-        return numbers < most and numbers + graph.m * self._arithmetic < most
+        if graph.m * PER_NUMBER * (count * graph.m + graph.n) >= most:  # the output is as large as any may be
+            return False
+        largest, counts = graph.largest, graph.counts
+        numbers = graph.m * PER_NUMBER * (count * largest + graph.n)
+        if numbers >= most:
+            return False
+        if "Convolution" not in counts:  # no matrix is longer or wider than that
+            products, single = (sum([counts[name] for name in counts.keys() & names]) for names in (PRODUCT_NAMES, SINGLE))
+            if numbers + graph.m * (3 * PER_PRODUCT * products * largest**2 + ROW * single) < most:
+                return True
+        return numbers + graph.m * self._arithmetic < most
+
+    def _short(self) -> Way | None:
+        """Local maps, where multiplying them takes less than passes can, by bounds alone; None where they have to be weighed."""
+        graph, count = self.graph, len(self.graph.order)
+        if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
+            return Way("accumulated", "reverse", 0, 0, 0, True)
+        m, n, shape = graph.m, graph.n, graph.output.shape
+        least = BATCH + PASS * count + PER_NUMBER * m * (m + n)
+        if m > n:
+            least = min(least, BATCH + FORWARD * (PASS * count + PER_NUMBER * n * (m + n)))
+        if len(shape) > 1 and m:  # rows of all samples of a batch by one pass
+            least = min(least, 2 * BATCH + READING * count + PASS + PER_NUMBER * m * (m // shape[0]))
+        if STEP * count > least:
+            return None
+        cost, direction = reverse_cost(graph, None, least), "reverse"
+        if cost.nanoseconds > least:
+            return None
+        if m > n and cost.nanoseconds > HARDLY * STEP * count:
+            forward = forward_cost(graph, cost.nanoseconds)
+            cost, direction = min((cost, direction), (forward, "forward"), key=lambda each: each[0].nanoseconds)
+        return Way("accumulated", direction, 0, cost.operations, 0, True)
 
     @property
     def report(self) -> OutputPlan:
@@ -220,7 +250,10 @@ class GraphPlan:
     @cached_property
     def _arithmetic(self) -> float:
         """The part of it that is not reading and writing."""
-        return _arithmetic([each for each in zip(self.graph.order, self.graph.operations, strict=True) if each[1] in COSTLY])
+        graph = self.graph
+        if COSTLY.isdisjoint(graph.counts):
+            return 0.0
+        return _arithmetic([each for each in zip(graph.order, graph.operations, strict=True) if each[1] in COSTLY])
 
     def _batched(self, most: float, told: bool) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""
@@ -295,14 +328,13 @@ def _arithmetic(nodes: Sequence[tuple[Node, str]], count: int | None = None) -> 
 
 def _products(node: Node, name: str, count: int | None = None) -> int:
     """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
-    shape = tuple(node._input_metadata[0].shape)
-    count = sum(edge is not None for edge, _ in node.next_functions[:3]) if count is None else count
+    shape, edges = tuple(node._input_metadata[0].shape), node.next_functions
+    count = len([edge for edge, _ in edges[:3] if edge is not None]) if count is None else count
     if name == "Convolution":
         return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, name, shape))
     if name in FACTORS:
-        operand = FACTORS[name][0]
-        edge, nr = node.next_functions[operand]
-        other, other_nr = node.next_functions[FACTORS[name][1]]
+        first, second = FACTORS[name]
+        (edge, nr), (other, other_nr) = edges[first], edges[second]
         if edge is not None:
             return count * prod(shape) * (operand_shape(edge, nr) or (1,))[-1]
         if other is not None:
@@ -319,6 +351,9 @@ COSTLY = MULTIPLYING | SINGLE
 
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
 """Operations whose local maps are held by index arrays, besides those that rows are pulled through."""
+
+WRITTEN = RULES.keys() - BLOCKS - PULLED - LISTED
+"""Operations whose local maps rules write down, in no more numbers than passes would."""
 
 @dataclass(frozen=True)
 class Cost:
@@ -360,8 +395,7 @@ class _Batch:
     nanoseconds: float
 
 
-@dataclass(frozen=True)
-class _Reach:
+class _Reach(NamedTuple):
     """What is held of ∂output/∂(a tensor).
 
     Attributes:
@@ -416,8 +450,7 @@ def reverse_cost(graph: Graph, spine: Spine | None, most: float = inf) -> Cost:
         for nr in range(len(node._input_metadata)):
             meter.drop((node, nr))
     ends = [reach.get((leaf, 0)) for leaf in graph.leaves]
-    cost = meter.cost(sum(m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end))
-    return replace(cost, outside=outside)
+    return meter.cost(sum([m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end]), outside)
 
 
 def _multiplied(
@@ -428,7 +461,8 @@ def _multiplied(
     products = m * here.width * edge.widths[nr]
     wide = max(1, min(size // head, here.width * edge.widths[nr]))
     first = edge.operand == 0 and name in PULLED
-    listed, lists = (before or first or name in LISTED for before in (here.listed, here.lists))
+    lists = first or name in LISTED
+    listed, lists = lists or here.listed, lists or here.lists
     if first and here.width > 1:
         return time_of_rows(node, name, m // head, edge.shape, out_shape), _Reach(wide, head, False)
     time = PER_NUMBER * m * (here.width + wide) + PER_PRODUCT * products
@@ -532,8 +566,8 @@ class _Meter:
         """The map to a tensor is not needed any more."""
         self.now -= self.held.pop(place, 0) + self.waiting.pop(place, 0)
 
-    def cost(self, bound: int) -> Cost:
+    def cost(self, bound: int, outside: float = inf) -> Cost:
         """The sum."""
         probed = sum(self.probed.values())
         peak, time = self.peak + probed * self.itemsize + self.called, self.nanoseconds + PROBED * probed
-        return Cost(self.operations + probed, peak, bound, probed, time)
+        return Cost(self.operations + probed, peak, bound, probed, time, outside)

@@ -40,6 +40,14 @@ SPREAD = elementwise.RULES.keys() - elementwise.LOSS_NAMES | {"Expand"}
 NO_WIDER = SPREAD | MOVING | ALONG | {"Stack", "Cat", "Permute", "Transpose", "T", "Roll", "Flip"}
 """Operations of which no operand has more entries than the output, unless that has none."""
 
+ARRAYS = frozenset(
+    ("Mm", "Bmm", "Mv", "Addmm", "Baddbmm", "Addmv", "Convolution", "Stack", "Cat", "Unsqueeze", "Slice", "Split", "Unbind")
+)
+"""Operations that never give a single number."""
+
+ONE_OUTPUT = FACTORS.keys() | {"Linear", "Convolution", "Sum", "Mean", "Select", "Slice"}
+"""Operations with one output."""
+
 SPATIAL = {
     **windows.NAMES,
     **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),

@@ -326,10 +326,10 @@ def evaluate_function(
                 written.extend(error.places)
                 given = free if arguments is None else arguments.filled(free)
         outputs, left_out = _outputs_of(result, given, arguments)
-        elsewhere = not {tensor.device.type for tensor in leaves.values()} <= {"cpu"}  # with numbers of their own
-        random = None if elsewhere else (seed, torch.default_generator.get_state())
-    differentiated, noted = tuple([name for name in leaves if name in wrt]), {"weighed": readings.weighed, "read": readings.read}
-    return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, left_out=left_out, **noted)
+        here = all(x.is_cpu for x in leaves.values())  # other devices have numbers of their own
+        random = (seed, torch.default_generator.get_state()) if here else None
+    noted = {"random": random, "weighed": readings.weighed, "read": readings.read, "left_out": left_out}
+    return Evaluation(None, leaves, outputs, (), {}, tuple([name for name in leaves if name in wrt]), **noted)
 
 
 def call_function(
@@ -364,7 +364,7 @@ def _called(
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
-    call = partial(function, *[given[name] for name in positional], **{name: given[name] for name in by_name})
+    call = partial(function, *map(given.__getitem__, positional), **{name: given[name] for name in by_name})
     if isinstance(function, ModuleFunction):  # which sees to that itself
         return call()
     return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
@@ -466,23 +466,22 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warning
 
     What torch warns of meanwhile is kept off the streams, and in the list that this gives.
     """
-    devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     before = torch.default_generator.get_state()
-    before_cuda = [(device, torch.cuda.get_rng_state(device)) for device in devices]
-    always = torch.is_warn_always_enabled()
+    before_cuda = {x.device: torch.cuda.get_rng_state(x.device) for x in tensors if x.is_cuda}
+    always = torch._C._get_warnAlways()
     torch.default_generator.manual_seed(seed)
-    for device in devices:
+    for device in before_cuda:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            torch.set_warn_always(True)  # some it says once in a process: the same question is to have the same answer
+            torch._C._set_warnAlways(True)  # some it says once in a process: the same question is to have the same answer
             yield said
     finally:
-        torch.set_warn_always(always)
+        torch._C._set_warnAlways(always)
         torch.default_generator.set_state(before)
-        for device, state in before_cuda:
+        for device, state in before_cuda.items():
             torch.cuda.set_rng_state(state, device)
 
 

@@ -189,7 +189,7 @@ def nodes_below(root: Node | None) -> list[Node]:
     while waiting:
         node = waiting[-1]
         if node in opened:
-            found.setdefault(waiting.pop())
+            found[waiting.pop()] = None  # where it stands already it stays
         else:
             opened.add(node)
             for edge, _ in node.next_functions:  # few each, of many nodes: a list of them would take as long as all the rest

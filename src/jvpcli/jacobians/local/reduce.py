@@ -14,6 +14,7 @@ from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
 from jvpcli.jacobians.local.probe import along, nonzero_rows
 from jvpcli.jacobians.terms import zeros
+from jvpcli.system.memory import in_large_pages
 
 
 def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
@@ -174,7 +175,10 @@ STRIP = 64
 
 def _kept_triangle(n: int, like: Tensor) -> Tensor:
     """Ones on and below the diagonal (n, n), in torch's memory: it is handed out without a copy."""
-    return like.new_ones((n, n)).tril_()
+    result = like.new_empty((n, n))
+    if like.device.type == "cpu":
+        in_large_pages(result.data_ptr(), n * n * like.element_size())
+    return result.fill_(1).tril_()
 
 
 def _lower_triangle(n: int, like: Tensor) -> Tensor:
