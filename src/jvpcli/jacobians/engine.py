@@ -425,7 +425,7 @@ class Repeat:
             if problem and self.custom:
                 elsewhere = partial(LargePlan(problem, "auto")._others, name, y, _versions(problem.inputs))
             graph = Graph(y, leaves, like, weighed=weighed, elsewhere=elsewhere, below=below, sample=told)
-            if problem and _form(graph) != form:
+            if problem and (problem.before is None or manner is None) and _form(graph) != form:
                 return None
             if manner is None:
                 maps = _run(graph, way, self.work, key)

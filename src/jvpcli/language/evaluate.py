@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import Parameter
 from types import FunctionType, MethodType
@@ -22,7 +22,7 @@ from jvpcli.language.operations import HARMLESS, describe, is_imported, is_in_pl
 from jvpcli.language.outputs import name_outputs, named_outputs, parts_of, results_of
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run
-from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
+from jvpcli.language.substitution import ModuleFunction, Noted, Place, WrittenError, holding, run_with
 from jvpcli.program import Equation, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -301,11 +301,12 @@ def evaluate_function(
     modules: Sequence[nn.Module] = (),
     double: bool = False,
     written: list[Place] | None = None,
+    before: Noted | None = None,
 ) -> Evaluation:
     """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
 
     `wrt` and `tracked` are as for `evaluate`.  `written` holds the places of tensors from outside that the function writes to,
-    which are left as they are; those that turn out are added.
+    which are left as they are; those that turn out are added.  `before` is as `run_with` has it.
 
     Raises:
         NotDifferentiableError: an output is not a tensor.
@@ -319,8 +320,9 @@ def evaluate_function(
     with seeded(seed, leaves.values()), torch.enable_grad():
         while True:
             try:
-                with Readings(partial(_refuse_outside, owners=[owner], written=written)) as readings:
-                    result = _called(function, given, arguments, modules, double, written)
+                watch = Readings(partial(_refuse_outside, owners=[owner], written=written)) if before is None else nullcontext(before)
+                with watch as readings:
+                    result = _called(function, given, arguments, modules, double, written, before)
                 break
             except WrittenError as error:
                 written.extend(error.places)
@@ -360,14 +362,17 @@ def _called(
     modules: Sequence[nn.Module],
     double: bool,
     written: Sequence[Place],
+    before: Noted | None = None,
 ) -> Any:
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
+    if before is not None and isinstance(function, ModuleFunction):
+        function = replace(function, before=before)
     call = partial(function, *[given[name] for name in positional], **{name: given[name] for name in by_name})
     if isinstance(function, ModuleFunction):  # which sees to that itself
         return call()
-    return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
+    return run_with(call, given.values(), modules, {}, double, written, before) if modules or written or (before and before.places) else call()
 
 
 def _readings(functions: Mapping[str, Callable[..., Any]]) -> Readings:

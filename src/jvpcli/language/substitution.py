@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ def run_with(
     parameters: Mapping[int, Tensor],
     double: bool = False,
     written: Iterable[Place] = (),
+    before: Noted | None = None,
 ) -> Any:
     """What a function gives while modules have other parameters, and copies of their buffers.
 
@@ -49,19 +50,20 @@ def run_with(
         parameters: by the `id` of a parameter or buffer what stands for it, wherever it is shared.
         double: whether all others are taken in double precision.
         written: further places of tensors that it writes to, which have copies meanwhile.
+        before: what was noted of a run that did the same, where this one is not watched.
     """
     kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
-    own = [*_places(modules, kinds)]
+    own = [*_places(modules, kinds)] if before is None or len(kinds) > 1 else before.places
     places = [*{place.key: place for place in (*own, *written)}.values()] if written else own
     if not places:
         return function()
-    before, watch, hooks = _Held(places, [place.tensor for place in places]), watching(), RemovableHandle.next_id
+    held, watch, hooks = _Held(places, [place.tensor for place in places]), watching(), RemovableHandle.next_id
     with torch._C.DisableTorchFunction():  # nobody who watches the function is told of it
-        others = before.tensors
+        others = held.tensors
         if parameters or double:
             others = [
                 parameters.get(id(x), _in_double(x) if double and position < len(own) else x)
-                for position, x in enumerate(before.tensors)
+                for position, x in enumerate(held.tensors)
             ]
             given = {id(x) for x in parameters.values()}
             others = [x.clone() if place.is_copied and id(x) in given else x for place, x in zip(places, others, strict=True)]
@@ -72,11 +74,33 @@ def run_with(
         result = function()
         left = _Held(places, [place.tensor for place in places])
     finally:
-        before.put()
-    unseen = watch is None or watch.packed or RemovableHandle.next_id != hooks
+        held.put()
+    if before is None:
+        unseen = watch is None or watch.packed or RemovableHandle.next_id != hooks
+    elif before.custom or before.packed:
+        unseen = before.packed
+    else:
+        return result
     with torch._C.DisableTorchFunction():  # nobody who watches the function need hear of it, which takes longer than to do it
-        _keep(result, inputs, left, before, unseen)
+        _keep(result, inputs, left, held, unseen)
     return result
+
+
+class Noted(NamedTuple):
+    """What was noted of a run of a function that others do the same as, so that they need not be watched.
+
+    Attributes:
+        weighed, packed: as `Readings` has them.
+        custom: there are `torch.autograd.Function`s of the user's own in its graph.
+        places: of the buffers of the modules that it may use.
+        read: numbers went to Python: never, or others might do something else.
+    """
+
+    weighed: bool
+    packed: bool
+    custom: bool
+    places: Sequence[Place] = ()
+    read: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +113,7 @@ class ModuleFunction:
         double: whether its other parameters and its buffers are taken in double precision.
         written: the places of further tensors that it writes to, as far as that is known.
         tied: other names of the `parameters` that were asked for, too, and the name that each stands under.
+        before: as `run_with` has it.
     """
 
     module: nn.Module
@@ -96,6 +121,7 @@ class ModuleFunction:
     double: bool = False
     written: list[Place] = field(default_factory=list, compare=False)
     tied: Mapping[str, str] = field(default_factory=dict, compare=False)
+    before: Noted | None = field(default=None, compare=False)
 
     @property
     def __name__(self) -> str:
@@ -111,7 +137,7 @@ class ModuleFunction:
         own = dict(self.module.named_parameters(remove_duplicate=False)) if given else {}
         replaced = {id(own[name]): value for name, value in given.items()}
         call = partial(self.module, *arguments, **keywords)
-        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written)
+        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written, self.before)
 
 
 @dataclass(frozen=True, slots=True)
