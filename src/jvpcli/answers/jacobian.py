@@ -118,7 +118,7 @@ def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple
     written = problem.function.written if isinstance(problem.function, ModuleFunction) else problem.written
     if asking.asked or written or evaluation.hooked:
         return None
-    return found, Noted(evaluation.weighed, asking.packed, custom), _made(problem, start)
+    return found, Noted(evaluation.weighed, asking.packed, custom, {}), _made(problem, start)
 
 
 def _made(problem: Problem, start: int) -> Hashable:

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from inspect import Parameter
 from types import FunctionType, MethodType
@@ -367,10 +367,10 @@ def _called(
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
-    if before is not None and isinstance(function, ModuleFunction):
-        function = replace(function, before=before)
+    own = isinstance(function, ModuleFunction)  # which sees to that itself
+    function = partial(function.called, before) if isinstance(function, ModuleFunction) else function
     call = partial(function, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    if isinstance(function, ModuleFunction):  # which sees to that itself
+    if own:
         return call()
     return run_with(call, given.values(), modules, {}, double, written, before) if modules or written or (before and before.places) else call()
 

@@ -92,6 +92,7 @@ class Noted(NamedTuple):
     Attributes:
         weighed, packed: as `Readings` has them.
         custom: there are `torch.autograd.Function`s of the user's own in its graph.
+        agreed: by output, how its rows were taken together as one is by itself; as `Sweep` has it.
         places: of the buffers of the modules that it may use.
         read: numbers went to Python: never, or others might do something else.
     """
@@ -99,6 +100,7 @@ class Noted(NamedTuple):
     weighed: bool
     packed: bool
     custom: bool
+    agreed: dict[str, set[bool]]
     places: Sequence[Place] = ()
     read: bool = False
 
@@ -113,7 +115,6 @@ class ModuleFunction:
         double: whether its other parameters and its buffers are taken in double precision.
         written: the places of further tensors that it writes to, as far as that is known.
         tied: other names of the `parameters` that were asked for, too, and the name that each stands under.
-        before: as `run_with` has it.
     """
 
     module: nn.Module
@@ -121,7 +122,6 @@ class ModuleFunction:
     double: bool = False
     written: list[Place] = field(default_factory=list, compare=False)
     tied: Mapping[str, str] = field(default_factory=dict, compare=False)
-    before: Noted | None = field(default=None, compare=False)
 
     @property
     def __name__(self) -> str:
@@ -133,11 +133,15 @@ class ModuleFunction:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call it; keywords with the names of `parameters` are their values."""
+        return self.called(None, *arguments, **keywords)
+
+    def called(self, before: Noted | None, /, *arguments: Any, **keywords: Any) -> Any:
+        """Call it; `before` is as `run_with` has it."""
         given = {name: keywords.pop(name) for name in self.parameters}
         own = dict(self.module.named_parameters(remove_duplicate=False)) if given else {}
         replaced = {id(own[name]): value for name, value in given.items()}
         call = partial(self.module, *arguments, **keywords)
-        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written, self.before)
+        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written, before)
 
 
 @dataclass(frozen=True, slots=True)
