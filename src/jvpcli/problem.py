@@ -60,7 +60,7 @@ class Problem:
             at the point itself.
         written: where the function holds tensors from outside that it writes to, as far as that is known.
         courses: of evaluations of a text at these shapes, under this memory limit; None: it is evaluated as ever.
-        before: what was noted of an earlier run that did the same as the evaluation does, which is not watched then.
+        before: what was noted of an earlier run that did the same as the evaluation does.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 
@@ -97,7 +97,7 @@ class Problem:
         return evaluation
 
     def _evaluated(self) -> Evaluation:
-        evaluation = self.at(before=self.before)
+        evaluation = self.at()
         return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
 
     @property
@@ -199,8 +199,8 @@ class Problem:
             with suppress(Exception):  # it ran here before: whatever it raises now is nobody's question
                 self.at()
 
-    def at(self, points: Named | None = None, seed: int | None = None, before: Noted | None = None) -> Evaluation:
-        """The function evaluated anew, with other values of some inputs, and maybe another seed; `before` is of an earlier run."""
+    def at(self, points: Named | None = None, seed: int | None = None) -> Evaluation:
+        """The function evaluated anew, with other values of some inputs, and maybe another seed."""
         self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
         with default_dtype(self.dtype):
@@ -217,7 +217,7 @@ class Problem:
                 )
             else:
                 written = self.function.written if isinstance(self.function, ModuleFunction) else self.written
-                own = self.arguments, self.modules if before is None else (), self.dtype is not None, written, before
+                own = self.arguments, self.modules, self.dtype is not None, written
                 evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed, *own)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
@@ -229,7 +229,7 @@ class Problem:
         with default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
-            own = self.arguments, self.modules if before is None else (), self.dtype is not None, self.written
+            own = self.arguments, self.modules, self.dtype is not None, self.written
             return self._looked_at(call_function(self.function, inputs, *own))
 
     def retry(self, expression: str) -> Problem:

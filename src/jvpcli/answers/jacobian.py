@@ -21,6 +21,7 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.substitution import ModuleFunction, Noted
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
@@ -40,19 +41,14 @@ class Question:
     Attributes:
         repeat: how the maps are made then.
         seen: whether a Python function's were made before: what is asked once need not be known again.
-        watched: what such a function was found in when a run of it was watched, what was noted of that run, and what it made.
+        watched: what such a function was found in when a run of it was watched, and what was noted of that run.
         tries: how often that may still be found out: where it is another each time nothing is gained.
     """
 
     repeat: Repeat | None = None
     seen: bool = False
-    watched: tuple[Surroundings, Noted, Hashable] | None = None
+    watched: tuple[Surroundings, Noted] | None = None
     tries: int = 3
-
-    def noted(self, function: Any) -> Noted | None:
-        """What was noted of a run that this one does the same as; None where it is watched as ever."""
-        places = self.watched[0].again(function) if self.watched else None
-        return self.watched[1]._replace(places=places) if self.watched and places is not None else None
 
 
 def maps_again(
@@ -87,10 +83,16 @@ def maps_again(
         inputs = arguments.given
         if {*meant} != {*repeat.wrt} or not inputs.keys() >= {*repeat.wrt}:
             return None
-    before, start = question.noted(own), torch.autograd._get_sequence_nr()
-    problem = Problem(function, inputs, repeat.wrt, arguments=arguments, before=before)
+    found, before = question.watched or (None, None)
+    places = None if found is None else found.again(own)
+    before = None if places is None else before
+    problem, start = Problem(function, inputs, repeat.wrt, arguments=arguments, before=before), torch.autograd._get_sequence_nr()
     try:
-        if before is None and question.tries:
+        if before is not None and places is not None:
+            from jvpcli.language.surroundings import evaluated_again  # loaded already
+
+            vars(problem)["evaluation"] = evaluated_again(function, repeat.wrt, arguments, before, places)
+        elif question.tries:
             question.tries -= 1
             question.watched = _watched(own, problem, repeat.custom, start)
         _ = problem.evaluation
@@ -98,17 +100,17 @@ def maps_again(
         return _answer(cured(error, request(), problem), request(), workspace, question)
     if repeat.is_open and before is None:
         refuse_through(problem)
-    with backward_failures(problem) if repeat.custom or problem.modules else nullcontext():
-        known = before is None or (question.watched is not None and _made(problem, start) == question.watched[2])
-        maps = repeat.maps_of(problem) if known else None
+    explained = repeat.custom or (problem.modules if before is None else before.packed)
+    with backward_failures(problem) if explained else nullcontext():
+        maps = repeat.maps_of(problem) if before is None or _made(problem.evaluation, start) == before.made else None
         if maps is not None and repeat.custom:
             _run_own_backward(problem, maps)
     return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps
 
 
-def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple[Surroundings, Noted, Hashable] | None:
+def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple[Surroundings, Noted] | None:
     """What a function is found in, and what is noted of its evaluation; None where another run may do something else there."""
-    from jvpcli.language.surroundings import Asking, surroundings_of  # loaded only where something is asked again and again
+    from jvpcli.language.surroundings import Asking, surroundings_of  # loaded for what is asked often
 
     found = surroundings_of(function)
     if found is None:
@@ -118,12 +120,12 @@ def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple
     written = problem.function.written if isinstance(problem.function, ModuleFunction) else problem.written
     if asking.asked or written or evaluation.hooked:
         return None
-    return found, Noted(evaluation.weighed, asking.packed, custom, {}), _made(problem, start)
+    return found, Noted(evaluation.weighed, asking.packed, custom, evaluation.random, _made(evaluation, start), {})
 
 
-def _made(problem: Problem, start: int) -> Hashable:
+def _made(evaluation: Evaluation, start: int) -> Hashable:
     """How many nodes autograd had made for each output since it had made `start`, and what the last of them is."""
-    ends = [y.grad_fn for y in problem.evaluation.outputs.values()]
+    ends = [y.grad_fn for y in evaluation.outputs.values()]
     return tuple([None if end is None else (type(end), end._sequence_nr() - start) for end in ends])
 
 

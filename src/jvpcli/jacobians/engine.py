@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from math import isfinite
 from typing import NamedTuple
 
@@ -222,7 +222,7 @@ class LargePlan:
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
         held, known, versions = problem.weighed, problem.evaluation.known, _versions(problem.inputs)
-        sample = cache(partial(_sample_of, problem, versions))
+        sample = _Once(partial(_sample_of, problem, versions))
         return {
             name: plan(
                 y,
@@ -405,7 +405,7 @@ class Repeat:
         evaluation = problem.evaluation
         if evaluation.read or evaluation.hooked or [each.name for each in self.chosen] != list(evaluation.outputs):
             return None
-        leaves, sample = tuple(problem.leaves.values()), cache(partial(_sample_of, problem, _versions(problem.inputs)))
+        leaves, sample = tuple(problem.leaves.values()), _Once(partial(_sample_of, problem, _versions(problem.inputs)))
         try:
             return self._maps(evaluation.outputs, leaves, evaluation.weighed, sample, problem)
         except Exception:  # the ordinary way explains it
@@ -449,6 +449,20 @@ class Repeat:
             return _Point(outputs, dict(zip(self.wrt, [there[slot] for slot in course.leaves], strict=True)))
 
         return sample_maps(dict(zip(self.wrt, leaves, strict=True)), at, partial(_by_passes, limit=self.memory_limit))
+
+
+class _Once:
+    """Gives maps that are found when they are first asked for; `functools.cache` takes longer to make than small maps do."""
+
+    def __init__(self, find: Callable[[], Maps]) -> None:
+        self._find = find
+
+    @cached_property
+    def _found(self) -> Maps:
+        return self._find()
+
+    def __call__(self) -> Maps:
+        return self._found
 
 
 def _sample_of(problem: Problem, versions: Versions) -> Maps:

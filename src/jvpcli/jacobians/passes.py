@@ -174,7 +174,7 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
         alone = sweep.pull(_mixed(cotangents, cotangents))
     if not _agrees(cotangents, found, alone):
         return None
-    if asking is not None and not asking.asked and all(g is not None and bool(g.all()) for g in alone):
+    if sweep.agreed is not None and asking and not asking.asked and all(g is not None and bool(g.all()) for g in alone):
         sweep.agreed.add(light)  # where something is zero, what is not so elsewhere has not been seen
     return found
 

@@ -22,7 +22,7 @@ from jvpcli.language.operations import HARMLESS, describe, is_imported, is_in_pl
 from jvpcli.language.outputs import name_outputs, named_outputs, parts_of, results_of
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run
-from jvpcli.language.substitution import ModuleFunction, Noted, Place, WrittenError, holding, run_with
+from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
 from jvpcli.program import Equation, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -301,12 +301,11 @@ def evaluate_function(
     modules: Sequence[nn.Module] = (),
     double: bool = False,
     written: list[Place] | None = None,
-    before: Noted | None = None,
 ) -> Evaluation:
     """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
 
     `wrt` and `tracked` are as for `evaluate`.  `written` holds the places of tensors from outside that the function writes to,
-    which are left as they are; those that turn out are added.  `before` is as `run_with` has it.
+    which are left as they are; those that turn out are added.
 
     Raises:
         NotDifferentiableError: an output is not a tensor.
@@ -320,14 +319,13 @@ def evaluate_function(
     with seeded(seed, leaves.values()), torch.enable_grad():
         while True:
             try:
-                watch = Readings(partial(_refuse_outside, owners=[owner], written=written)) if before is None else nullcontext(before)
-                with watch as readings:
-                    result = _called(function, given, arguments, modules, double, written, before)
+                with Readings(partial(_refuse_outside, owners=[owner], written=written)) as readings:
+                    result = _called(function, given, arguments, modules, double, written)
                 break
             except WrittenError as error:
                 written.extend(error.places)
                 given = free if arguments is None else arguments.filled(free)
-        outputs, left_out = _outputs_of(result, given, arguments)
+        outputs, left_out = outputs_of(result, given, arguments)
         elsewhere = not {tensor.device.type for tensor in leaves.values()} <= {"cpu"}  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
     differentiated, noted = tuple([name for name in leaves if name in wrt]), {"weighed": readings.weighed, "read": readings.read}
@@ -352,7 +350,7 @@ def call_function(
     Raises: as `evaluate_function`.
     """
     given = inputs if arguments is None else arguments.filled(inputs)
-    return _outputs_of(_called(function, given, arguments, modules, double, written), given, arguments)[0]
+    return outputs_of(_called(function, given, arguments, modules, double, written), given, arguments)[0]
 
 
 def _called(
@@ -362,17 +360,14 @@ def _called(
     modules: Sequence[nn.Module],
     double: bool,
     written: Sequence[Place],
-    before: Noted | None = None,
 ) -> Any:
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
-    own = isinstance(function, ModuleFunction)  # which sees to that itself
-    function = partial(function.called, before) if isinstance(function, ModuleFunction) else function
     call = partial(function, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    if own:
+    if isinstance(function, ModuleFunction):  # which sees to that itself
         return call()
-    return run_with(call, given.values(), modules, {}, double, written, before) if modules or written or (before and before.places) else call()
+    return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
 
 
 def _readings(functions: Mapping[str, Callable[..., Any]]) -> Readings:
@@ -406,7 +401,7 @@ def _refuse_outside(tensors: Sequence[Tensor], owners: Sequence[Any], written: C
         raise WrittenError(new)
 
 
-def _outputs_of(
+def outputs_of(
     result: Any, given: Mapping[str, Any], arguments: Arguments | None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The outputs by name that a function gave for its arguments, and in words what else it gave.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,7 +53,7 @@ def run_with(
         before: what was noted of a run that did the same, where this one is not watched.
     """
     kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
-    own = [*_places(modules, kinds)] if before is None or len(kinds) > 1 else before.places
+    own = [*_places(modules, kinds)]
     places = [*{place.key: place for place in (*own, *written)}.values()] if written else own
     if not places:
         return function()
@@ -75,34 +75,36 @@ def run_with(
         left = _Held(places, [place.tensor for place in places])
     finally:
         held.put()
-    if before is None:
-        unseen = watch is None or watch.packed or RemovableHandle.next_id != hooks
-    elif before.custom or before.packed:
-        unseen = before.packed
-    else:
+    if before is not None and not before.runs_backwards:
         return result
+    unseen = watch is None or watch.packed or RemovableHandle.next_id != hooks
     with torch._C.DisableTorchFunction():  # nobody who watches the function need hear of it, which takes longer than to do it
         _keep(result, inputs, left, held, unseen)
     return result
 
 
 class Noted(NamedTuple):
-    """What was noted of a run of a function that others do the same as, so that they need not be watched.
+    """What was noted of a run that others do the same as, so that they need not be watched: no numbers went to Python.
 
     Attributes:
         weighed, packed: as `Readings` has them.
         custom: there are `torch.autograd.Function`s of the user's own in its graph.
+        random: as an `Evaluation` has it.
+        made: how many nodes autograd made for each output.
         agreed: by output, how its rows were taken together as one is by itself; as `Sweep` has it.
-        places: of the buffers of the modules that it may use.
-        read: numbers went to Python: never, or others might do something else.
     """
 
     weighed: bool
     packed: bool
     custom: bool
+    random: tuple[int, Tensor] | None
+    made: Hashable
     agreed: dict[str, set[bool]]
-    places: Sequence[Place] = ()
-    read: bool = False
+
+    @property
+    def runs_backwards(self) -> bool:
+        """Whether code of the user's own runs in backward passes."""
+        return self.custom or self.packed
 
 
 @dataclass(frozen=True)
@@ -133,15 +135,11 @@ class ModuleFunction:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call it; keywords with the names of `parameters` are their values."""
-        return self.called(None, *arguments, **keywords)
-
-    def called(self, before: Noted | None, /, *arguments: Any, **keywords: Any) -> Any:
-        """Call it; `before` is as `run_with` has it."""
         given = {name: keywords.pop(name) for name in self.parameters}
         own = dict(self.module.named_parameters(remove_duplicate=False)) if given else {}
         replaced = {id(own[name]): value for name, value in given.items()}
         call = partial(self.module, *arguments, **keywords)
-        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written, before)
+        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,27 +17,32 @@ from functools import lru_cache, partial
 from itertools import islice
 from operator import itemgetter
 from types import BuiltinFunctionType, CodeType, EllipsisType, FunctionType, MethodType, ModuleType, NoneType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionMeta
+from torch.nn.modules import module as nn_module
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
+from jvpcli.language.evaluate import MARK, Evaluation, arranged, as_leaf, outputs_of, seeded
 from jvpcli.language.readings import FORMS, tensors_in, top_hooks, traits
-from jvpcli.language.substitution import MOST, Place, code_within
+from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_with
 
-MARK = "_jvp_differentiates"
-"""The attribute of a leaf that an evaluation of jvpcli differentiates."""
+if TYPE_CHECKING:
+    from jvpcli.language.trees import Arguments
 
 PLAIN = frozenset(
     (NoneType, EllipsisType, bool, int, float, complex, str, bytes, range, torch.Size, torch.dtype, torch.device, torch.layout,
      torch.memory_format)
 )  # fmt: skip
 """Values that can't be changed, and are compared."""
+
+OPERATIONS = torch._C._VariableFunctionsClass  # type: ignore[attr-defined]
+"""What torch's functions are methods of."""
 
 MODES = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
 
@@ -56,8 +61,6 @@ __init__ __class__ __name__ __qualname__ _forward_unimplemented
 LAYOUT = frozenset(("stride", "is_contiguous", "storage_offset", "data_ptr", "is_conj", "is_neg", "is_shared", "is_pinned"))
 """What tells how a tensor's memory is laid out, and nothing here compares."""
 
-GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
-
 NAMING = frozenset(("parameters", "named_parameters", "get_parameter", "buffers", "named_buffers", "get_buffer", "state_dict"))
 """What leads to a module's tensors without their names."""
 
@@ -70,7 +73,7 @@ OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap", "apply")
 MADE = frozenset(("__init__", "__new__", "__post_init__"))
 """What runs where an object is made."""
 
-SHOWN = frozenset(("__repr__", "__str__", "__format__", "__hash__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"))
+SHOWN = frozenset(("__repr__", "__str__", "__format__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"))
 """What is not done with objects where nothing but tensors is computed."""
 
 
@@ -140,8 +143,39 @@ class Surroundings:
             walk.see(function)
         except _ChangingError:
             return None
-        same = walk.marks == self.marks and all([each.named(each.space) == each.values for each in self.fixed])
-        return [Place(buffers, name, True) for buffers in walk.buffers for name, x in buffers.items() if x is not None] if same else None
+        if walk.marks != self.marks or [each.named(each.space) for each in self.fixed] != [each.values for each in self.fixed]:
+            return None
+        return [Place(buffers, name, True) for buffers in walk.buffers for name, x in buffers.items() if x is not None]
+
+
+def evaluated_again(
+    function: Callable[..., Any], wrt: Sequence[str], arguments: Arguments, before: Noted, places: Sequence[Place]
+) -> Evaluation:
+    """What a Python function of tensors gives where it does the same as a run that was watched: nobody watches this one.
+
+    Args:
+        function: it is called with the `arguments`, all of them tensors.
+        wrt: the names of those that are differentiated.
+        before: what was noted of the other run.
+        places: of the buffers that it may use.
+
+    Raises:
+        Whatever the function itself raises.
+    """
+    leaves = {name: as_leaf(name, x, name in wrt, copy=False) for name, x in arguments.given.items()}
+    given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
+    names, count = list(given), arguments.positional
+    positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
+    own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
+    call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
+    with seeded(0, leaves.values()):
+        if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
+            result = call()
+        else:
+            result = run_with(call, given.values(), (), {}, written=places, before=before)
+    outputs, left_out = outputs_of(result, given, arguments)
+    order = tuple([name for name in leaves if name in wrt])
+    return Evaluation(None, leaves, outputs, (), {}, order, weighed=before.weighed, random=before.random, left_out=left_out)
 
 
 def surroundings_of(function: Any) -> Surroundings | None:
@@ -165,7 +199,7 @@ def _is_plain_there() -> bool:
     """Whether nobody else listens to what torch and its modules do."""
     if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
         return False
-    return not any(getattr(nn.modules.module, name) for name in GLOBAL_HOOKS)
+    return not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks or nn_module._global_backward_hooks)
 
 
 def _refuse_unknown(walk: _Walk, known: frozenset[str]) -> None:
@@ -196,6 +230,7 @@ def _first_keys() -> tuple[str, ...]:
     return tuple(vars(nn.Module()))
 
 
+@lru_cache(maxsize=4096)
 def _is_torchs(name: str | None) -> bool:
     return name is not None and (name == "torch" or name.startswith("torch."))
 
@@ -301,7 +336,7 @@ class _Walk:
 
     def _builtin(self, function: Any) -> None:
         owner = getattr(function, "__self__", None)
-        if not (owner is None or isinstance(owner, ModuleType) or owner is torch._C._VariableFunctionsClass):
+        if not (owner is None or isinstance(owner, ModuleType) or owner is OPERATIONS):
             raise _ChangingError("a method of an object")
         self.marks.append(function)
         self.given.add(function.__name__)
@@ -347,7 +382,7 @@ class _Walk:
         self._sequence(values)
         self._items(values.values())
 
-    def _module(self, module: nn.Module, kind: type) -> None:
+    def _module(self, module: nn.Module, kind: type[nn.Module]) -> None:
         held, marks = module.__dict__, self.marks
         if held["_forward_hooks"] or held["_forward_pre_hooks"] or held["_backward_hooks"] or held["_backward_pre_hooks"]:
             raise _ChangingError("a module with hooks")
@@ -417,11 +452,12 @@ class _Walk:
         if type(kind) not in (type, FunctionMeta):
             raise _ChangingError("a class that is made in another way")
         for base in kind.__mro__:
-            self.marks.append(ref(base))
             if _is_torchs(base.__module__) or base.__module__ == "builtins":
+                self.marks.append(base)
                 if issubclass(base, nn.Module) and base is not nn.Module and "forward" in vars(base):
                     self.see(vars(base)["forward"])
                 continue
+            self.marks.append(ref(base))
             for name, value in vars(base).items():
                 if name[:2] == "__" == name[-2:]:
                     if name == "__slots__":
