@@ -124,9 +124,9 @@ def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple
 
 
 def _made(evaluation: Evaluation, start: int) -> Hashable:
-    """How many nodes autograd had made for each output since it had made `start`, and what the last of them is."""
-    ends = [y.grad_fn for y in evaluation.outputs.values()]
-    return tuple([None if end is None else (type(end), end._sequence_nr() - start) for end in ends])
+    """Of each output its form, how many nodes autograd had made for it since it had made `start`, and which was the last."""
+    ends = [(y, y.grad_fn) for y in evaluation.outputs.values()]
+    return tuple([(y.shape, y.dtype, type(end), end and end._sequence_nr() - start) for y, end in ends])
 
 
 def linear_maps(request: Request, workspace: Workspaces | None = None, question: Question | None = None) -> Maps:

@@ -90,7 +90,7 @@ class Noted(NamedTuple):
         weighed, packed: as `Readings` has them.
         custom: there are `torch.autograd.Function`s of the user's own in its graph.
         random: as an `Evaluation` has it.
-        made: how many nodes autograd made for each output.
+        made: of each output its form, and how many nodes autograd made for it.
         agreed: by output, how its rows were taken together as one is by itself; as `Sweep` has it.
     """
 

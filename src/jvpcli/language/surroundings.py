@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from operator import itemgetter
-from types import BuiltinFunctionType, CodeType, EllipsisType, FunctionType, MethodType, ModuleType, NoneType
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    CodeType,
+    EllipsisType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    NoneType,
+    SimpleNamespace,
+    WrapperDescriptorType,
+)
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
@@ -56,7 +68,7 @@ functional_call no_grad enable_grad set_grad_enabled requires_grad requires_grad
 save_for_backward saved_tensors needs_input_grad mark_non_differentiable set_materialize_grads forward backward
 append extend insert pop get keys values items update index count copy format join split startswith endswith
 parameters named_parameters children named_children modules named_modules get_parameter get_submodule get_buffer
-__init__ __class__ __name__ __qualname__ _forward_unimplemented
+training __init__ __class__ __name__ __qualname__ _forward_unimplemented
 """
 LAYOUT = frozenset(("stride", "is_contiguous", "storage_offset", "data_ptr", "is_conj", "is_neg", "is_shared", "is_pinned"))
 """What tells how a tensor's memory is laid out, and nothing here compares."""
@@ -69,6 +81,11 @@ BRANCHING = ("IMPORT_", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "LOAD_NAM
 
 OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap", "apply")
 """What torch calls of a class of the user's own, without a name in the code."""
+
+COMPILED = (WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType)
+
+HOLDING = (Tensor, tuple, list, dict, set, str, int, float, complex)
+"""What holds more than attributes, also where a class of the user's own is derived from it."""
 
 MADE = frozenset(("__init__", "__new__", "__post_init__"))
 """What runs where an object is made."""
@@ -185,6 +202,7 @@ def surroundings_of(function: Any) -> Surroundings | None:
         while True:
             walk = _Walk(names, [])
             walk.see(function)
+            walk.see_tensors()
             more = names.union(*[code.co_names for code in walk.codes])
             if more == names:
                 break
@@ -249,7 +267,7 @@ class _Walk:
 
     def __init__(self, names: frozenset[str], fixed: list[_Fixed] | None = None) -> None:
         self.names, self.fixed = names, fixed
-        self.marks: list[Any] = [RemovableHandle.next_id, nn.Module.__call__]
+        self.marks: list[Any] = [RemovableHandle.next_id, nn.Module.__call__, len(vars(Tensor))]
         self.codes: list[CodeType] = []
         self.found, self.given = set[str](), set[str]()
         self._seen: dict[int, int] = {}
@@ -295,6 +313,11 @@ class _Walk:
         else:
             self._object(value, kind)
 
+    def see_tensors(self) -> None:
+        """Look at those methods of tensors that are written in Python; a new one is told by their number."""
+        if self.fixed is not None:
+            self._fix(vars(Tensor), self.names, self.fixed)
+
     def _tensor(self, x: Tensor) -> None:
         marks = self.marks
         marks.append(x.shape)
@@ -310,6 +333,10 @@ class _Walk:
             if function.__closure__:
                 raise _ChangingError("a function of torch's own that holds something")
             self.given.add(function.__name__)
+            if self.fixed is not None:  # what it calls may be replaced, too
+                packages = [scope[name] for name in code.co_names if isinstance(scope.get(name), ModuleType)]
+                for space in (scope, *map(vars, packages)):
+                    self._fix(space, code.co_names, self.fixed)
             return
         codes, names = _names_of(code)
         self.codes += codes
@@ -342,31 +369,35 @@ class _Walk:
         self.given.add(function.__name__)
 
     def _package(self, package: ModuleType) -> None:
-        self.marks.append(package)
         if package.__name__ == "math" or _is_torchs(package.__name__):
+            self.marks.append(package)
             if self.fixed is not None:
-                self._fix(package, self.fixed)
+                self._fix_package(package, self.fixed)
             return
+        self.marks.append(ref(package))
         space = vars(package)
         there = [name for name in self.names if name in space]
         self.found.update(there)
         self._items([space[name] for name in there])
 
-    def _fix(self, package: ModuleType, fixed: list[_Fixed]) -> None:
+    def _fix_package(self, package: ModuleType, fixed: list[_Fixed]) -> None:
         space = vars(package)
-        there = [name for name in self.names if name in space]
-        if not there or any(each.space is space for each in fixed):
+        if any(each.space is space for each in fixed):
             return
-        named = itemgetter(*there)
-        fixed.append(_Fixed(space, named, named(space)))
-        for name in there:
-            value = space[name]
+        for name, value in self._fix(space, self.names, fixed):
             if isinstance(value, ModuleType):
-                self._fix(value, fixed)
+                self._fix_package(value, fixed)
             elif isinstance(value, FunctionType) and not _is_torchs(value.__module__):
                 raise _ChangingError("a function of torch's that was replaced")
             elif callable(value):
                 self.given.add(name)
+
+    def _fix(self, space: Mapping[str, Any], names: Iterable[str], fixed: list[_Fixed]) -> list[tuple[str, Any]]:
+        there = [name for name in names if name in space]
+        if there:
+            named = itemgetter(*there)
+            fixed.append(_Fixed(space, named, named(space)))
+        return [(name, space[name]) for name in there]
 
     def _items(self, values: Iterable[Any]) -> None:
         for value in values:
@@ -436,9 +467,10 @@ class _Walk:
             self.marks.append(kind)
             return
         held = getattr(value, "__dict__", None)
-        if held is None or isinstance(value, (Tensor, tuple, list, dict, set, str, int, float, complex)):
+        if held is None or _is_torchs(kind.__module__) or isinstance(value, HOLDING):
             raise _ChangingError(kind.__name__)
-        self._class(kind)
+        if kind is not SimpleNamespace:
+            self._class(kind)
         there = [name for name in held if name in self.names]
         self.found.update(there)
         self.marks += there
@@ -459,9 +491,9 @@ class _Walk:
                 continue
             self.marks.append(ref(base))
             for name, value in vars(base).items():
+                if name == "__slots__" or type(value) in COMPILED:
+                    raise _ChangingError("a class that is not written in Python, or keeps what it has in slots")
                 if name[:2] == "__" == name[-2:]:
-                    if name == "__slots__":
-                        raise _ChangingError("slots")
                     if type(value) is FunctionType and name not in SHOWN and (made or name not in MADE):
                         self.see(value)
                 elif name in self.names:
