@@ -330,9 +330,8 @@ class _Walk:
         code, scope = function.__code__, function.__globals__
         self.marks.append(code)
         if _is_torchs(function.__module__):
-            if function.__closure__:
-                raise _ChangingError("a function of torch's own that holds something")
             self.given.add(function.__name__)
+            self._cells(function)
             if self.fixed is not None:  # what it calls may be replaced, too
                 packages = [scope[name] for name in code.co_names if isinstance(scope.get(name), ModuleType)]
                 for space in (scope, *map(vars, packages)):
@@ -344,14 +343,17 @@ class _Walk:
             if name in scope:
                 self.found.add(name)
                 self.see(scope[name])
+        self._cells(function)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()):
+            self.see(value)
+
+    def _cells(self, function: FunctionType) -> None:
         for cell in function.__closure__ or ():
             try:
                 content = cell.cell_contents
             except ValueError:  # a name that is bound later
                 content = None
             self.see(content)
-        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()):
-            self.see(value)
 
     def _method(self, method: MethodType) -> None:
         self.see(method.__func__)
