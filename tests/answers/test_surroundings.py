@@ -432,6 +432,11 @@ def test_another_layout_takes_another_way(unwatched):
     assert len(unwatched) == 5
 
 
+def writing(net: nn.Module, x: Tensor) -> Tensor:
+    net[1].running_mean.add_(1)
+    return net(x)
+
+
 def test_buffers_are_left_as_they_were_without_a_watch(unwatched):
     net, x = KNOWN["module"], drawn(4, 3)
     assert isinstance(net, nn.Module)
@@ -439,8 +444,15 @@ def test_buffers_are_left_as_they_were_without_a_watch(unwatched):
     for _ in range(5):
         jvpcli.jacobian(net, x)
         jvpcli.jacobian(net, x, wrt=["0.weight"])
-    assert all(torch.equal(each, before[name]) for name, each in net.state_dict().items())
     assert len(unwatched) == 4
+    net.eval()
+    call = partial(writing, net)
+    for _ in range(4):
+        jvpcli.jacobian(net, x)
+        jvpcli.jacobian(call, x)
+    net.train()
+    jvpcli.jacobian(net, x)
+    assert all(torch.equal(each, before[name]) for name, each in net.state_dict().items())
 
 
 def test_inside_of_what_is_differentiated_it_is_refused_without_a_watch():

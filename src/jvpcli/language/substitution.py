@@ -68,9 +68,10 @@ def run_with(
             given = {id(x) for x in parameters.values()}
             others = [x.clone() if place.is_copied and id(x) in given else x for place, x in zip(places, others, strict=True)]
     try:
-        copied = _Held(places, others).put_copies()
+        _Held(places, others).put_copies()
         if watch is not None:
-            watch.made |= copied
+            with torch._C.DisableTorchFunction():
+                watch.made |= {memory(place.tensor) for place in places if place.is_copied and place.tensor is not None}
         result = function()
         left = _Held(places, [place.tensor for place in places])
     finally:
@@ -176,16 +177,13 @@ class _Held:
         for place, tensor in zip(self.places, self.tensors, strict=True):
             place.tensors[place.name] = tensor
 
-    def put_copies(self) -> set[int]:
-        """Put the tensors in their places; of some copies, which may be written to: their `memory`."""
-        copied = set()
+    def put_copies(self) -> None:
+        """Put the tensors in their places; of some copies, which may be written to."""
         with torch._C.DisableTorchFunction():  # nobody who watches the function is told of them
             for place, tensor in zip(self.places, self.tensors, strict=True):
                 if place.is_copied and tensor is not None:
                     tensor = _copy(tensor)
-                    copied.add(memory(tensor))
                 place.tensors[place.name] = tensor
-        return copied
 
     def is_as(self, other: _Held) -> bool:
         """Whether other tensors for the same places are these, or copies of these."""

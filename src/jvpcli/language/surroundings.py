@@ -56,6 +56,9 @@ PLAIN = frozenset(
 OPERATIONS = torch._C._VariableFunctionsClass  # type: ignore[attr-defined]
 """What torch's functions are methods of."""
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+"""Modules that write to their buffers as they are trained, and never else."""
+
 MODES = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
 
 BUILTIN_NAMES = """
@@ -273,7 +276,6 @@ class _Walk:
         self._seen: dict[int, int] = {}
         self._classes = set[Any]()
         self.buffers: list[Mapping[str, Tensor | None]] = []
-        self._torchs = set[type]()
         self._names_tensors = not names.isdisjoint(NAMING)
         self._asks_for_gradients = "grad" in names
 
@@ -332,10 +334,6 @@ class _Walk:
         if _is_torchs(function.__module__):
             self.given.add(function.__name__)
             self._cells(function)
-            if self.fixed is not None:  # what it calls may be replaced, too
-                packages = [scope[name] for name in code.co_names if isinstance(scope.get(name), ModuleType)]
-                for space in (scope, *map(vars, packages)):
-                    self._fix(space, code.co_names, self.fixed)
             return
         codes, names = _names_of(code)
         self.codes += codes
@@ -423,13 +421,17 @@ class _Walk:
             raise _ChangingError("a module of another form")
         marks.append(len(held))
         marks.append(held["training"])
-        if kind in self._torchs or _is_torchs(kind.__module__):
+        if _is_torchs(kind.__module__):
             marks.append(kind)
-            if kind not in self._torchs:
-                self._torchs.add(kind)
-                self.see(kind.forward)
+            marks.append(kind.forward)
+            if self.fixed is not None:
+                self._fix_forward(kind.forward, self.fixed)
             for value in islice(held.values(), len(_first_keys()), None):
-                self.see(value)
+                if type(value) in PLAIN:
+                    marks.append(type(value))
+                    marks.append(value)
+                else:
+                    self.see(value)
         else:
             marks.append(ref(kind))
             self._class(kind)
@@ -437,22 +439,34 @@ class _Walk:
                 if name in self.names:
                     self.found.add(name)
                     self.see(value)
-        if held["_parameters"]:
-            self._tensors(held["_parameters"])
-        if held["_buffers"]:
+        named = self._names_tensors
+        for tensors in (held["_parameters"], held["_buffers"]):
+            if tensors:
+                named = named or not self.names.isdisjoint(tensors)
+                self._tensors(tensors, named)
+        if held["_buffers"] and (named or held["training"] or kind not in NORMS):
             self.buffers.append(held["_buffers"])
-            self._tensors(held["_buffers"])
         parts = held["_modules"]
         if parts:
-            self.found.update(parts)
+            if self.fixed is not None:
+                self.found.update(parts)
             marks += parts
             for part in parts.values():
                 self.see(part)
 
-    def _tensors(self, tensors: Mapping[str, Tensor | None]) -> None:
+    def _fix_forward(self, forward: Any, fixed: list[_Fixed]) -> None:
+        """Of a module of torch's own what it calls may be replaced, too."""
+        if type(forward) is not FunctionType or not _is_torchs(forward.__module__):
+            raise _ChangingError("forward of torch's was replaced")
+        scope, names = forward.__globals__, forward.__code__.co_names
+        packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
+        for space in (scope, *map(vars, packages)):
+            self._fix(space, names, fixed)
+
+    def _tensors(self, tensors: Mapping[str, Tensor | None], named: bool) -> None:
         """A module's: those that no name leads to are read by its own code alone, which they lead nowhere."""
-        self.found.update(tensors)
-        named = self._names_tensors or not self.names.isdisjoint(tensors)
+        if self.fixed is not None:
+            self.found.update(tensors)
         for x in tensors.values():
             if named or not (type(x) is nn.Parameter or x is None):
                 self.see(x)
