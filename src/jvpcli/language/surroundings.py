@@ -163,8 +163,13 @@ class Surroundings:
             walk.see(function)
         except _ChangingError:
             return None
-        if walk.marks != self.marks or [each.named(each.space) for each in self.fixed] != [each.values for each in self.fixed]:
+        if walk.marks != self.marks:
             return None
+        for space, named, values in self.fixed:
+            if named(space) != values:
+                return None
+        if not walk.buffers:
+            return []
         return [Place(buffers, name, True) for buffers in walk.buffers for name, x in buffers.items() if x is not None]
 
 
