@@ -27,7 +27,7 @@ from jvpcli.language.evaluate import (
 )
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, custom_in, nodes_below
-from jvpcli.language.substitution import DOUBLE, ModuleFunction, Place, modules_of
+from jvpcli.language.substitution import DOUBLE, ModuleFunction, Noted, Place, modules_of
 from jvpcli.program import Program
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Problem:
             at the point itself.
         written: where the function holds tensors from outside that it writes to, as far as that is known.
         courses: of evaluations of a text at these shapes, under this memory limit; None: it is evaluated as ever.
+        before: what was noted of an earlier run that did the same as the evaluation does.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 
@@ -78,6 +79,7 @@ class Problem:
     away: list[bool] = field(default_factory=list, repr=False)
     written: list[Place] = field(default_factory=list, repr=False)
     courses: Courses | None = field(default=None, repr=False)
+    before: Noted | None = None
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import torch
@@ -21,10 +21,14 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.language.substitution import ModuleFunction
+from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.substitution import ModuleFunction, Noted
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
+
+if TYPE_CHECKING:
+    from jvpcli.language.surroundings import Surroundings
 
 Workspaces = Callable[[Hashable], Workspace]
 """Gives what an earlier call for the same program at the same shapes has left to use again."""
@@ -39,12 +43,16 @@ class Question:
         work: the index arrays that were made for it.
         repeat: how the maps are made then.
         seen: whether a Python function's were made before: what is asked once need not be known again.
+        watched: what such a function was found in when a run of it was watched, and what was noted of that run.
+        tries: how often that may still be found out: where it is another each time nothing is gained.
     """
 
     is_plain: bool = False
     work: Workspace = field(default_factory=Workspace)
     repeat: Repeat | None = None
     seen: bool = False
+    watched: tuple[Surroundings, Noted] | None = None
+    tries: int = 3
 
 
 def maps_again(
@@ -70,7 +78,7 @@ def maps_again(
         return None
     if isinstance(function, str):
         return None if repeat is None else repeat.maps(inputs)
-    arguments = Arguments(inputs, positional)
+    arguments, own = Arguments(inputs, positional), function
     if repeat is None:
         wrt = tuple([name for name, x in inputs.items() if x.is_floating_point() or x.is_complex()])
         if not wrt or not question.is_plain or isinstance(function, nn.Module):
@@ -86,18 +94,50 @@ def maps_again(
         inputs = arguments.given
         if {*meant} != {*repeat.wrt} or not inputs.keys() >= {*repeat.wrt}:
             return None
-    problem = Problem(function, inputs, repeat.wrt, arguments=arguments)
+    found, before = question.watched or (None, None)
+    places = None if found is None else found.again(own)
+    before = None if places is None else before
+    problem, start = Problem(function, inputs, repeat.wrt, arguments=arguments, before=before), torch.autograd._get_sequence_nr()
     try:
+        if before is not None and places is not None:
+            from jvpcli.language.surroundings import evaluated_again  # loaded already
+
+            vars(problem)["evaluation"] = evaluated_again(function, repeat.wrt, arguments, before, places)
+        elif question.tries:
+            question.tries -= 1
+            question.watched = _watched(own, problem, repeat.custom, start)
         _ = problem.evaluation
     except Exception as error:
         return _answer(cured(error, request(), problem), request(), workspace, question)
-    if repeat.is_open:
+    if repeat.is_open and before is None:
         refuse_through(problem)
-    with backward_failures(problem) if repeat.custom or problem.modules else nullcontext():
-        maps = repeat.maps_of(problem)
+    explained = repeat.custom or (problem.modules if before is None else before.packed)
+    with backward_failures(problem) if explained else nullcontext():
+        maps = repeat.maps_of(problem) if before is None or _made(problem.evaluation, start) == before.made else None
         if maps is not None and repeat.custom:
             _run_own_backward(problem, maps)
     return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps
+
+
+def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple[Surroundings, Noted] | None:
+    """What a function is found in, and what is noted of its evaluation; None where another run may do something else there."""
+    from jvpcli.language.surroundings import Asking, surroundings_of  # loaded for what is asked often
+
+    found = surroundings_of(function)
+    if found is None:
+        return None
+    with Asking() as asking:
+        evaluation = problem.evaluation
+    written = problem.function.written if isinstance(problem.function, ModuleFunction) else problem.written
+    if asking.asked or written or evaluation.hooked:
+        return None
+    return found, Noted(evaluation.weighed, asking.packed, custom, evaluation.random, _made(evaluation, start), {})
+
+
+def _made(evaluation: Evaluation, start: int) -> Hashable:
+    """Of each output its form, how many nodes autograd had made for it since it had made `start`, and which was the last."""
+    ends = [(y, y.grad_fn) for y in evaluation.outputs.values()]
+    return tuple([(y.shape, y.dtype, type(end), end and end._sequence_nr() - start) for y, end in ends])
 
 
 def linear_maps(request: Request, workspace: Workspaces | None = None, question: Question | None = None) -> Maps:

@@ -111,8 +111,13 @@ def _flat_entries(graph: Graph) -> int:
     return sum([node._saved_self.numel() for node in graph.of({"Mv"}) if is_flat(node)])
 
 
-def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
-    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known."""
+def sweep(
+    graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None, agreed: set[bool] | None = None
+) -> Sweep:
+    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known.
+
+    `agreed` is as `Sweep` has it.
+    """
     manner = manner or manner_of(graph, room)
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
@@ -120,14 +125,18 @@ def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None)
             return pull_back(graph, v)
 
     pull = by_nodes if manner.fused else partial(_pulled, graph)
-    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, manner.failed)
+    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, manner.failed, agreed)
 
 
 def by_rows(
-    graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None, manner: Manner | None = None
+    graph: Graph,
+    room: float = BATCH_BYTES,
+    tell: Tell | None = None,
+    manner: Manner | None = None,
+    agreed: set[bool] | None = None,
 ) -> list[Tensor]:
-    """The matrices (m, n) of every input, one pass backwards a row; `room` and `manner` as for `sweep`."""
-    return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
+    """The matrices (m, n) of every input, one pass backwards a row; `room`, `manner` and `agreed` as for `sweep`."""
+    return passes.by_rows(sweep(graph, room, manner, agreed), graph.inputs, tell)
 
 
 def rows_at_once(graph: Graph, light: bool = False) -> list[Tensor]:

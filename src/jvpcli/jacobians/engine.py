@@ -154,8 +154,10 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
     yield Way("matrix_free", "reverse", 1, 0, 0, True)
 
 
-def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None) -> list[LinearMap]:
-    """The maps by one way; `key` names the plan, for what is made of it once."""
+def _run(
+    graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None, agreed: set[bool] | None = None
+) -> list[LinearMap]:
+    """The maps by one way; `key` names the plan, for what is made of it once; `agreed` is as `Sweep` has it."""
     if way.strategy in ("accumulated", "batched"):
         work = work.anew()
         if way.strategy == "accumulated":
@@ -180,7 +182,7 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
     if manner.fused and graph.whole:  # it was another graph's of the same `form`
         manner = manner_of(graph, room)
-    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.fused)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner, agreed), limit, manner.fused)
 
 
 def _matrix(graph: Graph, x: Tensor, terms: Terms, work: Workspace) -> Tensor:
@@ -464,10 +466,12 @@ class Repeat:
             y, below = outputs[name], partial(there.problem.below, name) if there else None
             elsewhere = partial(there.others, name, y) if there and self.custom else None
             graph = Graph(y, leaves, like, weighed=weighed, elsewhere=elsewhere, below=below, sample=partial(told, name))
-            if there and _form(graph) != form:
+            if there and (there.problem.before is None or manner is None) and _form(graph) != form:
                 return None
             if manner is None:
-                maps = _run(graph, way, self.work, key)
+                before = there.problem.before if there else None
+                agreed = before.agreed.setdefault(name, set()) if before else None
+                maps = _run(graph, way, self.work, key, agreed=agreed)
             else:
                 maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
             found.update(zip(pairs, maps, strict=True))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,6 +24,9 @@ from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.language.outputs import ordinary
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
+
+if TYPE_CHECKING:
+    from jvpcli.language.surroundings import Asking
 
 FEW = 3
 """So many passes cost less one by one than together."""
@@ -100,6 +105,8 @@ class Sweep:
         light: whether they are taken together by the rules behind `is_grads_batched=True`: few operations have one, and of
             those they take less time than the rules of `torch.vmap`.
         failed: the value of `light` by which they failed, where they went by the other: kept from one call to the next.
+        agreed: the values of `light` by which they gave what a pass by itself gives, where passes do the same each time, so that
+            they are not compared again: kept from one call to the next; None: nobody knows what they do the next time.
     """
 
     pull: Pull
@@ -108,6 +115,7 @@ class Sweep:
     doubtful: bool = True
     light: bool = False
     failed: set[bool] = field(default_factory=set)
+    agreed: set[bool] | None = None
 
 
 def plain(output: Tensor, inputs: Sequence[Tensor]) -> Sweep:
@@ -154,12 +162,27 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
     runs outside of transforms alone.
     """
     found = None if sweep.light in sweep.failed else _under_vmap(sweep.pull, cotangents, sweep.light)
-    doubtful = sweep.doubtful
+    light, doubtful = sweep.light, sweep.doubtful
     if found is None:
-        found, doubtful = _under_vmap(sweep.pull, cotangents, not sweep.light), True
+        light, doubtful = not light, True
+        found = _under_vmap(sweep.pull, cotangents, light)
         if found is not None:
             sweep.failed.add(sweep.light)
-    return None if found is None or (doubtful and not _agrees(sweep.pull, cotangents, found)) else found
+    if found is None or not doubtful or (sweep.agreed is not None and light in sweep.agreed):
+        return found
+    with nullcontext() if sweep.agreed is None else _asking() as asking:
+        alone = sweep.pull(_mixed(cotangents, cotangents))
+    if not _agrees(cotangents, found, alone):
+        return None
+    if sweep.agreed is not None and asking and not asking.asked and all(g is not None and bool(g.all()) for g in alone):
+        sweep.agreed.add(light)  # where something is zero, what is not so elsewhere has not been seen
+    return found
+
+
+def _asking() -> Asking:
+    from jvpcli.language.surroundings import Asking  # loaded only where something is asked again and again
+
+    return Asking()
 
 
 def _under_vmap(pull_one: Pull, cotangents: Tensor, light: bool) -> list[Tensor | None] | None:
@@ -180,22 +203,24 @@ def _under_vmap(pull_one: Pull, cotangents: Tensor, light: bool) -> list[Tensor 
     return [next(stacks) if there else None for there in reached]
 
 
-def _agrees(pull: Pull, cotangents: Tensor, found: Sequence[Tensor | None]) -> bool:
-    """Whether what was found, mixed, is what one pass gives for the mixed cotangents."""
+def _mixed(batch: Tensor, cotangents: Tensor) -> Tensor:
+    """The sum of what passes give, or take, by different weights."""
     count = cotangents.shape[0]
     weights = torch.linspace(0.5, 1.5, count, dtype=cotangents.dtype, device=cotangents.device)
+    return (weights.to(batch) @ batch.reshape(count, -1)).reshape(batch.shape[1:])
 
-    def mixed(batch: Tensor) -> Tensor:
-        return (weights.to(batch) @ batch.reshape(count, -1)).reshape(batch.shape[1:])
+
+def _agrees(cotangents: Tensor, found: Sequence[Tensor | None], alone: Sequence[Tensor | None]) -> bool:
+    """Whether what was found, mixed, is what one pass gave for the mixed cotangents."""
 
     def agree(rows: Tensor, alone: Tensor) -> bool:
-        together, most = mixed(rows), 1e-3 * float(rows.abs().sum(0).max())
+        together, most = _mixed(rows, cotangents), 1e-3 * float(rows.abs().sum(0).max())
         near = together.shape == alone.shape and float((together - alone).abs().max()) <= most  # in a third of its time
         return near or torch.allclose(together, alone, rtol=1e-3, atol=most, equal_nan=True)
 
     return all(
         agree(rows, alone)
-        for rows, alone in zip(found, pull(mixed(cotangents)), strict=True)
+        for rows, alone in zip(found, alone, strict=True)
         if rows is not None and alone is not None and rows.numel()
     )
 

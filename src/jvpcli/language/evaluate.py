@@ -325,7 +325,7 @@ def evaluate_function(
             except WrittenError as error:
                 written.extend(error.places)
                 given = free if arguments is None else arguments.filled(free)
-        outputs, left_out = _outputs_of(result, given, arguments)
+        outputs, left_out = outputs_of(result, given, arguments)
         here = all(x.is_cpu for x in leaves.values())  # other devices have numbers of their own
         random = (seed, torch.default_generator.get_state()) if here else None
     noted = {"random": random, "weighed": readings.weighed, "read": readings.read, "left_out": left_out}
@@ -350,7 +350,7 @@ def call_function(
     Raises: as `evaluate_function`.
     """
     given = inputs if arguments is None else arguments.filled(inputs)
-    return _outputs_of(_called(function, given, arguments, modules, double, written), given, arguments)[0]
+    return outputs_of(_called(function, given, arguments, modules, double, written), given, arguments)[0]
 
 
 def _called(
@@ -401,7 +401,7 @@ def _refuse_outside(tensors: Sequence[Tensor], owners: Sequence[Any], written: C
         raise WrittenError(new)
 
 
-def _outputs_of(
+def outputs_of(
     result: Any, given: Mapping[str, Any], arguments: Arguments | None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The outputs by name that a function gave for its arguments, and in words what else it gave.

@@ -61,7 +61,7 @@ class Readings(TorchFunctionMode):
                 self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
         if self.made and not self.packed:
-            self.packed = _top_hooks(True) is not None
+            self.packed = top_hooks(True) is not None
         if self._held is None and type(result) is Tensor and result.requires_grad and not is_wrapped(result):
             return result  # as nearly every call: nothing is taken, and nothing was taken before
         if is_form and not kwargs and (len(args) == 1 or (len(args) == 2 and type(args[1]) is int)):
@@ -102,7 +102,7 @@ def watching() -> Readings | None:
     return mode if isinstance(mode, Readings) else None
 
 
-_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", bool)
+top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", bool)
 """The hooks that what operations keep for the backward pass goes through; torch 2.6 and 2.7 can't tell: there might be some."""
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ def run_with(
     parameters: Mapping[int, Tensor],
     double: bool = False,
     written: Iterable[Place] = (),
+    before: Noted | None = None,
 ) -> Any:
     """What a function gives while modules have other parameters, and copies of their buffers.
 
@@ -49,34 +50,62 @@ def run_with(
         parameters: by the `id` of a parameter or buffer what stands for it, wherever it is shared.
         double: whether all others are taken in double precision.
         written: further places of tensors that it writes to, which have copies meanwhile.
+        before: what was noted of a run that did the same, where this one is not watched.
     """
     kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
     own = [*_places(modules, kinds)]
     places = [*{place.key: place for place in (*own, *written)}.values()] if written else own
     if not places:
         return function()
-    before, watch, hooks = _Held(places, [place.tensor for place in places]), watching(), RemovableHandle.next_id
+    held, watch, hooks = _Held(places, [place.tensor for place in places]), watching(), RemovableHandle.next_id
     with torch._C.DisableTorchFunction():  # nobody who watches the function is told of it
-        others = before.tensors
+        others = held.tensors
         if parameters or double:
             others = [
                 parameters.get(id(x), _in_double(x) if double and position < len(own) else x)
-                for position, x in enumerate(before.tensors)
+                for position, x in enumerate(held.tensors)
             ]
             given = {id(x) for x in parameters.values()}
             others = [x.clone() if place.is_copied and id(x) in given else x for place, x in zip(places, others, strict=True)]
     try:
-        copied = _Held(places, others).put_copies()
+        _Held(places, others).put_copies()
         if watch is not None:
-            watch.made |= copied
+            with torch._C.DisableTorchFunction():
+                watch.made |= {memory(place.tensor) for place in places if place.is_copied and place.tensor is not None}
         result = function()
         left = _Held(places, [place.tensor for place in places])
     finally:
-        before.put()
+        held.put()
+    if before is not None and not before.runs_backwards:
+        return result
     unseen = watch is None or watch.packed or RemovableHandle.next_id != hooks
     with torch._C.DisableTorchFunction():  # nobody who watches the function need hear of it, which takes longer than to do it
-        _keep(result, inputs, left, before, unseen)
+        _keep(result, inputs, left, held, unseen)
     return result
+
+
+class Noted(NamedTuple):
+    """What was noted of a run that others do the same as, so that they need not be watched: no numbers went to Python.
+
+    Attributes:
+        weighed, packed: as `Readings` has them.
+        custom: there are `torch.autograd.Function`s of the user's own in its graph.
+        random: as an `Evaluation` has it.
+        made: of each output its form, and how many nodes autograd made for it.
+        agreed: by output, how its rows were taken together as one is by itself; as `Sweep` has it.
+    """
+
+    weighed: bool
+    packed: bool
+    custom: bool
+    random: tuple[int, Tensor] | None
+    made: Hashable
+    agreed: dict[str, set[bool]]
+
+    @property
+    def runs_backwards(self) -> bool:
+        """Whether code of the user's own runs in backward passes."""
+        return self.custom or self.packed
 
 
 @dataclass(frozen=True)
@@ -148,16 +177,13 @@ class _Held:
         for place, tensor in zip(self.places, self.tensors, strict=True):
             place.tensors[place.name] = tensor
 
-    def put_copies(self) -> set[int]:
-        """Put the tensors in their places; of some copies, which may be written to: their `memory`."""
-        copied = set()
+    def put_copies(self) -> None:
+        """Put the tensors in their places; of some copies, which may be written to."""
         with torch._C.DisableTorchFunction():  # nobody who watches the function is told of them
             for place, tensor in zip(self.places, self.tensors, strict=True):
                 if place.is_copied and tensor is not None:
                     tensor = _copy(tensor)
-                    copied.add(memory(tensor))
                 place.tensors[place.name] = tensor
-        return copied
 
     def is_as(self, other: _Held) -> bool:
         """Whether other tensors for the same places are these, or copies of these."""

@@ -1,0 +1,547 @@
+"""What a Python function can do depends on its code and on what it finds around it: whether all of that is as it was.
+
+A run that was watched (`readings`) shows what every later one does, as long as nothing has changed that could lead it another
+way: the code of all functions that names in the code lead to, and whatever else they lead to, but for the numbers in tensors.
+Those lead nowhere if none of them went to Python as it ran.  What can't be read so is taken for something that changes: names of
+things that nobody knows here, such as a clock, and what another library holds.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import islice
+from operator import itemgetter
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    CodeType,
+    EllipsisType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    NoneType,
+    SimpleNamespace,
+    WrapperDescriptorType,
+)
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionMeta
+from torch.nn.modules import module as nn_module
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from jvpcli.language import catalog
+from jvpcli.language.evaluate import MARK, Evaluation, arranged, as_leaf, outputs_of, seeded
+from jvpcli.language.readings import FORMS, tensors_in, top_hooks, traits
+from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_with
+
+if TYPE_CHECKING:
+    from jvpcli.language.trees import Arguments
+
+PLAIN = frozenset(
+    (NoneType, EllipsisType, bool, int, float, complex, str, bytes, range, torch.Size, torch.dtype, torch.device, torch.layout,
+     torch.memory_format)
+)  # fmt: skip
+"""Values that can't be changed, and are compared."""
+
+OPERATIONS = torch._C._VariableFunctionsClass  # type: ignore[attr-defined]
+"""What torch's functions are methods of."""
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+"""Modules that write to their buffers as they are trained, and never else."""
+
+MODES = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
+
+BUILTIN_NAMES = """
+len range zip enumerate reversed min max sum abs float int bool complex str tuple list dict set frozenset isinstance issubclass
+slice sorted all any map filter round pow divmod super type iter next callable NotImplemented Ellipsis
+"""
+OTHER_NAMES = """
+nn functional linalg special fft func utils autograd Tensor Parameter Module Function grad vjp jvp vmap jacrev jacfwd hessian
+functional_call no_grad enable_grad set_grad_enabled requires_grad requires_grad_ is_leaf apply checkpoint
+save_for_backward saved_tensors needs_input_grad mark_non_differentiable set_materialize_grads forward backward
+append extend insert pop get keys values items update index count copy format join split startswith endswith
+parameters named_parameters children named_children modules named_modules get_parameter get_submodule get_buffer
+training __init__ __class__ __name__ __qualname__ _forward_unimplemented
+"""
+LAYOUT = frozenset(("stride", "is_contiguous", "storage_offset", "data_ptr", "is_conj", "is_neg", "is_shared", "is_pinned"))
+"""What tells how a tensor's memory is laid out, and nothing here compares."""
+
+NAMING = frozenset(("parameters", "named_parameters", "get_parameter", "buffers", "named_buffers", "get_buffer", "state_dict"))
+"""What leads to a module's tensors without their names."""
+
+BRANCHING = ("IMPORT_", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "LOAD_NAME", "LOAD_BUILD_CLASS")
+"""Instructions by which names come to mean something that is not found under them before."""
+
+OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap", "apply")
+"""What torch calls of a class of the user's own, without a name in the code."""
+
+COMPILED = (WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType)
+
+HOLDING = (Tensor, tuple, list, dict, set, str, int, float, complex)
+"""What holds more than attributes, also where a class of the user's own is derived from it."""
+
+MADE = frozenset(("__init__", "__new__", "__post_init__"))
+"""What runs where an object is made."""
+
+SHOWN = frozenset(("__repr__", "__str__", "__format__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"))
+"""What is not done with objects where nothing but tensors is computed."""
+
+
+@lru_cache(maxsize=1)
+def known_names() -> frozenset[str]:
+    """Names of which it is known that what they name does the same for the same operands; where a class has them, it tells."""
+    functions = [entry.path.rpartition(".")[2] for entry in catalog.entries()]
+    errors = [name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)]
+    return frozenset((*functions, *BUILTIN_NAMES.split(), *OTHER_NAMES.split(), *errors)) - LAYOUT
+
+
+class Asking(TorchFunctionMode):
+    """Notes whether numbers of tensors go to Python inside, which may decide there what runs.
+
+    Attributes:
+        asked: so they did.
+        packed: what operations keep for the backward pass went through hooks, which run code there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = self.packed = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """torch's hook: every call of a torch function."""
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        self.packed = self.packed or top_hooks(True) is not None
+        if not isinstance(result, (Tensor, torch.UntypedStorage, *FORMS)) and not traits(func)[1]:
+            self.asked = self.asked or next(tensors_in(result), None) is None
+        return result
+
+
+class _ChangingError(Exception):
+    """There is something of which it can't be told whether it is as it was."""
+
+
+class _Fixed(NamedTuple):
+    """What some names stand for in a module of torch's own."""
+
+    space: Mapping[str, Any]
+    named: Callable[[Mapping[str, Any]], Any]
+    values: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What a function can come by.
+
+    Attributes:
+        names: all names in its code, and in that of the functions that they lead to.
+        marks: what was found, in the order of the walk; nothing of it keeps what it was found in.
+        fixed: what was found in torch itself.
+    """
+
+    names: frozenset[str]
+    marks: list[Any]
+    fixed: Sequence[_Fixed]
+
+    def again(self, function: Any) -> list[Place] | None:
+        """The buffers of the modules that a function may use, where it finds the same now; else None."""
+        if not _is_plain_there():
+            return None
+        walk = _Walk(self.names)
+        try:
+            walk.see(function)
+        except _ChangingError:
+            return None
+        if walk.marks != self.marks:
+            return None
+        for space, named, values in self.fixed:
+            if named(space) != values:
+                return None
+        if not walk.buffers:
+            return []
+        return [Place(buffers, name, True) for buffers in walk.buffers for name, x in buffers.items() if x is not None]
+
+
+def evaluated_again(
+    function: Callable[..., Any], wrt: Sequence[str], arguments: Arguments, before: Noted, places: Sequence[Place]
+) -> Evaluation:
+    """What a Python function of tensors gives where it does the same as a run that was watched: nobody watches this one.
+
+    Args:
+        function: it is called with the `arguments`, all of them tensors.
+        wrt: the names of those that are differentiated.
+        before: what was noted of the other run.
+        places: of the buffers that it may use.
+
+    Raises:
+        Whatever the function itself raises.
+    """
+    leaves = {name: as_leaf(name, x, name in wrt, copy=False) for name, x in arguments.given.items()}
+    given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
+    names, count = list(given), arguments.positional
+    positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
+    own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
+    call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
+    with seeded(0, leaves.values()):
+        if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
+            result = call()
+        else:
+            result = run_with(call, given.values(), (), {}, written=places, before=before)
+    outputs, left_out = outputs_of(result, given, arguments)
+    order = tuple([name for name in leaves if name in wrt])
+    return Evaluation(None, leaves, outputs, (), {}, order, weighed=before.weighed, random=before.random, left_out=left_out)
+
+
+def surroundings_of(function: Any) -> Surroundings | None:
+    """The surroundings of a function; None where something in them is not known to be the same whenever it looks the same."""
+    names = frozenset(OF_FUNCTIONS)
+    try:
+        while True:
+            walk = _Walk(names, [])
+            walk.see(function)
+            walk.see_tensors()
+            more = names.union(*[code.co_names for code in walk.codes])
+            if more == names:
+                break
+            names = more
+        _refuse_unknown(walk, known_names())
+    except _ChangingError:
+        return None
+    return Surroundings(names, walk.marks, walk.fixed or ()) if _is_plain_there() else None
+
+
+def _is_plain_there() -> bool:
+    """Whether nobody else listens to what torch and its modules do."""
+    if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
+        return False
+    return not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks or nn_module._global_backward_hooks)
+
+
+def _refuse_unknown(walk: _Walk, known: frozenset[str]) -> None:
+    stored = set[str]()
+    for code in walk.codes:
+        for each in dis.get_instructions(code):
+            if each.opname.startswith(BRANCHING):
+                raise _ChangingError(each.opname)
+            if each.opname == "STORE_ATTR":
+                stored.add(each.argval)
+    for name in {name for code in walk.codes for name in code.co_names} - walk.found - stored:
+        if name not in known:
+            raise _ChangingError(name)
+    for name in walk.given:  # functions and classes of torch's own, whatever they are called here
+        if name not in known:
+            raise _ChangingError(name)
+
+
+@lru_cache(maxsize=1024)
+def _names_of(code: CodeType) -> tuple[tuple[CodeType, ...], tuple[str, ...]]:
+    codes = tuple(code_within(code))
+    return codes, tuple(dict.fromkeys(name for each in codes for name in each.co_names))
+
+
+@lru_cache(maxsize=1)
+def _first_keys() -> tuple[str, ...]:
+    """What every module has before anything of its own."""
+    return tuple(vars(nn.Module()))
+
+
+@lru_cache(maxsize=4096)
+def _is_torchs(name: str | None) -> bool:
+    return name is not None and (name == "torch" or name.startswith("torch."))
+
+
+class _Walk:
+    """A walk through all that a function can come by.
+
+    Attributes:
+        names: those that lead on.
+        marks, fixed: as `Surroundings` has them; `fixed` is None where it is known already.
+        codes: code of the user's own.
+        found: those of the names that stand for something of the user's own.
+        given: the names of what is torch's or Python's own.
+        buffers: those of all modules.
+    """
+
+    def __init__(self, names: frozenset[str], fixed: list[_Fixed] | None = None) -> None:
+        self.names, self.fixed = names, fixed
+        self.marks: list[Any] = [RemovableHandle.next_id, nn.Module.__call__, len(vars(Tensor))]
+        self.codes: list[CodeType] = []
+        self.found, self.given = set[str](), set[str]()
+        self._seen: dict[int, int] = {}
+        self._classes = set[Any]()
+        self.buffers: list[Mapping[str, Tensor | None]] = []
+        self._names_tensors = not names.isdisjoint(NAMING)
+        self._asks_for_gradients = "grad" in names
+
+    def see(self, value: Any) -> None:
+        """Walk on from a value.
+
+        Raises:
+            _ChangingError: nobody knows what it is.
+        """
+        kind, marks = type(value), self.marks
+        if kind in PLAIN:
+            marks.append(kind)
+            marks.append(value)
+            return
+        if kind is nn.Parameter:
+            self._tensor(value)
+            return
+        if kind is Tensor:
+            if value.grad_fn is not None or (value.requires_grad and hasattr(value, MARK)):
+                raise _ChangingError("a graph that leads elsewhere")
+            self._tensor(value)
+            return
+        place, count = self._seen.get(id(value)), len(self._seen)
+        if place is not None:
+            marks.append(place)
+            return
+        if count == MOST:
+            raise _ChangingError("more than is worth looking at")
+        self._seen[id(value)] = count
+        look = LOOKS.get(kind)
+        if look is not None:
+            look(self, value)
+        elif isinstance(value, nn.Module):
+            self._module(value, kind)
+        elif isinstance(value, type):
+            self._type(value)
+        else:
+            self._object(value, kind)
+
+    def see_tensors(self) -> None:
+        """Look at those methods of tensors that are written in Python; a new one is told by their number."""
+        if self.fixed is not None:
+            self._fix(vars(Tensor), self.names, self.fixed)
+
+    def _tensor(self, x: Tensor) -> None:
+        marks = self.marks
+        marks.append(x.shape)
+        marks.append(x.dtype)
+        marks.append(x.requires_grad)
+        if self._asks_for_gradients:
+            marks.append(x.grad is None)
+
+    def _function(self, function: FunctionType) -> None:
+        code, scope = function.__code__, function.__globals__
+        self.marks.append(code)
+        if _is_torchs(function.__module__):
+            self.given.add(function.__name__)
+            self._cells(function)
+            return
+        codes, names = _names_of(code)
+        self.codes += codes
+        for name in names:
+            if name in scope:
+                self.found.add(name)
+                self.see(scope[name])
+        self._cells(function)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()):
+            self.see(value)
+
+    def _cells(self, function: FunctionType) -> None:
+        for cell in function.__closure__ or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:  # a name that is bound later
+                content = None
+            self.see(content)
+
+    def _method(self, method: MethodType) -> None:
+        self.see(method.__func__)
+        self.see(method.__self__)
+
+    def _partial(self, function: partial[Any]) -> None:
+        self.see(function.func)
+        self._items((*function.args, *function.keywords, *function.keywords.values()))
+
+    def _builtin(self, function: Any) -> None:
+        owner = getattr(function, "__self__", None)
+        if not (owner is None or isinstance(owner, ModuleType) or owner is OPERATIONS):
+            raise _ChangingError("a method of an object")
+        self.marks.append(function)
+        self.given.add(function.__name__)
+
+    def _package(self, package: ModuleType) -> None:
+        if package.__name__ == "math" or _is_torchs(package.__name__):
+            self.marks.append(package)
+            if self.fixed is not None:
+                self._fix_package(package, self.fixed)
+            return
+        self.marks.append(ref(package))
+        space = vars(package)
+        there = [name for name in self.names if name in space]
+        self.found.update(there)
+        self._items([space[name] for name in there])
+
+    def _fix_package(self, package: ModuleType, fixed: list[_Fixed]) -> None:
+        space = vars(package)
+        if any(each.space is space for each in fixed):
+            return
+        for name, value in self._fix(space, self.names, fixed):
+            if isinstance(value, ModuleType):
+                self._fix_package(value, fixed)
+            elif isinstance(value, FunctionType) and not _is_torchs(value.__module__):
+                raise _ChangingError("a function of torch's that was replaced")
+            elif callable(value):
+                self.given.add(name)
+
+    def _fix(self, space: Mapping[str, Any], names: Iterable[str], fixed: list[_Fixed]) -> list[tuple[str, Any]]:
+        there = [name for name in names if name in space]
+        if there:
+            named = itemgetter(*there)
+            fixed.append(_Fixed(space, named, named(space)))
+        return [(name, space[name]) for name in there]
+
+    def _items(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self.see(value)
+
+    def _sequence(self, values: Any) -> None:
+        self.marks += (type(values), len(values))
+        if len(values) > MOST:
+            raise _ChangingError("more than is worth looking at")
+        self._items(values)
+
+    def _mapping(self, values: Mapping[Any, Any]) -> None:
+        self._sequence(values)
+        self._items(values.values())
+
+    def _module(self, module: nn.Module, kind: type[nn.Module]) -> None:
+        held, marks = module.__dict__, self.marks
+        if held["_forward_hooks"] or held["_forward_pre_hooks"] or held["_backward_hooks"] or held["_backward_pre_hooks"]:
+            raise _ChangingError("a module with hooks")
+        if self.fixed is not None and tuple(held)[: len(_first_keys())] != _first_keys():
+            raise _ChangingError("a module of another form")
+        marks.append(len(held))
+        marks.append(held["training"])
+        if _is_torchs(kind.__module__):
+            marks.append(kind)
+            marks.append(kind.forward)
+            if self.fixed is not None:
+                self._fix_forward(kind.forward, self.fixed)
+            for value in islice(held.values(), len(_first_keys()), None):
+                if type(value) in PLAIN:
+                    marks.append(type(value))
+                    marks.append(value)
+                else:
+                    self.see(value)
+        else:
+            marks.append(ref(kind))
+            self._class(kind)
+            for name, value in islice(held.items(), len(_first_keys()), None):
+                if name in self.names:
+                    self.found.add(name)
+                    self.see(value)
+        named = self._names_tensors
+        for tensors in (held["_parameters"], held["_buffers"]):
+            if tensors:
+                named = named or not self.names.isdisjoint(tensors)
+                self._tensors(tensors, named)
+        if held["_buffers"] and (named or held["training"] or kind not in NORMS):
+            self.buffers.append(held["_buffers"])
+        parts = held["_modules"]
+        if parts:
+            if self.fixed is not None:
+                self.found.update(parts)
+            marks += parts
+            for part in parts.values():
+                self.see(part)
+
+    def _fix_forward(self, forward: Any, fixed: list[_Fixed]) -> None:
+        """Of a module of torch's own what it calls may be replaced, too."""
+        if type(forward) is not FunctionType or not _is_torchs(forward.__module__):
+            raise _ChangingError("forward of torch's was replaced")
+        scope, names = forward.__globals__, forward.__code__.co_names
+        packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
+        for space in (scope, *map(vars, packages)):
+            self._fix(space, names, fixed)
+
+    def _tensors(self, tensors: Mapping[str, Tensor | None], named: bool) -> None:
+        """A module's: those that no name leads to are read by its own code alone, which they lead nowhere."""
+        if self.fixed is not None:
+            self.found.update(tensors)
+        for x in tensors.values():
+            if named or not (type(x) is nn.Parameter or x is None):
+                self.see(x)
+
+    def _type(self, kind: type) -> None:
+        if _is_torchs(kind.__module__) or kind.__module__ == "builtins":
+            self.marks.append(kind)
+            self.given.add(kind.__name__)
+        else:
+            self._class(kind, made=True)
+
+    def _object(self, value: Any, kind: type) -> None:
+        if kind in MODES:
+            self.marks.append(kind)
+            return
+        held = getattr(value, "__dict__", None)
+        if held is None or _is_torchs(kind.__module__) or isinstance(value, HOLDING):
+            raise _ChangingError(kind.__name__)
+        if kind is not SimpleNamespace:
+            self._class(kind)
+        there = [name for name in held if name in self.names]
+        self.found.update(there)
+        self.marks += there
+        self._items([held[name] for name in there])
+
+    def _class(self, kind: type, made: bool = False) -> None:
+        """What a class of the user's own gives its objects; `made`: they are made there, too."""
+        if (kind, made) in self._classes:
+            return
+        self._classes.add((kind, made))
+        if type(kind) not in (type, FunctionMeta):
+            raise _ChangingError("a class that is made in another way")
+        for base in kind.__mro__:
+            if _is_torchs(base.__module__) or base.__module__ == "builtins":
+                self.marks.append(base)
+                if issubclass(base, nn.Module) and base is not nn.Module and "forward" in vars(base):
+                    self.see(vars(base)["forward"])
+                continue
+            self.marks.append(ref(base))
+            for name, value in vars(base).items():
+                if name == "__slots__" or type(value) in COMPILED:
+                    raise _ChangingError("a class that is not written in Python, or keeps what it has in slots")
+                if name[:2] == "__" == name[-2:]:
+                    if type(value) is FunctionType and name not in SHOWN and (made or name not in MADE):
+                        self.see(value)
+                elif name in self.names:
+                    self.found.add(name)
+                    self.marks.append(name)
+                    self._attribute(value)
+
+    def _attribute(self, value: Any) -> None:
+        kind = type(value)
+        self.marks.append(kind)
+        if kind in (staticmethod, classmethod):
+            self.see(value.__func__)
+        elif kind is property:
+            self._items((value.fget, value.fset))
+        else:
+            self.see(value)
+
+
+LOOKS: Mapping[type, Callable[[_Walk, Any], None]] = {
+    FunctionType: _Walk._function,
+    MethodType: _Walk._method,
+    partial: _Walk._partial,
+    BuiltinFunctionType: _Walk._builtin,
+    ModuleType: _Walk._package,
+    tuple: _Walk._sequence,
+    list: _Walk._sequence,
+    dict: _Walk._mapping,
+    OrderedDict: _Walk._mapping,
+}
+"""How each kind of what a function may come by is looked at."""
