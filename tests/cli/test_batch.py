@@ -344,6 +344,29 @@ def test_a_worker_that_dies_costs_one_line(tmp_path):
         assert process.wait(100) == 8
 
 
+DYING = """
+import os, signal, sys
+from jvpcli.answers import inspect
+def dying(request, inner=inspect._watched):
+    if request.seed == 13:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return inner(request)
+inspect._watched = dying
+from jvpcli.__main__ import main
+sys.argv = ["jvp", "batch", "-q", "-"]
+main()
+"""
+
+
+def test_a_line_that_takes_down_those_beside_it_is_the_one_that_fails():
+    """Lines of one text are answered together, and which of them took the worker down is seen once each is answered alone."""
+    requests = [{"id": k, **OUTER, "seed": 13 if k in (25, 29) else 0} for k in range(40)]
+    done = subprocess.run([sys.executable, "-c", DYING], input=lines(*requests), capture_output=True, text=True, timeout=100)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["id"], each["ok"]) for each in found] == [(k, k not in (25, 29)) for k in range(40)]
+    assert all("SIGSEGV" in found[k]["error"]["message"] for k in (25, 29))
+
+
 def test_threads_are_divided():
     code = (
         "import torch; from jvpcli.cli import stream; from jvpcli.system.pipes import pipes\n"
