@@ -100,6 +100,7 @@ def stages(request: Request) -> Stages[Inspection]:
             refuse_independent(problem)
         if request.blocks is not None:
             _check_blocks(problem, request.blocks)
+        yield
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)
         if is_store(request.save):
@@ -110,7 +111,9 @@ def stages(request: Request) -> Stages[Inspection]:
             if request.save is not None:
                 _save(derivatives, problem, request)
         yield
-        report = _report(problem, request, cotangents, tangents, derivatives, products, losses, saved)
+        warned = (*notices(problem, derivatives, products, losses), *_without_graph(request))
+        yield
+        report = _report(problem, request, cotangents, tangents, derivatives, products, warned, saved)
         problem.settle()
         live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
     return Inspection(problem.evaluation, derivatives, products, report, live)
@@ -162,8 +165,8 @@ def _report(
     tangents: Mapping[str, Weight],
     derivatives: Derivatives,
     products: Products,
-    losses: Sequence[str] | None,
-    saved: Saved | None = None,
+    warned: tuple[Notice, ...],
+    saved: Saved | None,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
@@ -186,7 +189,7 @@ def _report(
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=(*notices(problem, derivatives, products, losses), *_without_graph(request)),
+        warnings=warned,
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,

@@ -148,25 +148,20 @@ def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon
 
     found: list[bytes | None] = [None] * len(lines)
     with suppress(JvpError), failures_as_errors(), limited(most_memory):
-        asked = [*_known_soon(lines, soon)]
-        reports = inspect_together([replace(request, memory_limit=most_memory) for _, request in asked])
-        for place, ((identity, _), report) in enumerate(zip(asked, reports, strict=True)):
+        identities, requests = list[bytes](), list[Request]()
+        with suppress(JvpError):  # from the first on that can't be read, as from one that may take its time
+            for line in lines:
+                fields = read_object(line)
+                identity, request = identity_of(fields), request_of(fields)
+                if not soon.holds(request):
+                    break
+                refuse(request, request.command)
+                identities.append(identity)
+                requests.append(replace(request, memory_limit=most_memory))
+        reports = inspect_together(requests)
+        for place, (identity, report) in enumerate(zip(identities, reports, strict=True)):
             found[place] = None if report is None else with_id(to_json(report), identity)
     return found
-
-
-def _known_soon(lines: Sequence[bytes], soon: Soon) -> Iterator[tuple[bytes, Request]]:
-    """The id and the request of each line, up to one that is not known to take no time, or that can't be read."""
-    for line in lines:
-        try:
-            fields = read_object(line)
-            identity, request = identity_of(fields), request_of(fields)
-            refuse(request, request.command)
-        except JvpError:
-            return
-        if not soon.holds(request):
-            return
-        yield identity, request
 
 
 def answer(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1 << 26
 """Bytes of a line that are read; what is longer fails."""
 
-WINDOW = 16
+WINDOW = 32
 """Lines for each job that are under way or wait for an earlier one to be done."""
 
 MOST_KEPT = 1 << 28

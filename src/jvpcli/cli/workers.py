@@ -53,7 +53,7 @@ from jvpcli.system.processes import (
 AHEAD = 4
 """Lines that wait at a worker, so that it never waits for the parent: and two more for each that is answered beside others."""
 
-TOGETHER = 8
+TOGETHER = 16
 """Lines that a worker answers together at most."""
 
 AHEAD_BYTES = 1 << 20
