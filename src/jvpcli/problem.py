@@ -88,12 +88,13 @@ class Problem:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The function at the point, with its graph; evaluated once."""
-        evaluation = self._on_course(self.inputs)
+        evaluation = None if self.courses is None else self._on_course(self.inputs)
         if evaluation is None:
             evaluation = self.at()
             if RemovableHandle.next_id != self.handles:
                 return replace(evaluation, hooked=True)
-            self._note(evaluation)
+            if self.courses is not None:
+                self._note(evaluation)
         return evaluation
 
     def _on_course(self, inputs: Named) -> Evaluation | None:
@@ -110,7 +111,8 @@ class Problem:
 
     def _note(self, evaluation: Evaluation) -> None:
         """An evaluation at these shapes has gone the ordinary way."""
-        if self.courses is not None and self.only is None and isinstance(self.function, Program):
+        if self.only is None and isinstance(self.function, Program):
+            assert self.courses is not None
             self.courses.note(self.function, evaluation)
 
     @property
@@ -217,12 +219,6 @@ class Problem:
         elsewhere = points is not None and seed is None and _are_alike(points, self.inputs)
         if elsewhere and (again := self._on_course({**self.inputs, **(points or {})})) is not None:
             return again
-        evaluation = self._evaluated(points, seed)
-        if elsewhere and len(self.away) > FEW_RUNS and self.courses is not None and self.courses.course is None:
-            self._note(evaluation)
-        return evaluation
-
-    def _evaluated(self, points: Named | None, seed: int | None) -> Evaluation:
         self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
         with default_dtype(self.dtype):
@@ -241,6 +237,8 @@ class Problem:
                 written = self.function.written if isinstance(self.function, ModuleFunction) else self.written
                 own = self.arguments, self.modules, self.dtype is not None, written
                 evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed, *own)
+        if elsewhere and len(self.away) > FEW_RUNS and self.courses is not None and self.courses.course is None:
+            self._note(evaluation)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
