@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 Named = Mapping[str, Tensor]
 Found = TypeVar("Found")
 
+FEW_RUNS = 3
+"""Runs of a function after which it is worth knowing its steps: it is run at many points."""
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A function of tensors, the point that it is looked at, and all that running it takes.
@@ -87,18 +90,32 @@ class Problem:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The function at the point, with its graph; evaluated once."""
-        ordinary = self.only is None and self.dtype is None  # as a course was noted
-        if self.courses is None or not ordinary or not isinstance(self.function, Program):
-            return self._evaluated()
-        evaluation = self.courses.again(self.function, self.inputs, self.wrt, self.memory_limit)
+        evaluation = None if self.courses is None else self._on_course(self.inputs)
         if evaluation is None:
-            evaluation = self._evaluated()
-            self.courses.note(self.function, evaluation)
+            evaluation = self.at()
+            if RemovableHandle.next_id != self.handles:
+                return replace(evaluation, hooked=True)
+            if self.courses is not None:
+                self._note(evaluation)
         return evaluation
 
-    def _evaluated(self) -> Evaluation:
-        evaluation = self.at()
-        return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
+    def _on_course(self, inputs: Named) -> Evaluation | None:
+        """The function at some inputs by the steps of earlier evaluations; None where there may be others.
+
+        Where each call is watched, the function runs as ever: what has begun to go another way would be seen twice.
+        """
+        if self.courses is None or self.only is not None or not isinstance(self.function, Program):
+            return None
+        if torch._C._len_torch_function_stack():
+            return None
+        with default_dtype(self.dtype):
+            return self.courses.again(self.function, inputs, self.wrt, self.memory_limit)
+
+    def _note(self, evaluation: Evaluation) -> None:
+        """An evaluation at these shapes has gone the ordinary way."""
+        if self.only is None and isinstance(self.function, Program):
+            assert self.courses is not None
+            self.courses.note(self.function, evaluation)
 
     @property
     def course(self) -> Course | None:
@@ -201,6 +218,9 @@ class Problem:
 
     def at(self, points: Named | None = None, seed: int | None = None) -> Evaluation:
         """The function evaluated anew, with other values of some inputs, and maybe another seed."""
+        elsewhere = points is not None and seed is None and _are_alike(points, self.inputs)
+        if elsewhere and (again := self._on_course({**self.inputs, **(points or {})})) is not None:
+            return again
         self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
         with default_dtype(self.dtype):
@@ -219,6 +239,8 @@ class Problem:
                 written = self.function.written if isinstance(self.function, ModuleFunction) else self.written
                 own = self.arguments, self.modules, self.dtype is not None, written
                 evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed, *own)
+        if elsewhere and len(self.away) > FEW_RUNS and self.courses is not None and self.courses.course is None:
+            self._note(evaluation)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
@@ -248,7 +270,9 @@ class Problem:
         # each with memory of its own, as the points around it have
         inputs = {name: x.clone(memory_format=torch.contiguous_format) for name, x in inputs.items()}
         functions = {name: in_double(function) for name, function in self.functions.items()}
-        return replace(self, function=in_double(self.function), inputs=inputs, functions=functions, dtype=torch.float64)
+        courses = None if self.courses is None else Courses()
+        function = in_double(self.function)
+        return replace(self, function=function, inputs=inputs, functions=functions, dtype=torch.float64, courses=courses)
 
     def _looked_at(self, outputs: Named) -> dict[str, Tensor]:
         return {name: outputs[name] for name in (outputs if self.only is None else self.only)}
@@ -285,6 +309,11 @@ class Problem:
 
         found = at_rows(steps, [points[name] for name in evaluation.wrt])
         return dict(zip(evaluation.output_slots, found, strict=True))
+
+
+def _are_alike(points: Named, inputs: Named) -> bool:
+    """Whether some values have the shapes and dtypes of the inputs in whose place they are."""
+    return all(x.shape == inputs[name].shape and x.dtype == inputs[name].dtype for name, x in points.items())
 
 
 def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor], light: bool = False) -> list[Tensor]:

@@ -226,11 +226,18 @@ class Program:
         """The part of the source that `span` marks."""
         return self.source[span[0] : span[1]]
 
-    def step_text(self, step: Equation) -> str:
-        """The text of a step, on one line: of a recorded one as it stands in the user's file."""
+    def text_of(self, step: Equation) -> str:
+        """The text of a step: of a recorded one as it stands in the user's file."""
         site = self.sites.get(step.slot)
-        text = self.text(step.span) if site is None else site.text
-        return text.strip() if site is None and _is_single_spaced(self.source) else " ".join(text.split())
+        return self.text(step.span) if site is None else site.text
+
+    def step_text(self, step: Equation) -> str:
+        """The text of a step, on one line."""
+        return self.on_one_line(self.text_of(step))
+
+    def on_one_line(self, text: str) -> str:
+        """A part of the program, with single spaces."""
+        return text.strip() if not self.sites and _is_single_spaced(self.source) else " ".join(text.split())
 
 
 @lru_cache(maxsize=4)

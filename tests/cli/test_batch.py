@@ -416,10 +416,9 @@ def test_what_cannot_be_kept_costs_its_line_alone(tmp_path, batch, monkeypatch):
 
 
 POISON = """
-import json, os, signal, sys, threading
-from jvpcli.cli import answers, batch
-count = int(sys.argv[1])
-inner = answers.report_of
+import os, signal, sys
+from jvpcli.answers import inspect
+inner = inspect._watched  # as lines that are answered alone and those beside others begin
 def poisoned(request):
     if request.seed == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -428,9 +427,9 @@ def poisoned(request):
     if request.seed == 3:
         raise ValueError("poison")
     return inner(request)
-answers.report_of = poisoned
+inspect._watched = poisoned
 from jvpcli.__main__ import main
-sys.argv = ["jvp", "batch", sys.argv[2], "--jobs", "3", "-q"]
+sys.argv = ["jvp", "batch", sys.argv[1], "--jobs", "3", "-q"]
 main()
 """
 
@@ -444,7 +443,7 @@ def test_order_and_ids_are_kept_whatever_is_among_the_lines(tmp_path, count):
         extra = next((extra for every, extra in kinds.items() if k % every == every - 1), {})
         requests.append({"id": k, "expression": "x*2", "inputs": {"x": [1.0, k]}, "jacobian": "none", **extra})
     many.write_text(lines(*requests))
-    done = subprocess.run([sys.executable, "-c", POISON, str(count), many], capture_output=True, text=True, timeout=250)
+    done = subprocess.run([sys.executable, "-c", POISON, many], capture_output=True, text=True, timeout=250)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [document["id"] for document in found] == list(range(count)), done.stderr
     for request, document in zip(requests, found, strict=True):

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from jvpcli.answers import question
-from jvpcli.cli.answers import answer
+from jvpcli.answers.batch import request_of
+from jvpcli.cli.answers import Soon, answer, answers_together
 from many_functions import FUNCTIONS
 
 KINKED = [
@@ -81,9 +82,15 @@ def requests(expression, shapes, draw, count):
         yield found
 
 
+def line_of(request):
+    return json.dumps({"id": 7, **request}).encode()
+
+
 def in_a_batch(request):
-    parts = list(answer(json.dumps({"id": 7, **request}).encode(), None))
-    document = b"".join(part for _, part in parts)
+    return without_id(b"".join(part for _, part in answer(line_of(request), None)))
+
+
+def without_id(document):
     assert document.startswith(b'{"id":7,')
     return b"{" + document[len(b'{"id":7,') :]
 
@@ -104,14 +111,36 @@ def compared(document):
 
 @pytest.mark.parametrize(("expression", "shapes"), [*FUNCTIONS, *KINKED, *RANDOM])
 def test_a_line_among_others_is_answered_as_alone(jvp, expression, shapes):
-    """Each request comes after others for the same program, and again, and is compared with the command on its own."""
+    """Each request comes after others for the same program, and beside them, and is compared with the command on its own."""
     draw = random.Random(expression)
     asked = list(requests(expression, shapes, draw, 6))
-    found = [[in_a_batch(request) for request in asked] for _ in range(2)]
-    for request, first, again in zip(asked, *found, strict=True):
+    found = [in_a_batch(request) for request in asked]
+    beside = answers_together([line_of(request) for request in asked], None, known_soon(asked[0]))
+    assert any(beside)
+    for request, first, again in zip(asked, found, beside, strict=True):
         question._courses.cache_clear()  # a process of its own knows of no other request
         alone = jvp(*argv_of(request)).out.encode()
-        assert compared(first) == compared(again) == compared(alone), argv_of(request)
+        assert compared(first) == compared(alone), argv_of(request)
+        assert again is None if b'"ok":false' in first[:30] else without_id(again) == first
+
+
+def known_soon(request):
+    """What a worker knows once it has answered the request in no time."""
+    soon = Soon()
+    soon.note(request_of(request), 0.0)
+    return soon
+
+
+def test_what_is_not_known_to_take_no_time_is_answered_alone():
+    one, other = ({"expression": text, "inputs": {"x": [1.0, 2.0]}} for text in ("x.sin()", "x.cos()"))
+    texts = [line_of(each) for each in (one, other, one, one | {"timeout": 5}, one | {"memory_limit": "1GB"})]
+    soon = known_soon(one)
+    alone = [None if found is None else without_id(found) for found in answers_together(texts, None, soon)]
+    assert alone == [in_a_batch(one), None, None, None, None]  # those behind come with the next ones
+    for text in texts[3:]:
+        assert answers_together([text], None, soon) == [None]
+    soon.note(request_of(one), 1.0)
+    assert answers_together(texts[:1], None, soon) == [None]
 
 
 def test_what_torch_warns_of_once_in_a_process_is_told_on_every_line():
@@ -133,7 +162,6 @@ def test_the_requests_are_answered_by_courses():
 
 
 def _key(request):
-    from jvpcli.answers.batch import request_of
     from jvpcli.answers.question import pose
 
     problem = pose(request_of(request))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from jvpcli.answers.products import Products, differentiate, multiply, plan_of
+from jvpcli.answers.products import Products, differentiate, differentiating, multiply, plan_of
 from jvpcli.answers.question import (
     Weight,
     backward_failures,
@@ -21,6 +21,7 @@ from jvpcli.answers.question import (
     refused,
     text_of,
 )
+from jvpcli.answers.stages import Stages, at_once, in_turn
 from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import contract
@@ -69,11 +70,27 @@ def inspect(request: Request) -> InspectReport:
 
 def investigate(request: Request) -> Inspection:
     """The answer to a request with the tensors that it was made from."""
+    return at_once(stages(request))
+
+
+def inspect_together(requests: Sequence[Request]) -> list[InspectReport | None]:
+    """The answers to several requests, each computed by itself, stage after stage; None of one that fails."""
+    inspections = in_turn([stages(request) for request in requests])
+    return [None if found is None else found.report for found in inspections]
+
+
+def stages(request: Request) -> Stages[Inspection]:
+    """The inspection: the values, the maps, the products, and what is told of them.
+
+    Raises:
+        JvpError: whatever is wrong, as data.
+    """
     if request.cluster is not None or request.resume or is_store(request.save):
         from jvpcli.cluster import check_saving  # loaded only where it is asked for
 
         check_saving(request)
     problem, losses = _watched(request)
+    yield
     with backward_failures(problem):
         refuse_cut(problem)
         refuse_stored(problem)
@@ -83,16 +100,20 @@ def investigate(request: Request) -> Inspection:
             refuse_independent(problem)
         if request.blocks is not None:
             _check_blocks(problem, request.blocks)
+        yield
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)
         if is_store(request.save):
             derivatives, products, saved = _stored(problem, request, cotangents, tangents)
         else:
-            derivatives, products = differentiate(problem, request, cotangents, tangents)
+            derivatives, products = yield from differentiating(problem, request, cotangents, tangents)
             saved = None
             if request.save is not None:
                 _save(derivatives, problem, request)
-        report = _report(problem, request, cotangents, tangents, derivatives, products, losses, saved)
+        yield
+        warned = (*notices(problem, derivatives, products, losses), *_without_graph(request))
+        yield
+        report = _report(problem, request, cotangents, tangents, derivatives, products, warned, saved)
         problem.settle()
         live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
     return Inspection(problem.evaluation, derivatives, products, report, live)
@@ -144,8 +165,8 @@ def _report(
     tangents: Mapping[str, Weight],
     derivatives: Derivatives,
     products: Products,
-    losses: Sequence[str] | None,
-    saved: Saved | None = None,
+    warned: tuple[Notice, ...],
+    saved: Saved | None,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
@@ -168,7 +189,7 @@ def _report(
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=(*notices(problem, derivatives, products, losses), *_without_graph(request)),
+        warnings=warned,
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,

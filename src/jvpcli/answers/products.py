@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.question import Weight
+from jvpcli.answers.stages import Stages, at_once
 from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
 from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.compute import Planned, plan
@@ -68,6 +69,13 @@ def differentiate(
     Raises:
         InternalError: a Jacobian and `torch.autograd.grad` differ by more than rounding.
     """
+    return at_once(differentiating(problem, request, cotangents, tangents))
+
+
+def differentiating(
+    problem: Problem, request: Request, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
+) -> Stages[tuple[Derivatives, Products]]:
+    """As `differentiate`: the Jacobians, and then their products."""
     planned = plan_of(problem, request)
 
     def multiplied(derivatives: Derivatives) -> tuple[Derivatives, Products]:
@@ -75,6 +83,7 @@ def differentiate(
 
     try:
         derivatives = planned.derive(request.tell)
+        yield
         try:
             return multiplied(derivatives)
         except InternalError as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import IO, Any, NamedTuple
 
 from jvpcli.answers import report_of
@@ -16,13 +17,19 @@ from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import json_float
 from jvpcli.render import escaped_json
-from jvpcli.render.json import error_to_json, layout, pieces
+from jvpcli.render.json import error_to_json, layout, pieces, to_json
 from jvpcli.request import Request
 from jvpcli.system import memory
 
 PART, DONE, FAILED, INSTEAD, TIMEOUT = range(5)
 """What a worker tells of a line: a part of its document with more to come; the last part, of an answer or of one that
 tells of a failure; the whole document of a failure, which makes void what came before; the seconds that it may take."""
+
+SOON = 0.005
+"""Seconds up to which the answer to a line has taken no time: others of its text may be computed together."""
+
+MOST_TEXTS = 64
+"""Texts of which it is known that they take no time."""
 
 HEADER = struct.Struct("<BQ")
 """Before a part of an answer: what it is, and its length."""
@@ -106,14 +113,65 @@ PRINTED = Form(_computed, _document, error_to_json, files=True)
 """What the command itself prints with --json."""
 
 
+class Soon:
+    """Which texts were answered soon: lines of them that wait are answered together.
+
+    Attributes:
+        is_last: whether the last line was such a one.
+    """
+
+    def __init__(self) -> None:
+        self.is_last = False
+        self._texts: dict[str, None] = {}
+
+    def note(self, request: Request, seconds: float) -> None:
+        """How long the answer to a request took."""
+        self.is_last = seconds < SOON and request.command == "inspect"
+        self._texts.pop(request.expression, None)
+        if self.is_last:
+            self._texts[request.expression] = None
+            if len(self._texts) > MOST_TEXTS:
+                del self._texts[next(iter(self._texts))]
+
+    def holds(self, request: Request) -> bool:
+        """Whether a request is of such a text, and asks for nothing that takes another time."""
+        plain = not (request.imports or request.save or request.timeout or request.memory_limit)
+        return plain and request.command == "inspect" and request.expression in self._texts
+
+
+def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon) -> list[bytes | None]:
+    """The documents of several lines, each computed by itself, stage after stage; None for one to be answered alone.
+
+    That is whatever is not known to take no time, and whatever fails: its answer is that of `answer`.
+    """
+    from jvpcli.answers.inspect import inspect_together  # and torch with it
+
+    found: list[bytes | None] = [None] * len(lines)
+    with suppress(JvpError), failures_as_errors(), limited(most_memory):
+        identities, requests = list[bytes](), list[Request]()
+        with suppress(JvpError):  # from the first on that can't be read, as from one that may take its time
+            for line in lines:
+                fields = read_object(line)
+                identity, request = identity_of(fields), request_of(fields)
+                if not soon.holds(request):
+                    break
+                refuse(request, request.command)
+                identities.append(identity)
+                requests.append(replace(request, memory_limit=most_memory))
+        reports = inspect_together(requests)
+        for place, (identity, report) in enumerate(zip(identities, reports, strict=True)):
+            found[place] = None if report is None else with_id(to_json(report), identity)
+    return found
+
+
 def answer(
-    line: bytes, most_memory: int | None, form: Form = PRINTED, **fields_given: Any
+    line: bytes, most_memory: int | None, form: Form = PRINTED, soon: Soon | None = None, **fields_given: Any
 ) -> Iterator[tuple[int, bytes]]:
     """The answer to a line, in parts; `most_memory` bounds what reading, computing and writing may take, in bytes.
 
-    `fields_given` stand for the line's fields of these names, whatever it says itself.
+    `soon` notes how long it took.  `fields_given` stand for the line's fields of these names, whatever it says itself.
     """
-    identity = b""
+    identity, began = b"", perf_counter()
     try:
         with failures_as_errors(), limited(most_memory):
             fields = read_object(line) | fields_given
@@ -131,6 +189,8 @@ def answer(
                 for following in document:
                     yield PART, part
                     part = following
+                if soon is not None:
+                    soon.note(request, perf_counter() - began)
                 yield FAILED if request.command == "check" and not report.passed else DONE, part
     except JvpError as error:
         yield INSTEAD, with_id(form.failure(error), identity)

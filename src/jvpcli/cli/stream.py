@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1 << 26
 """Bytes of a line that are read; what is longer fails."""
 
-WINDOW = 16
+WINDOW = 32
 """Lines for each job that are under way or wait for an earlier one to be done."""
 
 MOST_KEPT = 1 << 28
@@ -164,7 +164,7 @@ class Stream:
                 self.keep(line.number, answer)
         if not alive:
             code, unanswered = self.crew.replace(worker)
-            self.give_up(unanswered, why_ended(code))
+            self.give_up(unanswered, why_ended(code), worker.beside)
 
     def end_late(self) -> None:
         """Ends the workers whose line has taken too long."""
@@ -172,17 +172,22 @@ class Stream:
         for worker in list(self.heard()):
             if worker.deadline is not None and worker.deadline <= now:
                 _, unanswered = self.crew.replace(worker)
-                self.give_up(unanswered, too_late(unanswered[0].timeout or 0))
+                self.give_up(unanswered, too_late(unanswered[0].timeout or 0), worker.beside)
 
-    def give_up(self, unanswered: list[Line], why: JvpError) -> None:
-        """The first of the lines of an ended worker fails; all are given to another, the first for its id alone."""
+    def give_up(self, unanswered: list[Line], why: JvpError, beside: int = 0) -> None:
+        """The first of the lines of an ended worker fails; all are given to another, the first for its id alone.
+
+        Where the first ones were answered `beside` each other it may have been any of them: each is answered alone then.
+        """
         from jvpcli.cli.answers import failed_as
         from jvpcli.render.json import error_to_json
 
         if not unanswered:
             return
         first, *others = unanswered
-        if first.verdict:  # reading it is what takes workers down
+        if beside > 1:
+            others = [replace(line, alone=line.alone or place < beside) for place, line in enumerate(unanswered)]
+        elif first.verdict:  # reading it is what takes workers down
             self.keep(first.number, failed_as(first.verdict))
         else:
             others.append(replace(first, verdict=error_to_json(why), timeout=LOOKING))

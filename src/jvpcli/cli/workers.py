@@ -18,13 +18,25 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO
 
-from jvpcli.cli.answers import DONE, HEADER, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
+from jvpcli.cli.answers import (
+    DONE,
+    HEADER,
+    INSTEAD,
+    PART,
+    SECONDS,
+    TIMEOUT,
+    Answer,
+    Soon,
+    answer,
+    answer_of_failed,
+    answers_together,
+)
 from jvpcli.cli.compute import start_threads
 from jvpcli.errors import FileError, JvpError
 from jvpcli.system.pipes import PIECE, Pipes
@@ -39,7 +51,10 @@ from jvpcli.system.processes import (
 )
 
 AHEAD = 4
-"""Lines that wait at a worker, so that it never waits for the parent."""
+"""Lines that wait at a worker, so that it never waits for the parent: and two more for each that is answered beside others."""
+
+TOGETHER = 16
+"""Lines that a worker answers together at most."""
 
 AHEAD_BYTES = 1 << 20
 """Bytes of lines that wait at a worker: a long line waits for an idle one."""
@@ -47,11 +62,15 @@ AHEAD_BYTES = 1 << 20
 IN_MEMORY = 1 << 20
 """Bytes of an answer that the parent holds in memory; a longer one is kept in a file without a name."""
 
-READY = 5
-"""The part of no answer by which a worker that was started anew tells, beside what `cli/answers.py` has, that it is there."""
+READY, BESIDE = 5, 6
+"""Parts of no answer that a worker tells beside what `cli/answers.py` has: one that was started anew is there; so many lines,
+as COUNT has them, are answered together from now on."""
 
-LENGTHS = struct.Struct("<QQ")
-"""Before a line: its length, and that of the document that tells how it failed, if it did."""
+COUNT = struct.Struct("<B")
+"""A BESIDE's content."""
+
+LENGTHS = struct.Struct("<QQ?")
+"""Before a line: its length, that of the document that tells how it failed, if it did, and whether it is answered alone."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +86,15 @@ class Settings:
 class Line:
     """A line of the input, by its number from 0 on, and the time that it may take.
 
-    `verdict` is the document of how it failed, for a worker to add the id.
+    `verdict` is the document of how it failed, for a worker to add the id.  `alone`: a worker that answered it beside others is
+    gone, and it may have been because of any of them.
     """
 
     number: int
     text: bytes | bytearray
     timeout: float | None
     verdict: bytes = b""
+    alone: bool = False
 
 
 class Kept:
@@ -136,7 +157,7 @@ class Worker:
     Its clock runs once it is `ready`: a process that was started anew has torch to load.
 
     `kind` and `left` are of the part that is coming in, and how many bytes of it are still to come; `kept` is what has
-    come of an answer.
+    come of an answer.  `beside` of the first lines are being answered together.
     """
 
     process: Process
@@ -151,13 +172,14 @@ class Worker:
     left: int = 0
     kept: Kept = field(default_factory=Kept)
     since: float = 0.0
+    beside: int = 0
 
     def give(self, line: Line) -> None:
         """Queues a line for the process; `send` sends it as far as the pipe has room."""
         if not self.lines:
             self.since = time.monotonic()
         self.lines.append(line)
-        header = LENGTHS.pack(len(line.text), len(line.verdict))
+        header = LENGTHS.pack(len(line.text), len(line.verdict), line.alone)
         if len(line.text) <= PIECE:
             self.outgoing.append(memoryview(header + line.text + line.verdict))
         else:
@@ -166,7 +188,7 @@ class Worker:
     def takes(self, size: int) -> bool:
         """Whether a line of so many bytes may wait here."""
         waiting = sum(len(line.text) for line in self.lines)
-        return not self.lines or (len(self.lines) < AHEAD and waiting + size <= AHEAD_BYTES)
+        return not self.lines or (len(self.lines) < AHEAD + 2 * self.beside and waiting + size <= AHEAD_BYTES)
 
     def send(self) -> None:
         """As much of what is on the way as the pipe takes; a worker that is gone is noticed where it is read."""
@@ -219,7 +241,11 @@ class Worker:
             line = self.lines[0]
             self.lines[0] = replace(line, timeout=min(seconds, line.timeout or seconds))
             return []
+        if kind == BESIDE:
+            (self.beside,) = COUNT.unpack(kept.all())
+            return []
         self.since = time.monotonic()
+        self.beside = max(0, self.beside - 1)
         return [(self.lines.popleft(), kept.answer(failed=kind != DONE))]
 
     @property
@@ -329,17 +355,64 @@ def _work(requests: int, answers: int, settings: Settings) -> int:
     """Answers lines until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
     prepare(settings.threads)
-    with os.fdopen(requests, "rb") as stream:
-        _answer_all(stream.read, answers, settings.memory)
+    _answer_all(Requests(requests), answers, settings.memory)
     return 0
 
 
-def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) -> None:
-    while header := read(LENGTHS.size):
-        length, known = LENGTHS.unpack(header)
-        line, verdict = read(length), read(known)
-        for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory):
-            send_part(answers, kind, part)
+class Requests:
+    """What comes to a worker, from the pipe that it reads."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._rest = bytearray()
+
+    def take(self, most: int) -> list[tuple[bytes, bytes, bool]]:
+        """Up to `most` lines, those behind the next one only if they are there; [] at the end.
+
+        Of each the text, its verdict, and whether it is answered alone.
+        """
+        found: list[tuple[bytes, bytes, bool]] = []
+        while len(found) < most:
+            request = self._whole()
+            if request is not None:
+                found.append(request)
+            elif found or not (piece := os.read(self._source, PIECE)):
+                break
+            else:
+                self._rest += piece
+        return found
+
+    def _whole(self) -> tuple[bytes, bytes, bool] | None:
+        """The first, if all of it is there."""
+        if len(self._rest) < LENGTHS.size:
+            return None
+        length, known, alone = LENGTHS.unpack_from(self._rest)
+        middle, end = LENGTHS.size + length, LENGTHS.size + length + known
+        if len(self._rest) < end:
+            return None
+        with memoryview(self._rest) as all_of_it:
+            line, verdict = bytes(all_of_it[LENGTHS.size : middle]), bytes(all_of_it[middle:end])
+        del self._rest[:end]
+        return line, verdict, alone
+
+
+def _answer_all(requests: Requests, answers: int, memory: int | None) -> None:
+    soon = Soon()
+    while taken := requests.take(TOGETHER if soon.is_last else 1):
+        found: list[bytes | None] = [None] * len(taken)
+        if len(taken) > 1 and not any(verdict or alone for _, verdict, alone in taken):
+            send_part(answers, BESIDE, COUNT.pack(len(taken)))
+            found = answers_together([line for line, *_ in taken], memory, soon)
+        ready = b""
+        for (line, verdict, _), document in zip(taken, found, strict=True):
+            if document is not None:
+                ready += HEADER.pack(DONE, len(document)) + document
+                continue
+            _write_all(answers, ready)
+            ready = b""
+            for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory, soon=soon):
+                send_part(answers, kind, part)
+        _write_all(answers, ready)
 
 
 def send_part(answers: int, kind: int, part: bytes) -> None:

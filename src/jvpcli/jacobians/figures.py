@@ -23,7 +23,7 @@ LARGEST_DENSE = 1_000_000
 
 def array(tensor: Tensor) -> np.ndarray | None:
     """A copy of the numbers of a tensor, which others may write to later on, or None above the size that is written out dense."""
-    return None if _written(tensor.shape) > LARGEST_DENSE else as_numpy(tensor).copy()
+    return None if (tensor.numel() or _written(tensor.shape)) > LARGEST_DENSE else as_numpy(tensor).copy()
 
 
 def _written(shape: tuple[int, ...]) -> int:

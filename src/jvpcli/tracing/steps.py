@@ -45,6 +45,7 @@ class Traced:
         gradients: input name to what `torch.autograd.grad` gives for the whole; None: not reached.
         labels: a name for each value, by the number of its primal; no two have the same.
         names: of each step.
+        texts: of each step, as the program has it.
     """
 
     problem: Problem
@@ -55,6 +56,7 @@ class Traced:
     gradients: Mapping[str, Tensor | None]
     labels: Mapping[int, str]
     names: Sequence[str]
+    texts: Sequence[str]
 
     @property
     def evaluation(self) -> Evaluation:
@@ -95,12 +97,14 @@ def trace_problem(
     pairs = [(evaluation.outputs[name], v) for name, v in cotangents.items()]
     gradients = gradients_of(pairs, list(problem.leaves.values()))
     chain = replay(evaluation, problem.inputs, problem.seed)
-    labels, names = name_values(evaluation, chain)
+    assert evaluation.program is not None
+    texts = [evaluation.program.text_of(step.equation) for step in chain.steps]
+    labels, names = name_values(evaluation, chain, texts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how fast torch is at many cotangents at once
         maps = chain_maps(chain.steps, tell) if with_maps else [()] * len(chain.steps)
     whole = dict(zip(problem.leaves, gradients, strict=True))
-    return Traced(problem, chain, sweep(chain, cotangents), maps, cotangents, whole, labels, names)
+    return Traced(problem, chain, sweep(chain, cotangents), maps, cotangents, whole, labels, names, texts)
 
 
 def number_text(value: complex | bool) -> str:
@@ -115,8 +119,8 @@ def bracketed(label: str) -> str:
     return label if re.fullmatch(r"[\w.]+(\[[\w, ]*\])?( \(\d+\))?|[\w.]+\([^()]*\)", label) else f"({label})"
 
 
-def name_values(evaluation: Evaluation, chain: Chain) -> tuple[dict[int, str], list[str]]:
-    """A label for each value and each step: the name that the text gives it, else its text; numbered where it repeats."""
+def name_values(evaluation: Evaluation, chain: Chain, texts: Sequence[str]) -> tuple[dict[int, str], list[str]]:
+    """A label for each value and each step: the name that the program gives it, else its text; numbered where it repeats."""
     program = evaluation.program
     assert program is not None
     labels: dict[int, str] = {}
@@ -128,8 +132,8 @@ def name_values(evaluation: Evaluation, chain: Chain) -> tuple[dict[int, str], l
     own = {equation.name for equation in evaluation.tape}
     free = {p.number: name for name, p in chain.outputs.items() if name not in own and name not in chain.inputs}
     names = []
-    for step in chain.steps:
-        whole = step.equation.name or program.step_text(step.equation)
+    for step, text in zip(chain.steps, texts, strict=True):
+        whole = step.equation.name or program.on_one_line(text)
         if step.kind in (WRITE, OUTPUT) or (step.equation.op == "op:setitem" and not isinstance(step.value, Array)):
             whole = bare[step.operands[0].number]
         single = len(step.results) == 1
@@ -210,7 +214,7 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
     return TraceStep(
         index=index,
         op=operation_name(step),
-        source=traced.program.text(step.equation.span) if site is None else site.text,
+        source=traced.texts[index],
         span=step.equation.span,
         operands=tuple([traced.labels[primal.number] for primal in step.operands]),
         output=traced.names[index],
