@@ -289,6 +289,14 @@ def test_a_jump_that_leaves_the_derivative_as_it_is_is_told(expression, x, place
     assert said == ([] if place is None else [sentence.format(place)])
 
 
+@pytest.mark.parametrize(("x", "y", "place"), [(0.0, 0.0, "y = 0"), ([2.0, 0.0], [0.0, 0.0], "y[1] = 0"), (0.0, 1.5, None)])
+def test_a_power_of_zero_jumps_where_the_exponent_alone_is_moved(x, y, place):
+    """0**0 is 1, as all numbers beside it are to the power of what is beside it, and 0**1e-9 is 0."""
+    told = jvpcli.inspect("x**y", x=torch.tensor(x), y=torch.tensor(y)).report.warnings
+    sentence = f"there is a jump at {place}: a little to its two sides the outputs themselves differ"
+    assert [notice.message for notice in told if notice.code == "kink"] == ([] if place is None else [sentence])
+
+
 def test_a_trace_tells_of_outputs_that_are_not_finite():
     """Where the gradient is finite, no finding does."""
     report = jvpcli.trace("torch.log(x - 5)", x=torch.tensor([1.0, 6.0])).report

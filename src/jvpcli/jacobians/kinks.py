@@ -125,17 +125,18 @@ def find_leap(problem: Problem) -> Kink | None:
     leaves, relative = problem.leaves, step_for_kinks(problem.leaves)
     if relative is None:
         return None
-    near, wide = (_height(problem, by) for by in (relative, relative**0.5))
-    if not (near > LASTING * wide and near > _rounding(problem)):
+    ways = [leaves, *([{name: x} for name, x in leaves.items()] if len(leaves) > 1 else [])]
+    heights = ((_height(problem, way, relative), _height(problem, way, relative**0.5)) for way in ways)
+    if not any(near > LASTING * wide and near > _rounding(problem) for near, wide in heights):
         return None
     places = [Kink(name, tuple(place), float(x.detach()[tuple(place)].real)) for name, x in leaves.items()
               for place in torch.ones(x.shape).nonzero()[:MOST_MOVED].tolist()]  # fmt: skip
     return next((place for place in places[:MOST_MOVED] if _alone(problem, place) == STEP), None)
 
 
-def _height(problem: Problem, relative: float) -> float:
-    """How far the outputs are apart on both sides of the point; from here, where there are values to one side alone."""
-    values = [_value(problem, moved(problem.leaves, by, seed=1)) for by in (-relative, relative)]
+def _height(problem: Problem, inputs: Named, relative: float) -> float:
+    """How far the outputs are apart when these inputs go to both sides; from here, where there are values to one side alone."""
+    values = [_value(problem, moved(inputs, by, seed=1)) for by in (-relative, relative)]
     finite = [value for value in values if math.isfinite(value)]
     below, above = values if len(finite) == 2 else (*finite[:1], _value(problem, problem.leaves)) if finite else (0.0, 0.0)
     return abs(above - below)
