@@ -71,14 +71,14 @@ class Averaged(nn.Module):
         return (self.slow * x).tanh() * self.fast
 
 
-mean, variance = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+means, variances = ([torch.full((3,), start, dtype=torch.float64) for _ in range(3)] for start in (0.0, 1.0))
 
 
 def normalised(x):
     """Running statistics that are no module's buffers."""
-    y = F.batch_norm(torch.stack([x, x**2]), mean, variance, training=True)
-    z = torch.batch_norm(torch.stack([x, 3 * x.sin()]), None, None, mean, variance, True, 0.1, 1e-5, False)
-    return y + z + F.instance_norm(torch.stack([x, x**3], 1)[None], running_mean=mean, running_var=variance)[0].T
+    y = F.batch_norm(torch.stack([x, x**2]), means[0], variances[0], training=True)
+    z = torch.batch_norm(torch.stack([x, 3 * x.sin()]), None, None, means[1], variances[1], True, 0.1, 1e-5, False)
+    return y + z + F.instance_norm(torch.stack([x, x**3], 1)[None], running_mean=means[2], running_var=variances[2])[0].T
 
 
 def plainly_normalised(x):
@@ -97,7 +97,7 @@ FUNCTIONS = [
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
-    (normalised, lambda: [mean, variance], plainly_normalised),
+    (normalised, lambda: [*means, *variances], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
      lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),
 ]  # fmt: skip

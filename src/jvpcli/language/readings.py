@@ -136,7 +136,7 @@ WRITERS = frozenset(
 def traits(func: Callable[..., Any]) -> tuple[bool, bool]:
     """Of a function of torch, by its name: whether it can change what it is given by position in place, and `_takes_form`."""
     name = getattr(func, "__name__", "")
-    writes = name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS) or name in NORMALISATIONS
+    writes = (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)) or name in NORMALISATIONS
     return writes, _takes_form(name_of(func).strip("_"))
 
 
