@@ -71,7 +71,7 @@ class Averaged(nn.Module):
         return (self.slow * x).tanh() * self.fast
 
 
-means, variances = ([torch.full((3,), start, dtype=torch.float64) for _ in range(3)] for start in (0.0, 1.0))
+means, variances = ({k: torch.full((3,), start, dtype=torch.float64) for k in range(3)} for start in (0.0, 1.0))
 
 
 def normalised(x):
@@ -97,7 +97,7 @@ FUNCTIONS = [
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
-    (normalised, lambda: [*means, *variances], plainly_normalised),
+    (normalised, lambda: [*means.values(), *variances.values()], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
      lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),
 ]  # fmt: skip
