@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -167,12 +168,14 @@ def _alone(problem: Problem, kink: Kink) -> str | None:
     if relative is None:
         return None
 
-    def look(offset: float) -> tuple[float, float]:
+    def look(offset: float, way: complex) -> tuple[float, float]:
         there = x.clone(memory_format=torch.contiguous_format)
-        there[kink.index] += offset
-        return _look(problem, {kink.input: there}, kink)
+        there[kink.index] += offset * way
+        return _look(problem, {kink.input: there}, kink, way)
 
-    return bends(look, abs(kink.value) or 1.0, relative, _rounding(problem))
+    size = float(x[kink.index].abs()) or 1.0
+    found = (bends(partial(look, way=way), size, relative, _rounding(problem)) for way in ((1, 1j) if x.is_complex() else (1,)))
+    return next(filter(None, found), None)
 
 
 def _rounding(problem: Problem) -> float:
@@ -186,13 +189,13 @@ def _rounding(problem: Problem) -> float:
     return ROUNDINGS * eps * max(sizes, default=0.0)
 
 
-def _look(problem: Problem, points: Named, kink: Kink) -> tuple[float, float]:
-    """All outputs added up with random weights, and the derivative of that to the kink's entry."""
+def _look(problem: Problem, points: Named, kink: Kink, way: complex = 1) -> tuple[float, float]:
+    """All outputs added up with random weights, and the derivative of that to the kink's entry; `way`: 1j to its imaginary part."""
     there = problem.at(points)
     reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
     value = slope = 0.0
     for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
         value += float((y.detach() * weight.conj()).sum().real)
         (gradient,) = vjp(y, weight, [there.leaves[kink.input]])
-        slope += 0.0 if gradient is None else float(gradient[kink.index].real)
+        slope += 0.0 if gradient is None else float((gradient[kink.index] * complex(way).conjugate()).real)
     return value, slope
