@@ -300,7 +300,8 @@ hardshrink threshold mode angle atan2 arctan2 pinv pinverse lstsq
 LEAPING = ROUNDINGS | CASTS | frozenset(LEAPING_NAMES.split())
 """Functions whose value jumps."""
 
-CUT = frozenset("log log2 log10 log1p sqrt rsqrt pow asin acos atan asinh acosh atanh arcsin arccos arctan".split())
+CUT_NAMES = "log log2 log10 log1p sqrt rsqrt pow asin acos atan asinh acosh atanh arcsin arccos arctan"
+CUT = frozenset(CUT_NAMES.split())
 """Functions whose value jumps across a line of complex numbers."""
 
 WRITING = frozenset({"scatter", "index_copy", "index_put", "put", "setitem"})

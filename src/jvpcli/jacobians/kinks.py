@@ -190,7 +190,7 @@ def _rounding(problem: Problem) -> float:
 
 
 def _look(problem: Problem, points: Named, kink: Kink, way: complex = 1) -> tuple[float, float]:
-    """All outputs added up with random weights, and the derivative of that to the kink's entry; `way`: 1j to its imaginary part."""
+    """All outputs added up with random weights, and the derivative of that to the kink's entry, or (1j) its imaginary part."""
     there = problem.at(points)
     reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
     value = slope = 0.0
