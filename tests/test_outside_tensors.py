@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import jvpcli
@@ -70,6 +71,21 @@ class Averaged(nn.Module):
         return (self.slow * x).tanh() * self.fast
 
 
+means, variances = ({k: torch.full((3,), start, dtype=torch.float64) for k in range(3)} for start in (0.0, 1.0))
+
+
+def normalised(x):
+    """Running statistics that are no module's buffers."""
+    y = F.batch_norm(torch.stack([x, x**2]), means[0], variances[0], training=True)
+    z = torch.batch_norm(torch.stack([x, 3 * x.sin()]), None, None, means[1], variances[1], True, 0.1, 1e-5, False)
+    return y + z + F.instance_norm(torch.stack([x, x**3], 1)[None], running_mean=means[2], running_var=variances[2])[0].T
+
+
+def plainly_normalised(x):
+    y, z, w = torch.stack([x, x**2]), torch.stack([x, 3 * x.sin()]), torch.stack([x, x**3])
+    return sum((each - each.mean(0)) / (each.var(0, correction=0) + 1e-5).sqrt() for each in (y, z, w))
+
+
 moving, kept = of_a_closure()
 averaged = Averaged()
 
@@ -81,6 +97,7 @@ FUNCTIONS = [
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
+    (normalised, lambda: [*means.values(), *variances.values()], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
      lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),
 ]  # fmt: skip

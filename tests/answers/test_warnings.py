@@ -278,6 +278,15 @@ def test_samples_are_coupled_only_if_the_gradient_of_one_reaches_another(tmp_pat
         ("(x > 1) * 2 + x", [2.5, 1.0], "x[1] = 1"),
         ("torch.where(x > 1, x + 3, x).sum()", [1.0, 2.0], "x[0] = 1"),
         ("torch.sign(x) * 3 + x", 0.0, "x = 0"),
+        ("F.hardshrink(x, 1.0)", [1.0, 2.0], "x[0] = 1"),
+        ("torch.atan2(x[0], x[1])", [0.0, -1.0], "x[0] = 0"),
+        ("torch.atan2(x[0], x[1])", [0.0, 1.0], None),
+        ("torch.linalg.pinv(torch.diag(x))", [1.0, 0.0], "x[1] = 0"),
+        ("torch.linalg.pinv(torch.diag(x))", [1.0, 2.0], None),
+        ("torch.log(x)", [1j, -1 + 0j], "x[1] = -1"),
+        ("torch.log(x).real", [1j, -1 + 0j], None),
+        ("torch.angle(x)", -2 + 0j, "x = -2"),
+        ("torch.acos(x)", [0.5 + 0j], None),
         ("torch.floor(x) + x", [1.5, 2.5], None),
         ("torch.where(x > 1, x, 1 + 0 * x)", [2.0, 3.0], None),
         ("(x > 1) * 0 + x", [1.0, 2.0], None),
@@ -287,6 +296,14 @@ def test_a_jump_that_leaves_the_derivative_as_it_is_is_told(expression, x, place
     said = [notice.message for notice in jvpcli.inspect(expression, x=torch.tensor(x)).report.warnings if notice.code == "kink"]
     sentence = "there is a jump at {}: a little to its two sides the outputs themselves differ"
     assert said == ([] if place is None else [sentence.format(place)])
+
+
+@pytest.mark.parametrize(("x", "y", "place"), [(0.0, 0.0, "y = 0"), ([2.0, 0.0], [0.0, 0.0], "y[1] = 0"), (0.0, 1.5, None)])
+def test_a_power_of_zero_jumps_where_the_exponent_alone_is_moved(x, y, place):
+    """0**0 is 1, as all numbers beside it are to the power of what is beside it, and 0**1e-9 is 0."""
+    told = jvpcli.inspect("x**y", x=torch.tensor(x), y=torch.tensor(y)).report.warnings
+    sentence = f"there is a jump at {place}: a little to its two sides the outputs themselves differ"
+    assert [notice.message for notice in told if notice.code == "kink"] == ([] if place is None else [sentence])
 
 
 def test_a_trace_tells_of_outputs_that_are_not_finite():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from changed_backwards import with_backward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -233,6 +234,60 @@ def test_kinks(expression, inputs, row, column, choice, sides):
     assert (worst.output_index, worst.input_index) == (row, column)
     assert worst.analytic == choice
     assert (worst.below, worst.above) == pytest.approx(sides, abs=1e-8)
+
+
+TIED = [
+    ("x.median()", 3),
+    ("x.sort().values", 5),
+    ("x.kthvalue(2).values", 3),
+    ("torch.quantile(x, 0.5)", 3),
+    ("x.topk(3).values", 40),
+]
+
+
+@pytest.mark.parametrize(("expression", "size"), TIED)
+def test_ties_of_which_no_input_alone_shows_a_kink(expression, size):
+    """The middle one of equal numbers stays when any of them moves, and moves when all do: its slopes do not add up."""
+    tied, apart = torch.full((size,), 1.5, dtype=torch.float64), 2.0 ** -torch.arange(size, dtype=torch.float64)
+    function = eval(f"lambda x: {expression}", {"torch": torch})
+    result = jvpcli.check(expression, x=tied)
+    assert result.verdict == "kink"
+    assert "right beside this point the derivatives of the output jump, between 0 and 1" in str(result)
+    assert jvpcli.check(expression, x=apart).passed
+    assert jvpcli.check(with_backward(function, lambda g: 1.5 * g), x=tied).verdict == "wrong_backward"
+    assert jvpcli.check(with_backward(function, lambda g: g / 2), x=tied).verdict == "wrong_backward"
+
+
+@pytest.mark.parametrize(
+    ("expression", "values", "entries"),
+    [
+        ("torch.softmax(x, 0)", [1e30, 1e30], 4),
+        ("torch.logsumexp(x, 0)", [1e30, 1e30], 2),
+        ("torch.fmod(x, 1)", [3e38], 1),
+        ("torch.sin(x)", [-1e20], 1),
+        ("torch.sigmoid(x - 1e20)", [1e20], 1),
+    ],
+)
+def test_what_happens_between_two_numbers_is_not_tested(expression, values, entries):
+    result = jvpcli.check(expression, x=torch.tensor(values, dtype=torch.float64))
+    assert (result.verdict, result.report.comparisons[0].agrees) == ("pass", None)
+    assert "passed, but nothing was tested here" in str(result)
+    assert [notice.message for notice in result.report.warnings] == [
+        f"{entries} {'entry' if entries == 1 else 'entries'} could not be tested here: the numbers around x[0] = {values[0]:g} "
+        f"stand {math.ulp(values[0]):.2g} apart, and no difference sees what the function does between them"
+    ]
+
+
+def test_numbers_far_apart_are_no_excuse():
+    """A function of the numbers themselves is tested however large they are, and fast waves by the numbers next to them."""
+    for value in (1e12, 1e14):
+        assert check("torch.sin(x)", x=value).report.comparisons[0].agrees
+    for value in (1e20, 3e38):
+        for function in (lambda x: 2 * x, torch.sqrt, lambda x: (x / 1e20) ** 2):
+            wrong = with_backward(function, lambda g: 1.001 * g)
+            assert jvpcli.check(wrong, x=torch.tensor(value, dtype=torch.float64)).verdict == "wrong_backward"
+    far = torch.tensor(0.83e6, dtype=torch.float64)
+    assert jvpcli.check(with_backward(torch.sin, lambda g: 1e12 * g), x=far).verdict == "wrong_backward"
 
 
 STEEP = [

@@ -54,6 +54,8 @@ COOKBOOK = [
     ("x.norm()", {"x": (4,)}, {"x": "x/torch.sqrt((x**2).sum())"}),
     ("x.norm()**2", {"x": (4,)}, {"x": "2*x"}),
     ("x @ x", {"x": (4,)}, {"x": "2*x"}),
+    ("torch.where(x > 0, x**2, torch.zeros_like(x))", {"x": (4,)}, {"x": "2*torch.relu(x)"}),
+    ("torch.ones_like(X) @ y + torch.full_like(y[:3], 0.5)", {"X": WIDE, "y": (4,)}, {"y": "3*torch.ones_like(y)", "X": None}),
     ("torch.linalg.norm(X)", {"X": WIDE}, {"X": "X/torch.sqrt((X**2).sum())"}),
     ("(X**2).sum()", {"X": WIDE}, {"X": "2*X"}),
     ("x.norm(p=1)", {"x": (4,)}, {"x": "torch.sign(x)"}),

@@ -87,3 +87,13 @@ def test_form(expression, inputs, book):
             torch.testing.assert_close(here, wanted[floats.index(x)], rtol=1e-6, atol=1e-8)  # the book is right
             mine = result.vjp[x].given.torch
             assert operations(mine) <= operations(form), f"{mine} is longer than {form}"
+
+
+FORMS = [("(x - y).pow(2).sum().div(-2).exp()", False), ("(x - y).pow(2).mean().exp()", True)]
+
+
+@pytest.mark.parametrize(("expression", "means"), FORMS)
+def test_half_a_sum_of_two_is_a_mean_where_the_text_takes_one(expression, means):
+    """The code is the same function at other sizes, too."""
+    form = jvpcli.derive(expression, x=[1.0, 2.0], y=[0.0, 1.0], wrt="x").vjp["x"].torch
+    assert (".mean(" in form) == means

@@ -279,7 +279,8 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
 
 def _may_leap(evaluation: Evaluation) -> bool:
     """Whether a step's value, or what one decides, may jump where no derivative does."""
-    return any(step.target.rpartition(".")[2] in LEAPING or _powers_of_zero(step, evaluation) for step in evaluation.tape)
+    names = LEAPING | CUT if any(x.is_complex() for x in evaluation.inputs.values()) else LEAPING
+    return any(step.target.rpartition(".")[2] in names or _powers_of_zero(step, evaluation) for step in evaluation.tape)
 
 
 def _powers_of_zero(step: Equation, evaluation: Evaluation) -> bool:
@@ -292,9 +293,16 @@ def _powers_of_zero(step: Equation, evaluation: Evaluation) -> bool:
     return moves and bool((base == 0).any() if isinstance(base, Tensor) else base == 0)
 
 
-LEAPING_NAMES = "floordiv mod remainder fmod frac sign sgn heaviside gt lt ge le eq ne argmax argmin"
+LEAPING_NAMES = """
+floordiv mod remainder fmod frac sign sgn heaviside gt lt ge le eq ne argmax argmin
+hardshrink threshold mode angle atan2 arctan2 pinv pinverse lstsq
+"""
 LEAPING = ROUNDINGS | CASTS | frozenset(LEAPING_NAMES.split())
 """Functions whose value jumps."""
+
+CUT_NAMES = "log log2 log10 log1p sqrt rsqrt pow asin acos atan asinh acosh atanh arcsin arccos arctan"
+CUT = frozenset(CUT_NAMES.split())
+"""Functions whose value jumps across a line of complex numbers."""
 
 WRITING = frozenset({"scatter", "index_copy", "index_put", "put", "setitem"})
 """Functions that may write to one place twice."""

@@ -7,7 +7,7 @@ number comes before one that is a matter of choice (a kink) or of rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,15 +19,15 @@ from jvpcli.gradcheck.causes import BACKWARD, INNER_KINK, Reason, kinked_step, r
 from jvpcli.gradcheck.compare import (
     Compared,
     Entry,
-    compare_directions,
     compare_entries,
     compare_outputs,
     halved,
     is_small,
-    only_rounded,
 )
 from jvpcli.gradcheck.demands import Demand, demands, unrepeatable
 from jvpcli.gradcheck.differences import SAFETY
+from jvpcli.gradcheck.directions import compare_directions
+from jvpcli.gradcheck.excuses import excused, only_rounded
 from jvpcli.gradcheck.hermitian import hermitian_part
 from jvpcli.gradcheck.losses import DECISION, Watch, equation_of
 from jvpcli.gradcheck.modes import (
@@ -158,11 +158,10 @@ def check(
     modes = compare_modes(function, jacobian, v, u)
     known |= {"compared": compared, "modes": modes}
     at_kinks = {entry.column for entry in compared.kinks}
-    wrong = [e for e in compared.mismatches if not (math.isnan(e.analytic) and e.column in at_kinks)]
-    rounded = tuple(_only_rounded(function, wrong))
-    if len(rounded) < len(wrong):
-        return Outcome(**_explained(function, wrong[len(rounded) :], not_hermitian), **known)
-    known["compared"] = compared = compared.with_rounded(rounded)
+    wrong = tuple(e for e in compared.mismatches if not (math.isnan(e.analytic) and e.column in at_kinks))
+    known["compared"] = compared = excused(function, replace(compared, mismatches=wrong))
+    if compared.mismatches:
+        return Outcome(**_explained(function, compared.mismatches, not_hermitian), **known)
     if modes.fault is not None and (modes.wrong is None or only_rounded(function, modes.wrong) is None):
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault), **known)
     known["demands"] = met = tuple(demands(function, v, u, undefined=undefined, batched=batched))
@@ -178,7 +177,7 @@ def check(
         return Outcome(KINK, entry=worst, reason=kinked_step(function, worst), **known)
     if function.n and 0 < compared.unfinite == function.m:
         return Outcome(KINK, **known)
-    cancelled = _cancelled(function, jacobian, rounded)
+    cancelled = _cancelled(function, jacobian, compared.rounded)
     if cancelled is not None:
         return Outcome(PRECISION, entry=cancelled, **known)
     lost, entry = (None, None) if fallback or mode == "forward" else _precision(function, base, jacobian)
@@ -209,15 +208,6 @@ def _has_lost(base: Evaluation, watch: Watch) -> bool:
     return any(loss.kind != DECISION for loss in losses)
 
 
-def _only_rounded(function: RealFunction, wrong: list[Entry]) -> Iterator[Entry]:
-    """The first entries that differ by rounding alone, up to one that is wrong."""
-    for entry in wrong:
-        found = only_rounded(function, entry)
-        if found is None:
-            return
-        yield found
-
-
 def _function(problem: Problem, tolerance: Tolerance, mode: str) -> tuple[RealFunction, str | None]:
     """The problem in double precision; as given, with the reason, where that doesn't run."""
     try:
@@ -246,7 +236,7 @@ def _compared(
     return function, compare_entries(function, jacobian, tell)
 
 
-def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) -> dict[str, Any]:
+def _explained(function: RealFunction, wrong: Sequence[Entry], not_hermitian: bool) -> dict[str, Any]:
     """Verdict, entry and reason of the worst entry that is not only a matter of a kink on the way."""
     if function.mode == "forward":
         return {"verdict": WRONG_BACKWARD, "entry": wrong[0], "reason": Reason(FORWARD)}

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from jvpcli.errors import EvaluationError, JvpError
-from jvpcli.gradcheck.compare import Entry, compare_directions
+from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import scales
+from jvpcli.gradcheck.directions import compare_directions
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.passes import jvp
 from jvpcli.language.evaluate import Evaluation

@@ -18,10 +18,11 @@ from torch import Tensor
 from jvpcli.errors import LimitError
 from jvpcli.gradcheck.losses import Loss, Watch
 from jvpcli.gradcheck.signs import Signs
-from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.jacobians.operations import coarsest_rounding, is_regular
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
 from jvpcli.jacobians.repeated import uses_vectors
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.readings import nodes_below
 from jvpcli.problem import Named, Problem
 from jvpcli.request import Tell
 
@@ -186,8 +187,8 @@ class RealFunction:
         y, eps = self.y, self.eps
         seen, grain = _visible_noise(self)
         largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
-        if largest > 0 and float(seen.max()) > eps * largest:
-            eps = min(max(eps, float(seen.max()) / largest), WORST_ROUNDING)
+        if largest > 0 and eps * largest < float(seen.max()) <= WORST_ROUNDING * largest:
+            eps = float(seen.max()) / largest
         return replace(self, eps=eps, noise=torch.maximum(torch.maximum(self.noise, seen), grain))
 
     @property
@@ -203,6 +204,12 @@ class RealFunction:
         """
         values = torch.stack([self.y, *(self.value(self.x * part) for part in NEARER)])
         return torch.where(values.isfinite(), values.abs(), 0.0).amax(0)
+
+    @cached_property
+    def regular(self) -> frozenset[str]:
+        """The outputs whose derivatives are continuous wherever they are finite, as their operations tell."""
+        outputs = {} if self.losses or self.evaluation.hooked else self.evaluation.outputs
+        return frozenset(name for name, y in outputs.items() if is_regular(nodes_below(y.grad_fn)))
 
     @cached_property
     def least(self) -> float:
@@ -316,7 +323,7 @@ NEARER = (1 / 2, 1 / 4, 1 / 8)
 """The parts of the point at which a function's reach is looked at."""
 
 WORST_ROUNDING = 1e-3
-"""Noise beyond this is taken for something else."""
+"""Noise beyond this is no rounding, but a function that is faster than the steps: its values scatter all the same."""
 
 
 def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
@@ -335,12 +342,12 @@ def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
         ratios = torch.stack([scatter, *further[:-1]]) / torch.stack(further)
         even = (ratios - ratios[0]).abs().amax(0) < EVEN * ratios[0]
         scatter = torch.where(even & (ratios[0] > SHRINKING), 0.0, scatter)
+    lasting = torch.zeros_like(scatter, dtype=torch.bool)
     while bool((scatter > 0).any()) and step > TINY_STEP**2:
         step /= 8
         finer = _scatter(function, _nearby(function, step))
-        if not bool((finer < scatter / 30).any()):
-            break
-        scatter = torch.where(finer < scatter / 30, finer, scatter)
+        gone = (finer < scatter / 30) & ((finer > 0) | ~lasting)  # what was there over all steps and is none at once was a stair
+        scatter, lasting = torch.where(gone, finer, scatter), lasting | ~gone
     return scatter, grain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from jvpcli.gradcheck.compare import ENTRIES, Entry, form_changes
 from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, UNSEEN
 from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, named, without_backward
-from jvpcli.gradcheck.vectors import Place
+from jvpcli.gradcheck.vectors import Place, RealFunction
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.language.evaluate import Evaluation
@@ -130,16 +130,20 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
     if form_changes(outcome.function, outcome.entry.column):
         return "The outputs have other shapes or dtypes when the input moves a little: there is no derivative here."
     where = "There is a kink" if outcome.reason is None else f"{_text(outcome, outcome.reason)} has a kink here"
-    return f"{where}: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
+    return f"{where}: {_kink(worst, outcome.entry.beside)}, and {_number(worst.analytic)} is PyTorch's choice."
 
 
 def _nothing_compared(outcome: Outcome) -> bool:
     """Whether there are entries, and differences told nothing of any of them."""
-    return outcome.compared is not None and outcome.compared.compared == 0 < outcome.compared.unsure
+    compared = outcome.compared
+    return compared is not None and compared.compared == 0 < compared.unsure + len(compared.unseen)
 
 
-def _kink(worst: CheckedEntry) -> str:
+def _kink(worst: CheckedEntry, beside: tuple[float, float] | None) -> str:
     """What is there instead of a derivative."""
+    if beside is not None:
+        least, largest = map(_number, beside)
+        return f"right beside this point the derivatives of the output jump, between {least} and {largest}"
     below, above = (side if side is not None and side == side else None for side in (worst.below, worst.above))
     if below is None and above is None:
         return "the function ends here, or its derivative grows without end"
@@ -348,11 +352,26 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
     if compared is not None and compared.unsure:
         entries = "1 entry" if compared.unsure == 1 else f"{compared.unsure} entries"
         yield Notice("fallback", f"{entries} could not be compared: differences or autograd give no clear number there")
+    if function is not None and compared is not None and compared.unseen:
+        yield _unseen(function, compared.unseen)
     if compared is not None and compared.unfinite:
         parts = function is not None and any(dtype.is_complex for dtype in function.outputs.dtypes)
         one, several = ("real or imaginary part", "real and imaginary parts") if parts else ("entry", "entries")
         entries = f"{one} of the outputs is" if compared.unfinite == 1 else f"{several} of the outputs are"
         yield Notice("nonfinite", f"{compared.unfinite} {entries} not finite and could not be compared")
+
+
+def _unseen(function: RealFunction, entries: Sequence[Entry]) -> Notice:
+    """That the numbers around x are too far apart for differences, at the entry where they are furthest."""
+    entry = max(entries, key=lambda entry: abs(float(function.x[entry.column])))
+    x, place = float(function.x[entry.column]), label(function.inputs.place(entry.column))
+    apart = math.ulp(x)
+    several = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+    return Notice(
+        "fallback",
+        f"{several} could not be tested here: the numbers around {place} = {x:.6g} stand {apart:.2g} apart, and no difference "
+        "sees what the function does between them",
+    )
 
 
 def _dtypes(evaluation: Evaluation) -> str:

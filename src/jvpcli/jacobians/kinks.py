@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -125,17 +126,18 @@ def find_leap(problem: Problem) -> Kink | None:
     leaves, relative = problem.leaves, step_for_kinks(problem.leaves)
     if relative is None:
         return None
-    near, wide = (_height(problem, by) for by in (relative, relative**0.5))
-    if not (near > LASTING * wide and near > _rounding(problem)):
+    ways = [leaves, *([{name: x} for name, x in leaves.items()] if len(leaves) > 1 else [])]
+    heights = ((_height(problem, way, relative), _height(problem, way, relative**0.5)) for way in ways)
+    if not any(near > LASTING * wide and near > _rounding(problem) for near, wide in heights):
         return None
     places = [Kink(name, tuple(place), float(x.detach()[tuple(place)].real)) for name, x in leaves.items()
               for place in torch.ones(x.shape).nonzero()[:MOST_MOVED].tolist()]  # fmt: skip
     return next((place for place in places[:MOST_MOVED] if _alone(problem, place) == STEP), None)
 
 
-def _height(problem: Problem, relative: float) -> float:
-    """How far the outputs are apart on both sides of the point; from here, where there are values to one side alone."""
-    values = [_value(problem, moved(problem.leaves, by, seed=1)) for by in (-relative, relative)]
+def _height(problem: Problem, inputs: Named, relative: float) -> float:
+    """How far the outputs are apart when these inputs go to both sides; from here, where there are values to one side alone."""
+    values = [_value(problem, moved(inputs, by, seed=1)) for by in (-relative, relative)]
     finite = [value for value in values if math.isfinite(value)]
     below, above = values if len(finite) == 2 else (*finite[:1], _value(problem, problem.leaves)) if finite else (0.0, 0.0)
     return abs(above - below)
@@ -166,12 +168,14 @@ def _alone(problem: Problem, kink: Kink) -> str | None:
     if relative is None:
         return None
 
-    def look(offset: float) -> tuple[float, float]:
+    def look(offset: float, way: complex) -> tuple[float, float]:
         there = x.clone(memory_format=torch.contiguous_format)
-        there[kink.index] += offset
-        return _look(problem, {kink.input: there}, kink)
+        there[kink.index] += offset * way
+        return _look(problem, {kink.input: there}, kink, way)
 
-    return bends(look, abs(kink.value) or 1.0, relative, _rounding(problem))
+    size = float(x[kink.index].abs()) or 1.0
+    found = (bends(partial(look, way=way), size, relative, _rounding(problem)) for way in ((1, 1j) if x.is_complex() else (1,)))
+    return next(filter(None, found), None)
 
 
 def _rounding(problem: Problem) -> float:
@@ -185,13 +189,13 @@ def _rounding(problem: Problem) -> float:
     return ROUNDINGS * eps * max(sizes, default=0.0)
 
 
-def _look(problem: Problem, points: Named, kink: Kink) -> tuple[float, float]:
-    """All outputs added up with random weights, and the derivative of that to the kink's entry."""
+def _look(problem: Problem, points: Named, kink: Kink, way: complex = 1) -> tuple[float, float]:
+    """All outputs added up with random weights, and the derivative of that to the kink's entry, or (1j) its imaginary part."""
     there = problem.at(points)
     reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
     value = slope = 0.0
     for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
         value += float((y.detach() * weight.conj()).sum().real)
         (gradient,) = vjp(y, weight, [there.leaves[kink.input]])
-        slope += 0.0 if gradient is None else float(gradient[kink.index].real)
+        slope += 0.0 if gradient is None else float((gradient[kink.index] * complex(way).conjugate()).real)
     return value, slope

@@ -56,7 +56,7 @@ class Readings(TorchFunctionMode):
             return func(*args, **kwargs) if kwargs else func(*args)
         writes, is_form = traits(func)
         if self._writing is not None and (writes or (kwargs and ("out" in kwargs or "inplace" in kwargs))):
-            written = written_by(name_of(func), args, kwargs or {})
+            written = written_by(name_of(func), args, kwargs or {}) or _statistics(func, args, kwargs or {})
             if written and not self.made.issuperset(map(memory, written)):
                 self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
@@ -136,7 +136,7 @@ WRITERS = frozenset(
 def traits(func: Callable[..., Any]) -> tuple[bool, bool]:
     """Of a function of torch, by its name: whether it can change what it is given by position in place, and `_takes_form`."""
     name = getattr(func, "__name__", "")
-    writes = name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)
+    writes = (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)) or name in NORMALISATIONS
     return writes, _takes_form(name_of(func).strip("_"))
 
 
@@ -146,6 +146,20 @@ def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> l
         return list(tensors_in(keywords["out"]))
     writes = name in WRITERS or (name.endswith("_") and not name.endswith("__")) or keywords.get("inplace") is True
     return list(tensors_in(args[:1] or keywords)) if writes else []
+
+
+NORMALISATIONS = frozenset(["batch_norm", "instance_norm", "native_batch_norm"])
+"""Functions that write to the running statistics that they are given, where they take those of the batch itself."""
+
+
+def _statistics(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
+    """The running statistics that a normalisation writes to; none of any other function."""
+    name = getattr(func, "__name__", "")
+    trains = args[5] if len(args) > 5 else keywords.get("training", keywords.get("use_input_stats", name == "instance_norm"))
+    if name not in NORMALISATIONS or not trains:
+        return []
+    first = 1 if func.__module__ == "torch.nn.functional" else 3
+    return list(tensors_in((*args[first : first + 2], keywords.get("running_mean"), keywords.get("running_var"))))
 
 
 def name_of(func: Callable[..., Any]) -> str:

@@ -42,7 +42,8 @@ def render_check(report: CheckReport, console: Console) -> None:
 def _sections(report: CheckReport) -> Iterator[tuple[str | Text, RenderableType]]:
     word, style = ("passed", GOOD) if report.passed else (f"failed: {report.verdict}", BAD)
     titles = {**TITLES, **FORWARD_TITLES} if report.mode == "forward" else TITLES
-    title = Text.assemble((word, style), f", {titles[report.verdict]}")
+    untold = report.passed and report.comparisons[:1] and report.comparisons[0].agrees is None
+    title = Text.assemble((word, style), f", {'but nothing was tested here' if untold else titles[report.verdict]}")
     yield title, Group(*_why(report))
     if report.worst is not None:
         yield "The worst entry" if not report.passed else "The entry that differs most", _entry(report.worst)

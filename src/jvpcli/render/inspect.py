@@ -219,8 +219,8 @@ def _agreement(comparison: Comparison) -> str:
     if comparison.not_finite:
         text = text.replace("compared entry by entry", f"{comparison.compared} compared")
         text += (
-            f" {comparison.not_finite} not finite: there autograd's number is shown, since 0 times ∞ or nan in the sum over all "
-            "terms may give nan where autograd skips the term."
+            f" {comparison.not_finite} not finite by one way or both: there autograd's number is shown, since 0 times ∞ or nan "
+            "in the sum over all terms may give nan where autograd skips the term."
         )
     return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
@@ -51,6 +52,9 @@ WIDER = {
     **dict.fromkeys((f"torch.{name}" for name in ("float", "float32", "half", "float16", "bfloat16")), "torch.float64"),
     **dict.fromkeys((f"method:{name}" for name in ("float", "half", "bfloat16")), "method:double"),
 }
+
+MEANS = re.compile(r"mean|var|std|loss|entropy|kl_div|pool|cov|corr|interpolate|(layer|batch|group|instance|rms)_norm")
+"""The names of functions that take means."""
 
 LONG = 60
 """Characters from which a shorter form is looked for."""
@@ -273,6 +277,11 @@ class Closed:
             self.slopes[x] = add(*(pulled(f.body, of(Sym(v, f.over)), f.over, x, self.at[x]) for v, f in forms))
         return self.slopes[x]
 
+    @cached_property
+    def _means(self) -> bool:
+        """Whether the program takes means: by themselves, or in a loss, a variance or a normalisation."""
+        return any(MEANS.search(step.target.rpartition(".")[2]) for step in self.evaluation.tape)
+
     @property
     def _cotangents(self) -> Vectors:
         return {self.v_names[y]: (self._form(y).over, v) for y, v in self.places.v.items()}
@@ -300,7 +309,7 @@ class Closed:
         formula, latex = self.text(poly, at=at), self.text(poly, LATEX, at)
         reason = None
         try:
-            writer = Writer(next(iter(self.at)))  # a form that is short as text need not be short as code
+            writer = Writer(next(iter(self.at)), self._means)  # a form that is short as text need not be short as code
             found = sorted((e for form in {derived: 0, poly: 0} for e in writer.candidates(form, at, like)), key=cost)
         except NoClosedFormError as error:
             found, reason = [], str(error)

@@ -72,10 +72,13 @@ MOST_WAYS = 8
 
 
 class Writer:
-    """Writes forms as tensor expressions; new tensors are of the kind of the tensor `like`."""
+    """Writes forms as tensor expressions; new tensors are of the kind of the tensor `like`.
 
-    def __init__(self, like: str) -> None:
-        self.kind = f".to({like})"
+    `means` says whether what is divided by as many entries as are added up is a mean: 1/2 beside two entries may just be 1/2.
+    """
+
+    def __init__(self, like: str, means: bool = True) -> None:
+        self.kind, self.means = f".to({like})", means
         self._known: dict[tuple[Poly, tuple[Index, ...]], list[Tensor]] = {}
 
     def best(self, poly: Poly, want: Sequence[Index], like: str | None = None) -> Expr:
@@ -251,7 +254,7 @@ class Writer:
             if spread is not None:
                 tensors[k] = Tensor(spread[0], t.axes)
                 coefficient *= spread[1]
-            elif n > 1 and coefficient.denominator % n == 0:
+            elif self.means and n > 1 and coefficient.denominator % n == 0:
                 text, matrix = t.expr.text.replace(".sum(", ".mean("), t.expr.matrix and "mean({0})"
                 tensors[k] = Tensor(replace(t.expr, text=text, matrix=matrix, entries=0), t.axes)
                 coefficient *= n

@@ -57,7 +57,7 @@ class Places:
     def __init__(
         self, problem: Problem, v: Named, u: Named, v_names: Mapping[str, str], u_names: Mapping[str, str], chooses: bool
     ) -> None:
-        self.v, self.u = ({name: each.to(torch.float64) for name, each in given.items()} for given in (v, u))
+        self.v, self.u = ({name: _wide(each) for name, each in given.items()} for given in (v, u))
         self.v_names, self.u_names = v_names, u_names
         self.largest = 0.0
         self.all = [self._place(problem.evaluation), *self._random(problem, POINTS_OF_CHOICES * chooses)]
@@ -182,3 +182,7 @@ class Places:
                 largest = max(largest, difference)
         self.largest = max(self.largest, largest)
         return None
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)

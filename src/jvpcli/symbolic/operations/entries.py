@@ -271,6 +271,11 @@ def hardswish(x: Lam, inplace: bool = False) -> Lam:
     return times_of(x, hardsigmoid(x))
 
 
+def filled(x: Lam, value: Operand) -> Lam:
+    """One number in the shape of a tensor."""
+    return Lam(tuple(map(fresh, x.shape)), lam(value)())
+
+
 UNNAMED = ("where", "power", "positive", "normal_cdf", "not", "inf", "polygamma", "round", "equal", "floored")
 """Scalar functions that are not what torch has by that name, or by none."""
 
@@ -302,6 +307,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "round": rounded, "copysign": lambda x, y: times_of(scalar("abs")(x), scalar("sign")(y)), "angle": angle,
     "mvlgamma": multigamma, "multigammaln": multigamma, "rrelu": rrelu, "to": same, "type_as": same, "type": same,
     "polygamma": lambda n, x: elementwise(lambda p: fn("polygamma", number(n), p), x),
+    "zeros_like": lambda x, **_: filled(x, 0), "ones_like": lambda x, **_: filled(x, 1),
+    "full_like": lambda x, fill_value, **_: filled(x, fill_value),
     "floor_divide": lambda x, y: over(x, y, "floor"),
 }  # fmt: skip
 """By the last part of an operation's name, or by its whole name where that is not enough."""
