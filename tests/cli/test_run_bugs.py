@@ -425,12 +425,12 @@ def test_a_folder_without_a_main_file_is_no_program(jvp, tmp_path):
 
 
 def test_what_a_program_prints_of_errors_and_warnings_itself_is_python_s(tmp_path):
-    """Tracebacks that it catches, logs, ."""
+    """Tracebacks that it catches and logs, stacks inside of a module and of a backward, how deep it may call itself."""
     path = tmp_path / "program.py"
     path.write_text(
         HEAD
         + """
-import logging, multiprocessing, traceback, warnings
+import inspect, logging, multiprocessing, pickle, traceback, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork, with the number of the process
 import torch.nn.functional as F
 net = nn.Sequential(nn.Linear(3, 2), nn.Softmax())
@@ -442,10 +442,36 @@ class Chosen(nn.Module):
         warnings.warn("of four frames out", stacklevel=4)
         return module(x)
 
+class Looking(nn.Module):
+    def forward(self, x):
+        traceback.print_stack()
+        logging.warning("where", stack_info=True)
+        print([each.function for each in inspect.stack()], traceback.StackSummary.extract(traceback.walk_stack(None)))
+        return Passing.apply(x)
+
+class Passing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        traceback.print_stack()
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, g):
+        print(traceback.format_stack())
+        return g
+
 def fail():
     net(torch.ones(1, 4))
 
+def deepest(depth):
+    try:
+        return deepest(depth + 1)
+    except RecursionError:
+        return depth
+
 if __name__ == "__main__":
+    nn.Sequential(Looking())(torch.ones(1, requires_grad=True)).sum().backward()
+    print(pickle.loads(pickle.dumps(nn.Module.__call__)) is nn.Module.__call__, deepest(0))
     for turn in range(2):
         Chosen()(net(torch.ones(2, 3)), module=F.softmax)
     F.softmax(torch.ones(3, requires_grad=True))

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -205,9 +205,9 @@ class Recorder(TorchFunctionMode):
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
         given = _as_given((tuple(args), keywords))
         tensors = [x for x in pieces(given) if isinstance(x, Tensor)]
-        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
-        if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
+        if func in UNTOLD or not (torch.is_grad_enabled() or any(x.requires_grad or id(x) in self._made for x in tensors)):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
+        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
         call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled(), casts_in_force())
         self._count += 1
         before = [_version(x) for x in tensors]
@@ -380,6 +380,7 @@ def _recorded_apply(apply: Any) -> Any:
     return classmethod(recorded)
 
 
+@cache
 def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
     """`Module.__call__`, of which a recorder knows as it runs."""
 
@@ -468,6 +469,7 @@ TELLS_OF_BACKWARD = "has_torch_function" in torch.autograd.backward.__code__.co_
 
 REPLACEMENTS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (torch.nn.Module, "__call__", _in_its_place),
+    (torch.nn.Module, torch.nn.Module.__call__.__name__, _in_its_place),  # the name that it is pickled by
     (torch.autograd.Function, "apply", _recorded_apply),
     (torch, "compile", _left_alone),
     *(() if TELLS_OF_BACKWARD else ((torch.autograd, "backward", _recorded),)),
@@ -494,6 +496,9 @@ PASSED_OVER = frozenset(
     + list(SWITCHES)
 )
 """What gives no numbers, or a leaf of its own."""
+
+UNTOLD = frozenset([Tensor.grad.__set__, torch._C._set_grad_enabled])  # type: ignore[attr-defined]
+"""What computes nothing, but may be refused."""
 
 
 def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], point: Point | None) -> Callable[[], Any]:
@@ -541,11 +546,17 @@ def _draws(func: Callable[..., Any]) -> bool:
     return getattr(func, "__name__", "") in DRAWING
 
 
+NESTS = (tuple, list, dict)
+HOLDING = (Tensor, *NESTS)
+"""What may hold tensors among a call's arguments, and what may be or hold one."""
+
+
 def _as_given(value: Any) -> Any:
     """Arguments as they are before a call, which may change its lists and dicts."""
-    if isinstance(value, dict):
-        return {key: _as_given(part) for key, part in value.items()}
-    return type(value)(map(_as_given, value)) if type(value) in (tuple, list) else value
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind([_as_given(part) if isinstance(part, NESTS) else part for part in value])
+    return {key: _as_given(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
@@ -555,7 +566,7 @@ def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
     if isinstance(value, dict):
         return {key: _with_origins(part, origins) for key, part in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(_with_origins(part, origins) for part in value)
+        return type(value)([_with_origins(part, origins) if isinstance(part, HOLDING) else part for part in value])
     return value
 
 
