@@ -148,6 +148,20 @@ Leave it out where the gradient should pass
             ["One of several views that a function gave together, or a view of one, is changed in place"],
         ),
         (
+            "a scale by the math module",
+            ["`x * math.exp(self.log_scale)`, computes with a plain number, which has no graph. Numbers were taken out of a graph"],
+        ),
+        ("a module where a function is meant", ["nn.Softmax(dim=1)(self.head(x)): make it, then call what was made"]),
+        ("a module that is not begun", ["super().__init__() as the first line of __init__"]),
+        (
+            "a critic on what the generator was trained with",
+            ["The last of them is program.py:9, `make(torch.randn(5, 2))`. Since then a tensor that they use was changed at "
+             "program.py:11, `optimizer.step()`.",
+             ".detach() of what `make(torch.randn(5, 2))` gives, where a later pass goes on from it; or compute it anew."],
+        ),
+        ("heads that are joined again without a copy", ["heads.transpose(1, 2).reshape(2, 5, 12)"]),
+        ("a forward that returns nothing", ["prediction is None."]),
+        (
             "a saved result changed in place",
             ["Make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …"],
         ),

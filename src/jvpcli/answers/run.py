@@ -24,7 +24,7 @@ from jvpcli.problem import Problem
 from jvpcli.program import cited_line
 from jvpcli.recording.derivatives import Derivative, inputs_of, read_call
 from jvpcli.recording.nodes import node_of
-from jvpcli.recording.places import Point, pieces
+from jvpcli.recording.places import Point
 from jvpcli.recording.recorder import Recorder, casts_in_force
 from jvpcli.recording.tape import NotRecorded, record_of
 from jvpcli.report import Notice

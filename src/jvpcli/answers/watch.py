@@ -107,7 +107,7 @@ def _are_sound(gradients: Iterable[Tensor | None]) -> bool:
         return True
     norms = _norms(known)
     least, most = torch.stack(torch.aminmax(norms)).tolist()
-    return 0 < least and most < math.inf
+    return least > 0 and most < math.inf
 
 
 def _troubles(gradients: Mapping[str, Tensor]) -> dict[str, list[str]]:
