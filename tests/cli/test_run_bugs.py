@@ -149,7 +149,7 @@ Leave it out where the gradient should pass
         ),
         (
             "a scale by the math module",
-            ["`x * math.exp(self.log_scale)`, computes with a plain number, which has no graph. Numbers were taken out of a graph"],
+            ["`x * math.exp(self.log_scale)`, computes with a plain number, which has no graph. Numbers were taken out of a"],
         ),
         ("a module where a function is meant", ["nn.Softmax(dim=1)(self.head(x)): make it, then call what was made"]),
         ("a module that is not begun", ["super().__init__() as the first line of __init__"]),
