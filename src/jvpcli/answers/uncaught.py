@@ -40,15 +40,18 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     """What an error means; None where nothing is known of it.
 
     Its place is the innermost frame of the user's own; the operands are those that the call of torch that raised it was given.
-    Without a recorder they are those that the sub-expression names, and nothing is said of what came before.
+    Without a recorder they are those that the sub-expression names, and nothing is said of what came before.  Where no code of
+    the user's own is among the frames, as in a module of torch's layers, the message alone is explained.
     """
     own = [trace for trace in frames_of(error) if not is_library(trace.tb_frame.f_code.co_filename)]
+    text = str(error).strip()
+    match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
+    kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     if not own:
-        return None
-    place, text = place_of(own[-1]), str(error).strip()
+        return None if match is None else _meaning(explanation(match), kind, text)
+    place = place_of(own[-1])
     attempt = recorder.failed if recorder is not None else None
     attempt = attempt if attempt is not None and attempt.error is error else None
-    match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
     cause = misread(text, place, own[-1])
     if cause is None and match is None and attempt is None and not _is_torch_s(error):
         return None
@@ -58,7 +61,6 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     if cause is None and recorder is not None:
         cause = cause_of(text, recorder, attempt, operands, own[-1], place)
     proved = cause is not None and cause.whole
-    kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     first = text.splitlines()[0] if text else type(error).__name__
     shown = place if cause is None or cause.place is None else cause.place
     lines = [_where(place, attempt, recorder)] if shown == place else [_where(shown), f"raised at {_where(place)}"]
@@ -76,6 +78,11 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
         causes=known.causes if known and not proved else (),
         cures=known.cures if known and not proved else (),
     )
+
+
+def _meaning(known: Explanation, kind: type[JvpError], text: str) -> JvpError:
+    hints, causes, cures = advice(known), known.causes, known.cures
+    return kind(message=known.title, explanation=known.meaning, hints=hints, torch_message=text, causes=causes, cures=cures)
 
 
 def _is_torch_s(error: BaseException) -> bool:
