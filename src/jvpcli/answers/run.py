@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from jvpcli.answers.question import pose, read_cotangents
 from jvpcli.answers.uncaught import explained_chain
@@ -24,7 +25,7 @@ from jvpcli.problem import Problem
 from jvpcli.program import cited_line
 from jvpcli.recording.derivatives import Derivative, inputs_of, read_call
 from jvpcli.recording.nodes import node_of
-from jvpcli.recording.places import Point
+from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder, casts_in_force
 from jvpcli.recording.tape import NotRecorded, record_of
 from jvpcli.report import Notice
@@ -111,6 +112,8 @@ class Watched:
         self, func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any], make: Callable[[], Any]
     ) -> Any:
         """Notes a derivative call, answers for it if it is the one, and makes it."""
+        if any(isinstance(part, Node) for part in pieces((args, keywords))):
+            return make()  # by an edge of the graph, for which there may be no tensor
         if not self.listing and self.asked is None:
             return self._looked(inputs_of(func, args, keywords), make(), lambda: read_call(func, args, keywords))
         call = read_call(func, args, keywords)
@@ -186,8 +189,8 @@ def _call(index: int, call: Derivative, script: str | None) -> GradCall:
         line=0 if place is None else place.line,
         function=call.function,
         source="" if place is None else place.text,
-        outputs=tuple(_tensor(name, y) for name, y in call.outputs.items()),
-        inputs=tuple(_tensor(name, x) for name, x in call.inputs.items()),
+        outputs=tuple(_tensor(name, y) for name, y in call.outputs.items() if not y.is_nested),
+        inputs=tuple(_tensor(name, x) for name, x in call.inputs.items() if not x.is_nested),  # which has no shape
         grad_outputs=None if call.grad_outputs is None else tuple(_cotangents(call)),
     )
 

@@ -91,9 +91,13 @@ class Blame:
 
 
 def _given(inputs: Iterable[Tensor], result: Sequence[Tensor | None] | None) -> list[Tensor | None]:
-    """The gradient of each input; None where there is none, or it is no array."""
+    """The gradient of each input; None where there is none, or it is no array of numbers."""
     parts = [x.grad for x in inputs] if result is None else result
-    return [g.detach() if g is not None and g.layout is torch.strided and g.numel() else None for g in parts]
+    return [g.detach() if g is not None and _is_array(g) and g.numel() else None for g in parts]
+
+
+def _is_array(g: Tensor) -> bool:
+    return g.layout is torch.strided and not (g.is_nested or g.is_meta)
 
 
 def _norms(gradients: Sequence[Tensor]) -> Tensor:
