@@ -191,6 +191,27 @@ def test_buffers_that_a_backward_writes_to_are_left_alone(called):
         assert torch.equal(model.scale, torch.tensor([1.0, 2.0, 3.0]))
 
 
+class Hooked(nn.Module):
+    """What it gives has a hook that reads a buffer, which forward has written to."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x):
+        self.scale.mul_(2)
+        y = x * 3
+        y.register_hook(lambda g: g * self.scale)
+        return y
+
+
+def test_a_hook_on_an_output_finds_buffers_as_forward_has_left_them():
+    model, x = Hooked(), torch.ones(2)
+    for _ in range(2):
+        assert torch.equal(jvpcli.jacobian(model, x)["y", "x"].to_dense(), 6 * torch.eye(2))
+        assert torch.equal(model.scale, torch.ones(()))
+
+
 @pytest.mark.parametrize("shape", [(12, 2, 5, 4), (24, 5, 4)])
 @pytest.mark.parametrize("causal", [True, False])
 def test_samples_of_an_attention_of_torchs_own_stay_apart(shape, causal):

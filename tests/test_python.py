@@ -216,6 +216,15 @@ def test_what_torch_raises_in_own_code_has_its_meaning_as_a_note(door):
         assert "\x1b" not in note
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_what_a_module_of_torchs_layers_raises_has_its_meaning_as_a_note():
+    layers = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(5, 2))
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
+        jvpcli.inspect(layers, torch.ones(2, 3))
+    (note,) = caught.value.__notes__
+    assert "the inner sizes 4 and 5 differ" in note
+
+
 def test_an_expression_fails_with_errors_of_ours():
     with pytest.raises(ShapeMismatchError):
         jvpcli.inspect("W @ x", x=[1, 2], W=W)

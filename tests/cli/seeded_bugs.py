@@ -842,5 +842,104 @@ scaled = (value - value.mean()) / (value.std() + 1e-8)  # <- value.std()
 scaled.sum().backward()
 """,
     ),
+    "outputs written into one tensor": (
+        (),
+        """
+cell = nn.Linear(4, 4)
+states = torch.zeros(2, 4, 4)
+for t in range(3):
+    states[:, t + 1] = torch.tanh(cell(states[:, t]))  # <- states[:, t + 1] = torch.tanh(cell(states[:, t]))
+states.sum().backward()
+""",
+    ),
+    "a scale by the math module": (
+        (),
+        """
+import math
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x * math.exp(self.log_scale)  # <- x * math.exp(self.log_scale)
+(Scaled()(torch.randn(5)) - 1).square().sum().backward()
+""",
+    ),
+    "a loss by NumPy of what was detached": (
+        (),
+        """
+import numpy as np
+net = nn.Linear(4, 1)
+def loss_of(prediction, wanted):
+    apart = np.abs(prediction.detach().numpy() - wanted.numpy())  # <- prediction.detach()
+    return torch.from_numpy(np.where(apart < 1, apart**2 / 2, apart - 0.5)).mean()
+loss_of(net(torch.randn(9, 4)), torch.randn(9, 1)).backward()
+""",
+    ),
+    "a module where a function is meant": (
+        (),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return nn.Softmax(self.head(x), dim=1)  # <- nn.Softmax(self.head(x), dim=1)
+F.nll_loss(Net()(torch.randn(2, 4)), torch.tensor([0, 1])).backward()
+""",
+    ),
+    "a module that is not begun": (
+        (),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        self.head = nn.Linear(3, 1)  # <- self.head = nn.Linear(3, 1)
+Net()
+""",
+    ),
+    "a sum of numbers as a loss": (
+        (),
+        """
+net, total = nn.Linear(3, 1), 0
+for _ in range(3):
+    total += net(torch.randn(4, 3)).square().mean().item()  # <- net(torch.randn(4, 3)).square().mean().item()
+total.backward()
+""",
+    ),
+    "a critic on what the generator was trained with": (
+        (),
+        """
+make, judge = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 3)), nn.Linear(3, 1)
+optimizer = torch.optim.Adam(make.parameters())
+fake = make(torch.randn(5, 2))
+judge(fake).mean().backward()  # <- judge(fake).mean().backward()
+optimizer.step()
+(judge(torch.randn(5, 3)) - judge(fake)).mean().backward()
+""",
+    ),
+    "heads that are joined again without a copy": (
+        (),
+        """
+def joined(heads):
+    return heads.transpose(1, 2).view(2, 5, 12)  # <- heads.transpose(1, 2).view(2, 5, 12)
+joined(torch.randn(2, 3, 5, 4, requires_grad=True)).sum().backward()
+""",
+    ),
+    "a forward that returns nothing": (
+        (),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, x):
+        x = self.head(x)
+prediction = Net()(torch.randn(5, 3))
+F.mse_loss(prediction, torch.zeros(5, 1)).backward()  # <- F.mse_loss(prediction, torch.zeros(5, 1))
+""",
+    ),
 }
 """By what is wrong: the options, and the program behind `HEAD`."""

@@ -148,6 +148,20 @@ Leave it out where the gradient should pass
             ["One of several views that a function gave together, or a view of one, is changed in place"],
         ),
         (
+            "a scale by the math module",
+            ["`x * math.exp(self.log_scale)`, computes with a plain number, which has no graph. Numbers were taken out of a"],
+        ),
+        ("a module where a function is meant", ["nn.Softmax(dim=1)(self.head(x)): make it, then call what was made"]),
+        ("a module that is not begun", ["super().__init__() as the first line of __init__"]),
+        (
+            "a critic on what the generator was trained with",
+            ["The last of them is program.py:9, `make(torch.randn(5, 2))`. Since then a tensor that they use was changed at "
+             "program.py:11, `optimizer.step()`.",
+             ".detach() of what `make(torch.randn(5, 2))` gives, where a later pass goes on from it; or compute it anew."],
+        ),
+        ("heads that are joined again without a copy", ["heads.transpose(1, 2).reshape(2, 5, 12)"]),
+        ("a forward that returns nothing", ["prediction is None."]),
+        (
             "a saved result changed in place",
             ["Make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …"],
         ),
@@ -425,12 +439,12 @@ def test_a_folder_without_a_main_file_is_no_program(jvp, tmp_path):
 
 
 def test_what_a_program_prints_of_errors_and_warnings_itself_is_python_s(tmp_path):
-    """Tracebacks that it catches, logs, ."""
+    """Tracebacks that it catches and logs, stacks inside of a module and of a backward, how deep it may call itself."""
     path = tmp_path / "program.py"
     path.write_text(
         HEAD
         + """
-import logging, multiprocessing, traceback, warnings
+import inspect, logging, multiprocessing, pickle, traceback, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork, with the number of the process
 import torch.nn.functional as F
 net = nn.Sequential(nn.Linear(3, 2), nn.Softmax())
@@ -442,10 +456,36 @@ class Chosen(nn.Module):
         warnings.warn("of four frames out", stacklevel=4)
         return module(x)
 
+class Looking(nn.Module):
+    def forward(self, x):
+        traceback.print_stack()
+        logging.warning("where", stack_info=True)
+        print([each.function for each in inspect.stack()], traceback.StackSummary.extract(traceback.walk_stack(None)))
+        return Passing.apply(x)
+
+class Passing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        traceback.print_stack()
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, g):
+        print(traceback.format_stack())
+        return g
+
 def fail():
     net(torch.ones(1, 4))
 
+def deepest(depth):
+    try:
+        return deepest(depth + 1)
+    except RecursionError:
+        return depth
+
 if __name__ == "__main__":
+    nn.Sequential(Looking())(torch.ones(1, requires_grad=True)).sum().backward()
+    print(pickle.loads(pickle.dumps(nn.Module.__call__)) is nn.Module.__call__, deepest(0))
     for turn in range(2):
         Chosen()(net(torch.ones(2, 3)), module=F.softmax)
     F.softmax(torch.ones(3, requires_grad=True))

@@ -42,6 +42,31 @@ def ran():
     return found
 
 
+def test_what_has_no_numbers_or_no_tensor_is_let_be(jvp, tmp_path, monkeypatch, capsys):
+    """Edges of the graph in the place of tensors, nested tensors, gradients that are sparse or on the meta device."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(
+        """\
+import torch
+from torch.autograd.graph import get_gradient_edge
+x = torch.ones(3, requires_grad=True)
+y = x.exp()
+print(torch.autograd.grad((y * 2).sum(), get_gradient_edge(y))[0].tolist())
+torch.autograd.backward(get_gradient_edge((x * 3).sum()))
+parts = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], requires_grad=True)
+torch.nested.to_padded_tensor(parts * 2, 0.0).sum().backward()
+words = torch.nn.Embedding(4, 2, sparse=True)
+words(torch.tensor([1])).sum().backward()
+torch.ones(2, device="meta", requires_grad=True).sum().backward()
+print(x.grad.tolist(), words.weight.grad.layout)
+"""
+    )
+    for option in ("--watch", "--grad-calls"):
+        outcome = jvp("run", option, "program.py")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert capsys.readouterr().out == "[2.0, 2.0, 2.0]\n[3.0, 3.0, 3.0] torch.sparse_coo\n"
+
+
 def test_calls_are_listed_by_line(jvp, program, capsys):
     outcome = jvp("run", "--grad-calls", "--json", "program.py")
     document = json.loads(outcome.out)

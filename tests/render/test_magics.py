@@ -43,6 +43,19 @@ CELLS = {
     "error": "W = torch.ones(3, 2)\nz = W @ x",
     "noted": "import jvpcli\njvpcli.inspect(lambda a: a @ W, x)",
     "cut": "def scaled(a):\n    return a * float(a.sum())\nprint(jvpcli.check(scaled, x).report.explanation)",
+    "backward": """
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return Square.apply(x)
+print(jvpcli.check(Square.apply, x).report.explanation, jvpcli.check(Net(), x).verdict)""",
     "plain": "1 / 0",
     "batch": '%%jvp batch\n{"id": 7, "expression": "x*x", "inputs": {"x": 3}}',
     "completion": COMPLETED + "[completed(line) for line in "
@@ -123,6 +136,12 @@ def test_a_cell_s_error_is_explained_below_its_traceback(outputs):
 
 def test_a_line_of_a_cell_is_cited_by_the_cell_s_number(outputs):
     assert re.match(r"`return a \* float\(a\.sum\(\)\)` \(Cell In\[\d+\], line 2\) cuts the graph", printed(outputs["cut"]))
+
+
+def test_classes_of_a_cell_are_examined_and_cited(outputs):
+    number = list(CELLS).index("backward") + 1
+    told = f"`Square.backward` (Cell In[{number}], line 6) does not compute the derivative of forward."
+    assert printed(outputs["backward"]) == f"{told} wrong_backward\n"
 
 
 def test_nothing_is_told_twice_or_of_what_is_not_known(outputs):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from jvpcli.answers.question import pose, read_cotangents
 from jvpcli.answers.uncaught import explained_chain
@@ -22,7 +23,7 @@ from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
 from jvpcli.program import cited_line
-from jvpcli.recording.derivatives import Derivative, read_call
+from jvpcli.recording.derivatives import Derivative, inputs_of, read_call
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder, casts_in_force
@@ -111,6 +112,10 @@ class Watched:
         self, func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any], make: Callable[[], Any]
     ) -> Any:
         """Notes a derivative call, answers for it if it is the one, and makes it."""
+        if any(isinstance(part, Node) for part in pieces((args, keywords))):
+            return make()  # by an edge of the graph, for which there may be no tensor
+        if not self.listing and self.asked is None:
+            return self._looked(inputs_of(func, args, keywords), make(), lambda: read_call(func, args, keywords))
         call = read_call(func, args, keywords)
         if self.listing and len(self.calls) < MOST_CALLS:
             self.calls.append(_call(len(self.calls), call, self.script))
@@ -132,9 +137,7 @@ class Watched:
             raise
         if request is not None:
             self._answered(request, Made(call.outputs, _given_to(call, result, before)))
-        if self.watch is not None:
-            self._look(self.watch, call, result)
-        return result
+        return self._looked(call.inputs.values(), result, lambda: call)
 
     def _answered(self, request: Request, made: Made) -> None:
         """Answers for a call; the autocast that it was made under is that of the steps that ran under it alone."""
@@ -143,12 +146,12 @@ class Watched:
                 stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=False))
             self.answer(request, made)
 
-    def _look(self, watch: Watch, call: Derivative, result: Any) -> None:
-        """Looks at the gradients of a pass."""
-        parts: Iterable[Any] = (x.grad for x in call.inputs.values()) if result is None else pieces(result)
-        gradients = {name: g.detach() for name, g in zip(call.inputs, parts, strict=False) if isinstance(g, Tensor)}
-        for alarm in watch.look(call, gradients, lambda: self._problem(call)):
-            self.alarmed(alarm)
+    def _looked(self, inputs: Iterable[Tensor], result: Any, call_of: Callable[[], Derivative]) -> Any:
+        """The result of a pass, whose gradients are looked at; what the call is, is read where something is wrong with them."""
+        if self.watch is not None:
+            for alarm in self.watch.look(inputs, result, call_of, self._problem):
+                self.alarmed(alarm)
+        return result
 
     def _problem(self, call: Derivative) -> Problem | None:
         """The steps of a derivative call; None where one of them was not seen."""
@@ -186,8 +189,8 @@ def _call(index: int, call: Derivative, script: str | None) -> GradCall:
         line=0 if place is None else place.line,
         function=call.function,
         source="" if place is None else place.text,
-        outputs=tuple(_tensor(name, y) for name, y in call.outputs.items()),
-        inputs=tuple(_tensor(name, x) for name, x in call.inputs.items()),
+        outputs=tuple(_tensor(name, y) for name, y in call.outputs.items() if not y.is_nested),
+        inputs=tuple(_tensor(name, x) for name, x in call.inputs.items() if not x.is_nested),  # which has no shape
         grad_outputs=None if call.grad_outputs is None else tuple(_cotangents(call)),
     )
 

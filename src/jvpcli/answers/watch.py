@@ -7,7 +7,7 @@ by one, to find where it began.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -41,15 +41,27 @@ class Watch:
     broken: bool = False
 
     def look(
-        self, call: Derivative, gradients: Mapping[str, Tensor], problem_of: Callable[[], Problem | None]
+        self,
+        inputs: Iterable[Tensor],
+        result: Sequence[Tensor | None] | None,
+        call_of: Callable[[], Derivative],
+        problem_of: Callable[[Derivative], Problem | None],
     ) -> Iterator[Alarm]:
         """What is wrong with the gradients of a pass that was not before.
 
-        `problem_of` puts the steps of the pass together, where they are known; it is called only where something is wrong.
+        Args:
+            inputs: what was differentiated by.
+            result: what the call gave; None: it has added to the inputs' `grad`.
+            call_of: reads what the call asked for, and `problem_of` puts its steps together, where they are known; both are
+                called only where something is wrong.
         """
         self.passes += 1
+        if _are_sound(_given(inputs, result)):
+            return
+        call = call_of()
+        gradients = {name: g for name, g in zip(call.inputs, _given(call.inputs.values(), result), strict=False) if g is not None}
         found = {code: new for code, names in _troubles(gradients).items() if (new := self._new(code, names, call))}
-        traced = _traced(call, problem_of()) if found else None
+        traced = _traced(call, problem_of(call)) if found else None
         for code, names in found.items():
             self.known.update(names if code == "zero" else ())
             self.broken |= code != "zero"
@@ -78,17 +90,34 @@ class Blame:
     step: AlarmStep | None = None
 
 
+def _given(inputs: Iterable[Tensor], result: Sequence[Tensor | None] | None) -> list[Tensor | None]:
+    """The gradient of each input; None where there is none, or it is no array of numbers."""
+    parts = [x.grad for x in inputs] if result is None else result
+    return [g.detach() if g is not None and _is_array(g) and g.numel() else None for g in parts]
+
+
+def _is_array(g: Tensor) -> bool:
+    return g.layout is torch.strided and not (g.is_nested or g.is_meta)
+
+
+def _norms(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.stack([n.float().cpu() if n.is_cuda else n.float() for n in torch._foreach_norm(list(gradients))])
+
+
+def _are_sound(gradients: Iterable[Tensor | None]) -> bool:
+    """Whether none is zero everywhere or has an entry that is not finite; one look at all of them together."""
+    known = [g for g in gradients if g is not None]
+    if not known:
+        return True
+    norms = _norms(known)
+    least, most = torch.stack(torch.aminmax(norms)).tolist()
+    return least > 0 and most < math.inf
+
+
 def _troubles(gradients: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """The names of the gradients that are not finite, or all zero, by code; one look at all of them together."""
-    dense = {name: g for name, g in gradients.items() if g.layout is torch.strided and g.numel()}
-    if not dense:
-        return {}
-    norms = torch.stack([n.float().cpu() if n.is_cuda else n.float() for n in torch._foreach_norm(list(dense.values()))])
-    total = float(norms.sum())
-    if total == total and total != float("inf") and bool((norms > 0).all()):
-        return {}
+    """The names of the gradients that are not finite, or all zero, by code."""
     found: dict[str, list[str]] = {}
-    for (name, g), norm in zip(dense.items(), norms.tolist(), strict=True):
+    for (name, g), norm in zip(gradients.items(), _norms(list(gradients.values())).tolist(), strict=True):
         if norm == 0:
             found.setdefault("zero", []).append(name)
         elif not norm < float("inf") and not bool(g.isfinite().all()):  # squares may overflow where no entry has

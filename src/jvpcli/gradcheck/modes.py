@@ -8,10 +8,10 @@ the same.  Real forward mode is loaded only where it has something of its own to
 from __future__ import annotations
 
 import inspect
+import linecache
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.passes import jvp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.readings import custom_functions
+from jvpcli.program import file_called
 
 TRANSPOSED, DUALS = "the transposed backward pass", "forward-mode duals"
 """What forward mode was."""
@@ -210,8 +211,8 @@ def raised_in(error: Exception, functions: tuple[type[Function], ...], method: s
 def named(cls: type[Function], method: str) -> str:
     """`Cls.method` with its file and line, if it has them."""
     code = getattr(inspect.unwrap(getattr(cls, method)), "__code__", None)
-    known = code is not None and Path(code.co_filename).is_file()
-    place = f" ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code is not None and known else ""
+    known = code is not None and bool(linecache.getlines(code.co_filename))  # a notebook's cells are no files
+    place = f" ({file_called(code.co_filename)}, line {code.co_firstlineno})" if code is not None and known else ""
     return f"`{cls.__name__}.{method}`{place}"
 
 

@@ -270,7 +270,9 @@ def files_of(functions: Mapping[str, Callable[..., Any]], expression: Any = None
     else:
         owners = {owner if isinstance(owner, type) else inspect.unwrap(expression)} if callable(expression) else set()
     for each in owners:
-        with suppress(TypeError):  # a builtin or an object: it has no file
-            file = str(inspect.getsourcefile(each))
-            files |= set() if file.startswith(TORCH) else {file}
+        # of a class the files of its methods: one that was defined at a prompt or in a notebook has none of its own
+        for part in vars(each).values() if isinstance(each, type) else (each,):
+            with suppress(TypeError, OSError):  # a builtin or an object: it has no file
+                file = str(inspect.getsourcefile(getattr(part, "__func__", part)))
+                files |= set() if file.startswith(TORCH) else {file}
     return tuple(sorted(files))

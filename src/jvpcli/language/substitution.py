@@ -282,7 +282,10 @@ def _attend(tensor: Tensor, hook: Callable[[Any], None]) -> None:
         hooks = tensor._backward_hooks = OrderedDict()
         if tensor.grad_fn is not None:
             tensor.grad_fn._register_hook_dict(tensor)
+    others = dict(hooks)
+    hooks.clear()  # torch goes by the order of the dict itself, which `move_to_end` leaves as it is
     hooks[id(hook)] = hook
+    hooks.update(others)
 
 
 def _own_nodes(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Iterator[Any]:

@@ -48,19 +48,7 @@ def read_call(
     """What a derivative call asks for; `at` is where it was made, if it is not being made right now."""
     point, frame = (user_point(), _user_frame()) if at is None else at
     place = None if point is None else point.place()
-    given = dict(keywords)
-    if func is torch.autograd.grad:
-        given |= dict(zip(("outputs", "inputs", "grad_outputs"), args, strict=False))
-        inputs: list[Any] | None
-        outputs, inputs, v = _list(given.get("outputs")), _list(given.get("inputs")), given.get("grad_outputs")
-        function = "torch.autograd.grad"
-    else:
-        cotangent = "gradient" if func is Tensor.backward else "grad_tensors"
-        given |= dict(zip(("tensors", cotangent), args, strict=False))
-        outputs, v = _list(given.get("tensors", given.get("self"))), given.get(cotangent)
-        asked = given.get("inputs")
-        inputs = None if asked is None else _list(asked)
-        function = "Tensor.backward" if func is Tensor.backward else "torch.autograd.backward"
+    function, outputs, inputs, v = _asked(func, args, keywords)
     cotangents = None if v is None else tuple(_list(v))
     cotangents = None if cotangents is None or all(x is None for x in cotangents) else cotangents
     known = names_of_frame(frame)
@@ -74,9 +62,30 @@ def read_call(
         _named(outputs, known, texts.get("outputs"), "y"),
         _named(inputs, known, texts.get("inputs"), "x"),
         cotangents,
-        bool(given.get("is_grads_batched")),
+        bool(keywords.get("is_grads_batched")),
         known,
     )
+
+
+def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
+    """What a derivative call differentiates by."""
+    _, outputs, inputs, _ = _asked(func, args, keywords)
+    return leaves(outputs) if inputs is None else inputs
+
+
+def _asked(
+    func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[str, list[Any], list[Any] | None, Any]:
+    """The function's name, the outputs, the inputs where they are given, and the cotangents as they are given."""
+    given = dict(keywords)
+    if func is torch.autograd.grad:
+        given |= dict(zip(("outputs", "inputs", "grad_outputs"), args, strict=False))
+        return "torch.autograd.grad", _list(given.get("outputs")), _list(given.get("inputs")), given.get("grad_outputs")
+    cotangent = "gradient" if func is Tensor.backward else "grad_tensors"
+    given |= dict(zip(("tensors", cotangent), args, strict=False))
+    inputs = None if given.get("inputs") is None else _list(given["inputs"])
+    function = "Tensor.backward" if func is Tensor.backward else "torch.autograd.backward"
+    return function, _list(given.get("tensors", given.get("self"))), inputs, given.get(cotangent)
 
 
 def _list(value: Any) -> list[Any]:

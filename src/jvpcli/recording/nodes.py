@@ -11,7 +11,10 @@ MOST_NODES = 100_000
 """Nodes of a graph that are looked at."""
 
 FREED = "jvp: freed by"
-"""Under this key a node of a graph knows the backward pass that has freed what it had kept."""
+"""Under this key a node of a graph knows the backward pass that has freed what it had kept: the call's number, and where."""
+
+MADE = "jvp: made at"
+"""Under this key a node knows the place of the call that made it."""
 
 
 def node_of(x: Tensor) -> Any:

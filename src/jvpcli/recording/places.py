@@ -176,7 +176,10 @@ def pieces(value: Any) -> Iterator[Any]:
     """The parts of nested tuples, lists and dicts."""
     if isinstance(value, (tuple, list)):
         for part in value:
-            yield from pieces(part)
+            if isinstance(part, (tuple, list, dict)):
+                yield from pieces(part)
+            else:
+                yield part
     elif isinstance(value, dict):
         for part in value.values():
             yield from pieces(part)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
 from jvpcli.language.readings import written_by
-from jvpcli.recording.nodes import FREED, graph_nodes, is_leaf, node_of
+from jvpcli.recording.nodes import FREED, MADE, graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import Place, Point, pieces, user_point
 
 DEEPEST = 32
@@ -104,15 +104,14 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A change in place of a tensor that carries a gradient."""
+    """A change in place of a tensor that carries a gradient, by the call of that number; `before`: its version then."""
 
+    number: int
+    tensor: weakref.ref[Tensor]
     shape: tuple[int, ...]
-    dtype: torch.dtype
     before: int
-    after: int
     producer: str
     point: Point | None
-    function: Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -199,15 +198,15 @@ class Recorder(TorchFunctionMode):
         make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
         if func in DERIVATIVES:
             self.last_pass = user_point()
-            make = _marking(make, args, keywords, self.last_pass)
+            make = _marking(make, args, keywords, (self._count, self.last_pass))
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
         given = _as_given((tuple(args), keywords))
         tensors = [x for x in pieces(given) if isinstance(x, Tensor)]
-        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
-        if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
+        if func in UNTOLD or not (torch.is_grad_enabled() or any(x.requires_grad or id(x) in self._made for x in tensors)):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
+        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
         call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled(), casts_in_force())
         self._count += 1
         before = [_version(x) for x in tensors]
@@ -221,7 +220,8 @@ class Recorder(TorchFunctionMode):
         for k in changed if writes else ():
             x = tensors[k]
             if x.requires_grad:
-                self.writes.append(Write(tuple(x.shape), x.dtype, before[k], _version(x), producers[k], call.point, func))
+                written = Write(call.number, weakref.ref(x), tuple(x.shape), before[k], producers[k], call.point)
+                self.writes.append(written)
         return result
 
     def _attempted(self, make: Callable[[], Any], func: Any, args: Any, keywords: Any) -> Any:
@@ -245,7 +245,11 @@ class Recorder(TorchFunctionMode):
         """Notes a call down: what it was given, and which tensors it gave or changed."""
         results = list(_paths(result))
         news = [(path, x) for path, x in results if id(x) not in origins]
-        graphs = [x for x in (*(x for _, x in news), *changed) if node_of(x) is not None]
+        graphs = []
+        for x in (*(x for _, x in news), *changed):
+            if (node := node_of(x)) is not None:
+                graphs.append(x)
+                node.metadata[MADE] = call.point
         call.differentiable = bool(graphs)
         kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
         call.arguments, call.keywords = _with_origins(given, kept)
@@ -380,6 +384,7 @@ def _recorded_apply(apply: Any) -> Any:
     return classmethod(recorded)
 
 
+@cache
 def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
     """`Module.__call__`, of which a recorder knows as it runs."""
 
@@ -448,7 +453,7 @@ class _Replaced:
             self._recorders += recorders
             self._suspended += suspended
             for owner, name, replace in REPLACEMENTS:
-                self._put(owner, name, replace, bool(self._recorders) and not (owner is torch.nn.Module and self._suspended))
+                self._put(owner, name, replace, bool(self._recorders) and not (self._suspended and name in UNKNOWN))
 
     def _put(self, owner: Any, name: str, replace: Callable[[Any], Any], wanted: bool) -> None:
         """Replaces an attribute, or gives it back; not where somebody else has replaced it since."""
@@ -468,11 +473,16 @@ TELLS_OF_BACKWARD = "has_torch_function" in torch.autograd.backward.__code__.co_
 
 REPLACEMENTS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (torch.nn.Module, "__call__", _in_its_place),
+    (torch.nn.Module, torch.nn.Module.__call__.__name__, _in_its_place),  # the name that it is pickled by
     (torch.autograd.Function, "apply", _recorded_apply),
     (torch, "compile", _left_alone),
+    (torch, "from_numpy", _recorded),
     *(() if TELLS_OF_BACKWARD else ((torch.autograd, "backward", _recorded),)),
 )
 """What is called in torch without its modes being told: where it stands, its name, and what stands in its place."""
+
+UNKNOWN = ("__call__", torch.nn.Module.__call__.__name__, "from_numpy")
+"""Of these the names that torch's compiler must find as they are."""
 
 REPLACED = _Replaced()
 
@@ -495,8 +505,13 @@ PASSED_OVER = frozenset(
 )
 """What gives no numbers, or a leaf of its own."""
 
+UNTOLD = frozenset([vars(torch._C.TensorBase)["grad"].__set__, torch._C._set_grad_enabled])
+"""What computes nothing, but may be refused."""
 
-def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], point: Point | None) -> Callable[[], Any]:
+
+def _marking(
+    make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], mark: tuple[int, Point | None]
+) -> Callable[[], Any]:
     """A backward pass that leaves a mark on the nodes that it frees, once it has gone through them."""
 
     def marked() -> Any:
@@ -507,7 +522,7 @@ def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], po
         result = make()
         for node in nodes:
             if not hasattr(node, "variable"):
-                node.metadata[FREED] = point
+                node.metadata[FREED] = mark
         return result
 
     return marked
@@ -541,11 +556,17 @@ def _draws(func: Callable[..., Any]) -> bool:
     return getattr(func, "__name__", "") in DRAWING
 
 
+NESTS = (tuple, list, dict)
+HOLDING = (Tensor, *NESTS)
+"""What may hold tensors among a call's arguments, and what may be or hold one."""
+
+
 def _as_given(value: Any) -> Any:
     """Arguments as they are before a call, which may change its lists and dicts."""
-    if isinstance(value, dict):
-        return {key: _as_given(part) for key, part in value.items()}
-    return type(value)(map(_as_given, value)) if type(value) in (tuple, list) else value
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind([_as_given(part) if isinstance(part, NESTS) else part for part in value])
+    return {key: _as_given(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
@@ -555,7 +576,7 @@ def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
     if isinstance(value, dict):
         return {key: _with_origins(part, origins) for key, part in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(_with_origins(part, origins) for part in value)
+        return type(value)([_with_origins(part, origins) if isinstance(part, HOLDING) else part for part in value])
     return value
 
 

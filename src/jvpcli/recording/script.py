@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import io
 import linecache
 import os
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib.machinery import BuiltinImporter, SourceFileLoader
 from importlib.util import decode_source, module_from_spec
+from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any
@@ -82,10 +84,19 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         raise
 
 
+BEGINNINGS = (run_script.__code__, run_module.__code__)
+"""What calls the program."""
+
+CALLS = 2 if sys.version_info < (3, 12) else 0
+"""Calls below the program that have no frame and count as one: `exec`, and what has led to it."""
+
+
 @contextmanager
 def _as_python(arguments: list[str], folder: str, main: ModuleType | None) -> Iterator[None]:
     """Inside, `sys` is as a program finds it: its arguments, the folder that it is in, and the module `__main__`."""
-    argv, first, before = sys.argv[:], sys.path[0], sys.modules["__main__"]
+    argv, first, before, deepest = sys.argv[:], sys.path[0], sys.modules["__main__"], sys.getrecursionlimit()
+    deepened = deepest + len(list(_frames(sys._getframe(2)))) + CALLS  # by what stands below the program's own frames
+    sys.setrecursionlimit(deepened)
     sys.argv[:], sys.path[0] = arguments, folder
     if main is not None:
         sys.modules["__main__"] = main
@@ -93,6 +104,8 @@ def _as_python(arguments: list[str], folder: str, main: ModuleType | None) -> It
         yield
     finally:
         sys.argv[:], sys.modules["__main__"] = argv, before
+        if sys.getrecursionlimit() == deepened:
+            sys.setrecursionlimit(deepest)
         if sys.path[:1] == [folder]:
             sys.path[0] = first
 
@@ -144,19 +157,35 @@ def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
 
 @contextmanager
 def own_tracebacks() -> Iterator[None]:
-    """Inside, a traceback that the program prints or logs itself, or a process that it forks, is what it would be in Python."""
-    before = traceback.TracebackException.__init__
+    """Inside, a traceback or a stack that the program prints, logs or asks for, or a process that it forks, is as in Python."""
+    begin_before, walk_before, frames_before = traceback.TracebackException.__init__, traceback.walk_stack, inspect.getouterframes
 
-    @wraps(before)
+    @wraps(begin_before)
     def begin(self: Any, exc_type: Any, exc_value: Any, exc_traceback: Any, **options: Any) -> None:
-        before(self, exc_type, exc_value, _without_machinery(exc_traceback), **options)
+        begin_before(self, exc_type, exc_value, _without_machinery(exc_traceback), **options)
 
-    traceback.TracebackException.__init__ = begin  # type: ignore[method-assign]
+    @wraps(walk_before)
+    def walk(f: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+        return iter([(frame, frame.f_lineno) for frame in _own_frames(sys._getframe(1) if f is None else f)])
+
+    @wraps(frames_before)
+    def outer_frames(frame: Any, context: int = 1) -> list[Any]:
+        own = set(_own_frames(frame))
+        return [each for each in frames_before(frame, context) if each.frame in own]
+
+    replaced = (
+        (traceback.TracebackException, "__init__", begin_before, begin),
+        (traceback, "walk_stack", walk_before, walk),
+        (inspect, "getouterframes", frames_before, outer_frames),
+    )
+    for owner, name, _, ours in replaced:
+        setattr(owner, name, ours)
     try:
         yield
     finally:
-        if traceback.TracebackException.__init__ is begin:
-            traceback.TracebackException.__init__ = before  # type: ignore[method-assign]
+        for owner, name, before, ours in replaced:
+            if getattr(owner, name) is ours:
+                setattr(owner, name, before)
 
 
 @contextmanager
@@ -226,6 +255,12 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def _own_frames(frame: FrameType) -> list[FrameType]:
+    """Those of a frame and of what has called it that the program alone would have, the innermost first."""
+    frames = list(takewhile(lambda each: each.f_code not in BEGINNINGS, _frames(frame)))
+    return [each for each, is_own in zip(frames, _own([_file(each) for each in frames]), strict=True) if is_own]
 
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
