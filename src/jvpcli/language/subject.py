@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import (
+    COMPOSED,
     GRAPH_OPTIONS,
     Pasted,
     argument,
@@ -23,6 +24,7 @@ from jvpcli.language.calls import (
     items,
     layers,
     maker,
+    makes_function,
     name_of,
     parsed,
     path,
@@ -82,23 +84,39 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
     """The calls for derivatives that are carried out once, in their order; not those in blocks and functions."""
     own = set(assigned(statements))
     pulls: dict[str, tuple[int, ast.expr]] = {}
+    functions: dict[str, ast.Call] = {}
     for place, statement in enumerate(statements):
         names = names_made(statement)
         for node in _inner_first(statement):
-            pulled = pulls.get(node.func.id) if isinstance(node.func, ast.Name) else None
+            pulled = pulls.get(_given_weights(node))
             if pulled is not None:
                 made, value = pulled
                 alone = made == place - 1 and free_names(node).isdisjoint(names_made(statements[made])[:1])
-                yield Place(place, _called_at_once(value, node), node, made if alone else place)
-            elif root_of(node) in own and not is_backward(node):
+                yield Place(place, _pulled_at_once(value, node), node, made if alone else place)
+                continue
+            call = _called_at_once(node, functions)
+            if root_of(call) in own and not is_backward(node):
                 continue
             elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
-                if not any(_calls_name(names[1], part) for part in statements[place + 1 :]):
+                if not any(_gives_weights(part, names[1]) for part in statements[place + 1 :]):
                     yield Place(place, node, node, place)
                 else:
                     pulls[names[1]] = place, node
-            elif _is_derivative(node, code):
-                yield Place(place, node, node, place)
+            elif _is_derivative(call, code):
+                yield Place(place, call, node, place)
+        anew = {*assigned([statement])}
+        functions = {name: made for name, made in functions.items() if anew.isdisjoint({name, *free_names(made)})}
+        value = statement.value if isinstance(statement, ast.Assign) and len(names) == 1 else None
+        if isinstance(value, ast.Call) and makes_function(value) and root_of(value) not in own and value.args:
+            given_ = value.args[0]
+            of = functions.get(given_.id, given_) if isinstance(given_, ast.Name) else given_
+            functions[names[0]] = value if of is given_ else ast.Call(value.func, [of, *value.args[1:]], value.keywords)
+
+
+def _called_at_once(call: ast.Call, functions: Mapping[str, ast.Call]) -> ast.Call:
+    """`jacrev(f)(x)` of `g(x)` where g stands for `jacrev(f)`; any other call itself."""
+    made = functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
+    return call if made is None else ast.Call(made, call.args, call.keywords)
 
 
 def _is_derivative(call: ast.Call, code: str) -> bool:
@@ -123,8 +141,15 @@ def _inner_first(node: ast.AST) -> Iterator[ast.Call]:
         yield node
 
 
-def _calls_name(name: str, node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Call) and path(part.func) == name for part in ast.walk(node))
+def _given_weights(call: ast.Call) -> str:
+    """`pull` of `pull(v)`, and of `vmap(pull)(vs)`, which takes several at once."""
+    mapped = call.func if isinstance(call.func, ast.Call) and name_of(call.func) == "vmap" else None
+    plain = mapped is not None and len(mapped.args) == 1 and not mapped.keywords
+    return path(mapped.args[0] if mapped is not None and plain else call.func)
+
+
+def _gives_weights(node: ast.AST, pull: str) -> bool:
+    return any(isinstance(part, ast.Call) and _given_weights(part) == pull for part in ast.walk(node))
 
 
 AS_VALUE = "what the call gives stands here as a value; create_graph=True changes no number of it, and gives it a graph"
@@ -363,9 +388,11 @@ def _keeps_graph(call: ast.Call) -> bool:
     return any(keyword.arg in GRAPH_OPTIONS and is_true(keyword.value) for keyword in call.keywords)
 
 
-def _called_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
-    """`pull(v)` of `_, pull = vjp(f, x)` as `vjp(f, x)[1](v)`."""
-    return ast.Call(ast.Subscript(made, ast.Constant(1), ast.Load()), call.args, call.keywords)
+def _pulled_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
+    """`pull(v)` of `_, pull = vjp(f, x)` as `vjp(f, x)[1](v)`; in vmap, too."""
+    pull = ast.Subscript(made, ast.Constant(1), ast.Load())
+    function = ast.Call(call.func.func, [pull], []) if isinstance(call.func, ast.Call) else pull
+    return ast.Call(function, call.args, call.keywords)
 
 
 PLAIN = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad_fn"})
@@ -478,7 +505,7 @@ UNDERSTOOD = frozenset(
      "check_batched_forward_grad", "fast_mode", "masked", "gen_non_contig_grad_outputs", "check_fwd_over_rev",
      "check_rev_over_rev"}
 )  # fmt: skip
-"""Keywords of calls on functions whose meaning a request keeps; has_aux only where it is False."""
+"""Keywords of calls on functions whose meaning a request keeps; has_aux=True only of those that give the derivative alone."""
 
 
 def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence[ast.stmt], code: str) -> bool:
@@ -489,8 +516,9 @@ def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence
     """
     made = maker(call)
     keywords = {keyword.arg for keyword in made.keywords}
-    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux"]
-    others = [part for part in (*made.args, *call.args, *(k.value for k in made.keywords)) if part is not function]
+    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux" and name_of(made) not in COMPOSED]
+    given_ = [*made.args[1:], *(keyword.value for keyword in made.keywords if keyword.arg != "func")]
+    others = [*given_, *(part for part in call.args if part is not function)]
     if made is not call and (call.keywords or (not is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux
         return False
     if not keywords <= UNDERSTOOD or any(not isinstance(flag, ast.Constant) or flag.value for flag in flags):
