@@ -255,7 +255,8 @@ class Reader:
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
         wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in names]
-        meant = replace(meant, wrt=tuple(wrt))
+        along = [name for each in meant.tangent for name in _listed(each, before)]
+        meant = replace(meant, wrt=tuple(wrt), tangent=tuple(along))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
             first = [name for name in retained if not {*retained} & (all_read({name}, before) - {name})]
