@@ -159,11 +159,6 @@ VALUES: dict[str, Cells] = {
         "f = lambda t: (t ** 3).sum()\nt = torch.randn(3)\nu = torch.randn(3)",
         "product(f, (t,), (u,))",
     ],
-    "rows of a mapped Jacobian by the last argument": [
-        "from torch.func import jacrev, vmap\n\ndef layer(w, b, t):\n    return torch.tanh(w @ t + b)",
-        "w = torch.randn(2, 3)\nb = torch.randn(2)\nt = torch.randn(3)\nt = torch.randn(4, 3)",
-        "vmap(jacrev(layer, argnums=2), in_dims=(None, None, 0))(w, b, t)",
-    ],
     "a residual by a function": [
         "def along(u, inputs):\n    for t in inputs:\n"
         "        u = torch.autograd.grad(u, t, grad_outputs=torch.ones_like(u), create_graph=True)[0]\n    return u",
@@ -185,28 +180,11 @@ VALUES: dict[str, Cells] = {
         "t = torch.arange(4, dtype=torch.float32, requires_grad=True)",
         "flat((t ** 3).sum(), t)",
     ],
-    "functions for derivatives without their import": [
-        "def f(t, u):\n    return (t ** 2 * u).sum() + u.prod()",
-        "t = torch.tensor([1., 2.])\nu = torch.tensor([0.5, 3.])\nmixed = jacfwd(grad(f, argnums=0), argnums=1)",
-        "mixed(t, u)",
-    ],
     "a Hessian that is the same everywhere": [
         "def f(t):\n    return (t ** 2 * torch.arange(3.)).sum()",
         "t = torch.tensor([1., -1., 2.], requires_grad=True)\nfirst = torch.autograd.grad(f(t), t, create_graph=True)[0]",
         "rows = [torch.autograd.grad(each, t, retain_graph=True)[0] for each in first]",
         "torch.stack(rows)",
-    ],
-    "gradients of each sample": [
-        "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
-        "parameters = {key: value.detach() for key, value in net.named_parameters()}",
-        "t = torch.randn(4, 2)\nu = torch.randn(4, 1)",
-        "def loss(parameters, t, u):\n    return F.mse_loss(functional_call(net, parameters, (t.unsqueeze(0),)), u.unsqueeze(0))",
-        "each = vmap(grad(loss), in_dims=(None, 0, 0))",
-        "each(parameters, t, u)['weight']",
-    ],
-    "rows of a mapped Jacobian that is the same everywhere": [
-        "from torch.func import jacrev, vmap\nt = torch.randn(3, 4, requires_grad=True)",
-        "vmap(jacrev(lambda row: row[1:] * 2))(t)",
     ],
     "gradients along a path, by a function with defaults": [
         "def along(f, t, start=None, steps=4):\n    if start is None:\n        start = torch.zeros_like(t)\n"
@@ -311,6 +289,72 @@ def test_products_in_parts(jvp, name):
     found = json.loads(jvp("inspect", "-", "--json", stdin=script(PARTS[name])).out)["vjp"]
     for part, shown in zip(parts, found.values(), strict=True):
         torch.testing.assert_close(torch.tensor(shown["value"]), part.detach())
+
+
+SAMPLES: dict[str, Cells] = {
+    "rows of a mapped Jacobian by the last argument": [
+        "from torch.func import jacrev, vmap\n\ndef layer(w, b, t):\n    return torch.tanh(w @ t + b)",
+        "w = torch.randn(2, 3)\nb = torch.randn(2)\nt = torch.randn(3)\nt = torch.randn(4, 3)",
+        "vmap(jacrev(layer, argnums=2), in_dims=(None, None, 0))(w, b, t)",
+    ],
+    "gradients of each sample by its module": [
+        "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
+        "parameters = {key: value.detach() for key, value in net.named_parameters()}\n"
+        "buffers = {key: value.detach() for key, value in net.named_buffers()}",
+        "t = torch.randn(4, 2)\nu = torch.randn(4, 1)",
+        "def loss(parameters, buffers, t, u):\n"
+        "    return F.mse_loss(functional_call(net, (parameters, buffers), (t.unsqueeze(0),)), u.unsqueeze(0))",
+        "one = grad(loss)\neach = vmap(one, in_dims=(None, None, 0, 0))",
+        "each(parameters, buffers, t, u)",
+    ],
+    "rows of a mapped Jacobian that is the same everywhere": [
+        "from torch.func import jacrev, vmap\nt = torch.randn(3, 4, requires_grad=True)",
+        "vmap(jacrev(lambda row: row[1:] * 2))(t)",
+    ],
+    "Hessians": [
+        "from torch.func import hessian, vmap\nt = torch.randn(3, 2)",
+        "vmap(hessian(lambda row: (row ** 3).sum() * row.prod()))(t)",
+    ],
+    "weights in a dictionary that each sample has of its own, and what else a function gives": [
+        "from torch.func import grad, vmap\np = {'w': torch.randn(3, 2), 'b': torch.randn(3)}\nt = torch.randn(2)",
+        "def f(p, t):\n    y = torch.tanh(p['w'] @ t + p['b'])\n    return y ** 2, y",
+        "vmap(grad(f, has_aux=True), in_dims=(0, None))(p, t)[0]",
+    ],
+    "a gradient and a value": [
+        "from torch.func import grad_and_value, vmap\nt = torch.randn(4)",
+        "vmap(grad_and_value(torch.sin))(t)[0]",
+    ],
+    "by two arguments": [
+        "from torch.func import jacfwd, vmap\na = torch.randn(3, 2)\nb = torch.randn(3, 4)",
+        "vmap(jacfwd(lambda a, b: torch.outer(a, b).sin(), argnums=(0, 1)), chunk_size=2)(a, b)",
+    ],
+    "functions for derivatives without their import": [
+        "def f(t, u):\n    return (t ** 2 * u).sum() + u.prod()",
+        "t = torch.tensor([1., 2.])\nu = torch.tensor([0.5, 3.])\nmixed = jacfwd(grad(f, argnums=0), argnums=1)",
+        "mixed(t, u)",
+    ],
+    "several v": [
+        "from torch.func import vjp, vmap\nt = torch.randn(3)\ny, pull = vjp(lambda t: t.cumprod(0), t)",
+        "vmap(pull)(torch.eye(3))[0]",
+    ],
+}
+"""Cells that end with the derivatives of each sample."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_derivatives_of_each_sample(jvp, name):
+    _, last = run(SAMPLES[name])
+    expected = [*last.values()] if isinstance(last, dict) else [last] if isinstance(last, torch.Tensor) else last
+    document = json.loads(jvp("inspect", "-", "--json", stdin=script(SAMPLES[name])).out)
+    (maps,), (y,) = document["jacobian"].values(), document["outputs"].values()
+    for part, found in zip(expected, maps.values(), strict=True):
+        whole = torch.tensor(found["value"])
+        if whole.shape != part.shape:  # an axis of samples of the input, besides the output's
+            own = whole.diagonal(dim1=0, dim2=len(y["shape"])).movedim(-1, 0)
+            assert whole.count_nonzero() == own.count_nonzero()
+            whole = own
+        torch.testing.assert_close(whole, part.detach())
 
 
 SAID = [

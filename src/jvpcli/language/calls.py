@@ -93,8 +93,8 @@ def asked_twice(call: ast.expr | None, source: str) -> Pasted | None:
     if name == "hessian":
         chosen = picked(argument(made, 1, "argnums"), len(call.args))
         return None if chosen is None else _of_function(functions, call.args, source, chosen)
-    inner = functions[0] if functions else None
-    if not isinstance(inner, ast.Call) or name_of(inner) not in COMPOSED or len(inner.args) + len(inner.keywords) != 1:
+    inner = _outward(functions[0]) if functions and isinstance(functions[0], ast.Call) else None
+    if inner is None or name_of(inner) not in COMPOSED or len(inner.args) + len(inner.keywords) != 1:
         return None
     if name in COMPOSED and made is not call and len(made.args) == 1 and not made.keywords:
         return _of_function(_function(inner), call.args, source, (0,))
@@ -315,28 +315,27 @@ def _transform(function: ast.Call, arguments: Sequence[ast.expr], source: str) -
         functions = [_with_function(made, functions[0], "jacrev")]
     if _innermost(function) == "hessian":
         notes.append("the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated")
-    found = _of_function(functions, arguments, source, chosen)
-    if is_true(argument(made, 2, "has_aux")):
+    has_aux = is_true(argument(made, 2, "has_aux"))
+    if has_aux:
         notes.append("has_aux: what else the function gives is left out")
-        found = found and replace(found, expression=f"{found.expression}[0]")
-    mapped = made is not function and _mapped(function, chosen, len(arguments))
+    found = _of_function(functions, arguments, source, chosen, has_aux)
+    mapped = (0, True) if made is function else _mapped(function, chosen, len(arguments))
     if found is None or mapped is None:
         return None
-    weights = ("implicit:grad",) if name in ("grad", "grad_and_value") else ()
-    if mapped:
-        depth, shared = mapped
-        notes.append(OF_SAMPLES[bool(weights), shared])
-        weights = tuple(f"{weight}_{depth}" for weight in weights)
-    return replace(found, grad_outputs=weights, notes=tuple(notes))
+    (depth, shared), is_gradient = mapped, name in ("grad", "grad_and_value")
+    if depth:
+        notes.append(OF_SAMPLES[is_gradient, shared])
+    weight = f"implicit:grad_{depth}" if depth else "implicit:grad"
+    return replace(found, grad_outputs=(weight,) if is_gradient else (), notes=tuple(notes))
 
 
 OF_SAMPLES = {
-    (True, False): "vmap: no sample sees another, so the result by ones holds the gradient of each sample, as the call does",
-    (True, True): "vmap: the call gives the gradient of each sample, which is the Jacobian by the output's axis of samples; the "
-    "result by ones is their sum",
-    (False, False): "vmap: no sample sees another; the call gives, of each, the block of the Jacobian with its index in the "
+    (True, False): "vmap: no sample sees another, so the result by ones holds the gradient of each sample",
+    (True, True): "vmap: the gradient of each sample is the part of the Jacobian with its index in the output; the result by "
+    "ones is their sum",
+    (False, False): "vmap: no sample sees another: the Jacobian of each is the block of the one here with its index in the "
     "output and in the input, and all other blocks are zero",
-    (False, True): "vmap: the call gives, of each sample, the part of the Jacobian with its index in the output",
+    (False, True): "vmap: the Jacobian of each sample is the part of the one here with its index in the output",
 }
 """How what is asked of each sample stands in the answer, of a gradient or not, by an input that the samples share or not."""
 
@@ -354,7 +353,7 @@ def _mapped(function: ast.expr, chosen: Sequence[int], count: int) -> tuple[int,
     """
     if not isinstance(function, ast.Call) or name_of(function) != "vmap":
         return 0, True
-    inner = _mapped(*_function(function), chosen, count)
+    inner = _mapped(_function(function)[0], chosen, count)
     given = argument(function, 1, "in_dims")
     try:
         dims = 0 if given is None else ast.literal_eval(given)
@@ -380,12 +379,13 @@ def _function(call: ast.Call) -> list[ast.expr]:
 
 
 def _of_function(
-    function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str, chosen: Sequence[int] | None = None
+    function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str, chosen: Sequence[int] | None = None,
+    has_aux: bool = False,
 ) -> Pasted | None:
     """A function at some arguments: a lambda's body with its parameters named, or a call of any other function.
 
     Differentiated are the arguments that are `chosen` by their places, or all.  Of these one that is no name gets one, and
-    is an input; of the others it stands as it is.
+    is an input; of the others it stands as it is.  With `has_aux` the first of two things that the function gives is meant.
     """
     if not function or not arguments or any(isinstance(each, ast.Starred) for each in arguments):
         return None
@@ -407,12 +407,13 @@ def _of_function(
         return None
     if not isinstance(what, ast.Lambda):
         called = path(what) or (text_of(what, source) if makes_function(what) else "")
-        return Pasted(f"{called}({', '.join(texts)})", given, wrt) if called else None
+        return Pasted(f"{called}({', '.join(texts)}){'[0]' * has_aux}", given, wrt) if called else None
     read = {word for text in texts for word in re.findall(r"[^\W\d]\w*", text)}
     renamed = [(own, text) for own, text in zip(parameters, texts, strict=True) if own != text]
     if any(own in read for own, _ in renamed):
         return None  # they would have to be named all at once
-    return Pasted("; ".join([*(f"{own} = {text}" for own, text in renamed), text_of(what.body, source)]), given, wrt)
+    body = f"({text_of(what.body, source)})[0]" if has_aux else text_of(what.body, source)
+    return Pasted("; ".join([*(f"{own} = {text}" for own, text in renamed), body]), given, wrt)
 
 
 def _parameters(function: ast.expr) -> list[str] | None:
@@ -427,7 +428,11 @@ def _parameters(function: ast.expr) -> list[str] | None:
 
 def makes_function(node: ast.expr) -> bool:
     """Whether a call gives a function: one of torch.func that gives the derivative as one, vmap, or functools.partial."""
-    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap", "partial")
+    if not isinstance(node, ast.Call):
+        return False
+    given = argument(node, 1, "inputs")  # of torch.autograd.grad and torch.autograd.functional.hessian tensors, else argnums
+    derives = name_of(node) in (*COMPOSED, "hessian") and all(isinstance(part, ast.Constant) for part in items(given))
+    return derives or name_of(node) in ("vmap", "partial")
 
 
 def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:

@@ -9,7 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
+from jvpcli.language.calls import (
+    Pasted,
+    asked,
+    is_block,
+    is_true,
+    layers,
+    makes_function,
+    parsed,
+    path,
+    text_of,
+    without_places,
+)
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
 from jvpcli.language.names import assigned, copied, free_names, separated, targets, turns_on
 from jvpcli.language.statements import (
@@ -295,10 +306,18 @@ def without_needless_asking(statements: Sequence[ast.stmt], expression: str) -> 
 
 
 def without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
-    """Without the imports of what is there anyway, or that nothing reads."""
+    """Without the imports of what is there anyway, and without those and the names for derivatives that nothing reads."""
     nodes = [node for part in (*statements, ast.parse(expression)) for node in ast.walk(part)]
-    read = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return [part for part in statements if not imported(part) or (read & {*imported(part)} and not is_known(part))]
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+    def is_needless(part: ast.stmt) -> bool:
+        calls = [node for node in ast.walk(part) if isinstance(node, ast.Call)]
+        derives = isinstance(part, ast.Assign) and bool(calls) and all(map(makes_function, calls))
+        made = names_made(part) if derives else imported(part)
+        return bool(made) and (read.isdisjoint(made) or is_known(part))
+
+    kept = [part for part in statements if not is_needless(part)]
+    return kept if len(kept) == len(statements) else without_needless_imports(kept, expression)
 
 
 def from_intermediates(

@@ -11,7 +11,6 @@ from jvpcli.language.calls import (
     COMPOSED,
     GRAPH_OPTIONS,
     Pasted,
-    argument,
     asked,
     asked_twice,
     has_graph,
@@ -94,7 +93,8 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
                 alone = made == place - 1 and free_names(node).isdisjoint(names_made(statements[made])[:1])
                 yield Place(place, _pulled_at_once(value, node), node, made if alone else place)
                 continue
-            call = _called_at_once(node, functions)
+            callee = _with_made(node.func, functions)
+            call = node if callee is node.func else ast.Call(callee, node.args, node.keywords)
             if root_of(call) in own and not is_backward(node):
                 continue
             elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
@@ -104,19 +104,22 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
                     pulls[names[1]] = place, node
             elif _is_derivative(call, code):
                 yield Place(place, call, node, place)
-        anew = {*assigned([statement])}
-        functions = {name: made for name, made in functions.items() if anew.isdisjoint({name, *free_names(made)})}
-        value = statement.value if isinstance(statement, ast.Assign) and len(names) == 1 else None
-        if isinstance(value, ast.Call) and makes_function(value) and root_of(value) not in own and value.args:
-            given_ = value.args[0]
-            of = functions.get(given_.id, given_) if isinstance(given_, ast.Name) else given_
-            functions[names[0]] = value if of is given_ else ast.Call(value.func, [of, *value.args[1:]], value.keywords)
+        anew = {*assigned([statement]), getattr(statement, "name", "")}
+        functions = {name: function for name, function in functions.items() if anew.isdisjoint({name, *free_names(function)})}
+        named = _with_made(statement.value, functions) if isinstance(statement, ast.Assign) and len(names) == 1 else None
+        if isinstance(named, ast.Call) and makes_function(named) and root_of(named) not in own:
+            functions[names[0]] = named
 
 
-def _called_at_once(call: ast.Call, functions: Mapping[str, ast.Call]) -> ast.Call:
-    """`jacrev(f)(x)` of `g(x)` where g stands for `jacrev(f)`; any other call itself."""
-    made = functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
-    return call if made is None else ast.Call(made, call.args, call.keywords)
+def _with_made(function: ast.expr, functions: Mapping[str, ast.Call]) -> ast.expr:
+    """`jacrev(f)` of `g`, and `vmap(jacrev(f))` of `vmap(g)`, where g stands for `jacrev(f)`; any other expression itself."""
+    if isinstance(function, ast.Name):
+        return functions.get(function.id, function)
+    if not isinstance(function, ast.Call) or not makes_function(function) or not function.args:
+        return function
+    inner, *others = function.args
+    made = _with_made(inner, functions)
+    return function if made is inner else ast.Call(function.func, [made, *others], function.keywords)
 
 
 def _is_derivative(call: ast.Call, code: str) -> bool:
@@ -254,7 +257,7 @@ class Reader:
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
-        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in names]
+        wrt = [f"{net}.parameters()" if (net := module_of(name, before)) else name for name in names]
         along = [name for each in meant.tangent for name in _listed(each, before)]
         meant = replace(meant, wrt=tuple(wrt), tangent=tuple(along))
         rest = self.statements[each.place + 1 :]
@@ -351,7 +354,7 @@ class Reader:
         return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
-def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
+def module_of(name: str, before: Sequence[ast.stmt]) -> str:
     """`net` of a name that is given to `dict(net.named_parameters())`; empty for any other name."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
     call = made[-1] if made else None
@@ -461,8 +464,7 @@ def _make_graph(call: ast.expr) -> bool:
     """Make a call give a value with a graph, where it gives one without; whether that could be done."""
     if not isinstance(call, ast.Call) or not is_constant(call) or is_backward(call):
         return False
-    inputs = argument(call, 1, "inputs")
-    if name_of(call) == "grad" and (inputs is None or isinstance(inputs, ast.Constant)):  # torch.func.grad(f), a function
+    if makes_function(call):
         return False
     if is_functional(call) and len(call.args) > (2 if name_of(call) in ("jacobian", "hessian") else 3):
         return False

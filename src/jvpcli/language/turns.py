@@ -12,7 +12,7 @@ from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
 from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
-from jvpcli.language.subject import about_clipping, around, calls_of, shows
+from jvpcli.language.subject import about_clipping, around, calls_of, module_of, shows
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,16 @@ class Turn:
             return {}
         *before, loop = self.earlier
         lines = [text_of(part, code) for part in (*needed(loop, before), loop)]
-        return {name: "\n".join([*lines, name]) for name in self.carried}
+        parts = {part: value for name in self.carried for part, value in _parts(name, before).items()}
+        return {name: "\n".join([*lines, value]) for name, value in parts.items()}
+
+
+def _parts(name: str, before: Sequence[ast.stmt]) -> dict[str, str]:
+    """The names of the tensors in a dictionary, and what each is taken by; of anything else its own."""
+    made = [part.value for part in before if isinstance(part, ast.Assign) and assigned([part]) == [name]]
+    held = made[-1] if made else None
+    pairs = zip(held.keys, held.values, strict=True) if isinstance(held, ast.Dict) else ()
+    return {path(value): f"{name}[{ast.unparse(key)}]" for key, value in pairs if key is not None} or {name: name}
 
 
 def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] | None = None) -> Turn:
@@ -65,7 +74,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
     if not calls and not inner.notes:
         return Turn(statements)
-    stepping = _steps(last)
+    stepping = _steps(last) or any(module_of(name, around_it) for name in assigned([last]))
     alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
     first = alone or stepping or bool(not calls and not inner.earlier)
     start = len(before)
@@ -89,7 +98,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     end_place = max(calls)
     body, call = last.body[: end_place + 1], calls[end_place]
     if stepping:
-        note = "of the loop the first turn is shown: what a step of an optimizer makes of the weights is left out"
+        note = "of the loop the first turn is shown: what a step makes of the weights is left out"
         return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
