@@ -22,12 +22,42 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     yield from _in_place(list(_opened(statements)))
 
 
+def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where of a text that is made of what calls give, and printed, the calls stand there alone."""
+    found: list[ast.stmt] = []
+    for statement in statements:
+        printed = statement.value.args if isinstance(statement, ast.Expr) and called_by(statement) == "print" else []
+        values = [value for part in printed for value in _made_of(part)]
+        if values == printed or not any(isinstance(node, ast.Call) for value in values for node in ast.walk(value)):
+            found.append(statement)
+        else:
+            call = ast.Call(ast.Name("print", ast.Load()), [without_places(copied(value)) for value in values], [])
+            found.append(ast.copy_location(ast.Expr(ast.copy_location(call, statement)), statement))
+    return found
+
+
+def _made_of(text: ast.expr) -> list[ast.expr]:
+    """What an f-string, `"…".format(…)` or `"…" % …` is made of, but for names; anything else itself."""
+    values: list[ast.expr] = []
+    if isinstance(text, ast.JoinedStr):
+        values = [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
+    elif isinstance(text, ast.Call) and isinstance(text.func, ast.Attribute) and isinstance(text.func.value, ast.Constant):
+        values = [*text.args, *(keyword.value for keyword in text.keywords)]
+    elif isinstance(text, ast.BinOp) and isinstance(text.left, ast.Constant) and isinstance(text.left.value, str):
+        values = items(text.right)
+    else:
+        return [text]
+    return [value for value in values if any(isinstance(node, ast.Call) for node in ast.walk(value))]
+
+
 def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
     uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
     for place, statement in enumerate(statements):
         call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+        if isinstance(call, ast.Call) and called_by(statement) == "print":
+            call = next((part for part in call.args if isinstance(part, ast.Call) and path(part.func) in functions), None)
         function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
         given = _given(function, call) if function is not None and isinstance(call, ast.Call) else None
         if function is None or given is None or uses.count(function.name) != 1:
@@ -226,9 +256,13 @@ def is_setting(statement: ast.stmt, *others: str) -> bool:
     return target is not None and path(target).startswith((*SETTINGS, *others))
 
 
+FLAGS = ("requires_grad", "is_leaf")
+"""What tensors have that is True or False: to call it fails, and a session goes on."""
+
+
 def is_passed_over(statement: ast.stmt) -> bool:
     """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
-    looks = method_of(statement) in LOOKING
+    looks = method_of(statement) in (*LOOKING, *FLAGS)
     return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or looks or is_shown(statement)
 
 
