@@ -34,6 +34,7 @@ from jvpcli.language.statements import (
     called_by,
     is_passed_over,
     opened,
+    with_frozen,
     with_functional_call,
     with_imports,
     with_known_flags,
@@ -174,7 +175,7 @@ def read_pasted(
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_distributions(body) if "distributions" in source else body
     imported = with_imports(body)
-    body = with_printed(with_functional_call(imported))
+    body = with_frozen(with_printed(with_functional_call(imported)))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
     done, named = with_named_leaves(with_open_dictionaries([*opened(body)]))
     moved = [*moved, *named]

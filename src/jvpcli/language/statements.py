@@ -22,6 +22,36 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     yield from _in_place(list(_opened(statements)))
 
 
+def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where a tensor that the program makes is detached from where it says `x.requires_grad = False`."""
+    made: set[str] = set()
+    found: list[ast.stmt] = []
+    for statement in statements:
+        name = _frozen(statement)
+        if name in made:
+            statement = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
+        found.append(statement)
+        made -= {*assigned([statement])} - {name}
+        value = statement.value if isinstance(statement, ast.Assign) else None
+        if value is not None and (of_leaf(value) is not None or free_names(value) <= NAMESPACES):
+            made |= {*names_made(statement)}
+    return found
+
+
+def _frozen(statement: ast.stmt) -> str:
+    """`x` of `x.requires_grad = False` and `x.requires_grad_(False)`; empty for any other statement."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(statement, ast.Assign):
+        (target, *_), flag, end = statement.targets, statement.value, ".requires_grad"
+    elif isinstance(call, ast.Call) and len(call.args) + len(call.keywords) == 1:
+        (flag,) = (*call.args, *(keyword.value for keyword in call.keywords))
+        target, end = call.func, ".requires_grad_"
+    else:
+        return ""
+    off = isinstance(flag, ast.Constant) and flag.value is False
+    return path(target).removesuffix(end) if off and path(target).endswith(end) else ""
+
+
 def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where of a text that is made of what calls give, and printed, the calls stand there alone."""
     found: list[ast.stmt] = []
@@ -31,8 +61,8 @@ def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         if values == printed or not any(isinstance(node, ast.Call) for value in values for node in ast.walk(value)):
             found.append(statement)
         else:
-            call = ast.Call(ast.Name("print", ast.Load()), [without_places(copied(value)) for value in values], [])
-            found.append(ast.copy_location(ast.Expr(ast.copy_location(call, statement)), statement))
+            call = ast.Call(ast.Name("print", ast.Load()), list(map(copied, values)), [])
+            found.append(without_places(ast.copy_location(ast.Expr(ast.copy_location(call, statement)), statement)))
     return found
 
 
