@@ -5,7 +5,19 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 
-from jvpcli.language.calls import CHECKS, is_backward, is_block, is_true, items, name_of, parsed, path, without_places
+from jvpcli.language.calls import (
+    CHECKS,
+    has_graph,
+    is_backward,
+    is_block,
+    is_true,
+    items,
+    makes_function,
+    name_of,
+    parsed,
+    path,
+    without_places,
+)
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, turns_on
 from jvpcli.language.source import is_text
@@ -28,7 +40,7 @@ def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     found: list[ast.stmt] = []
     for statement in statements:
         name = _frozen(statement)
-        if name in made:
+        if name and name in made:
             statement = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
         found.append(statement)
         made -= {*assigned([statement])} - {name}
@@ -56,7 +68,8 @@ def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where of a text that is made of what calls give, and printed, the calls stand there alone."""
     found: list[ast.stmt] = []
     for statement in statements:
-        printed = statement.value.args if isinstance(statement, ast.Expr) and called_by(statement) == "print" else []
+        call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
+        printed = call.args if isinstance(call, ast.Call) else []
         values = [value for part in printed for value in _made_of(part)]
         if values == printed or not any(isinstance(node, ast.Call) for value in values for node in ast.walk(value)):
             found.append(statement)
@@ -106,13 +119,17 @@ def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
 def _done_by(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt] | None:
     """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
 
-    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does.
+    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does, or
+    where it asks for a gradient without a graph, and that is all that is done with it.
     """
     *body, last = function.body
     if not _leaves(function.body):
         return function.body if isinstance(statement, ast.Expr) else None
-    backward = any(isinstance(part, ast.Call) and is_backward(part) for part in ast.walk(function))
-    if not backward or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
+    calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
+    asks = any(map(is_backward, calls)) or (isinstance(statement, ast.Expr) and not any(map(has_graph, calls)) and any(
+        name_of(call) == "grad" and not makes_function(call) for call in calls
+    ))  # fmt: skip
+    if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
         return None
     taken = ast.Assign(statement.targets, last.value, lineno=0) if isinstance(statement, ast.Assign) else ast.Expr(last.value)
     return [*body, taken]
