@@ -229,18 +229,36 @@ def _tuple(outputs: Sequence[ast.expr], source: str) -> str:
     return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
 
 
+OF_TENSORS = frozenset({"T", "mT", "H", "mH", "data", "grad", "real", "imag"})
+"""What a tensor has that is another tensor, and no parameter of a module."""
+
+
 def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
     """The names of what is differentiated to; none where that is not said, None where it is said by no name."""
     names = tuple(_wanted(item) for item in items(inputs))
-    return names if all(name.removesuffix(".parameters()").isidentifier() for name in names) else None
+    paths = [name.removesuffix(".parameters()").split(".") for name in names]
+    known = (each[0].isidentifier() and "" not in each and (len(each) == 1 or each[-1] not in OF_TENSORS) for each in paths)
+    return names if all(known) else None
 
 
 def _wanted(node: ast.expr) -> str:
-    """A name, or `net.parameters()`, maybe as a list or tuple."""
+    """A name, a parameter of a module, or `net.parameters()`, maybe as a list or tuple."""
     if isinstance(node, ast.Call) and path(node.func) in ("list", "tuple") and len(node.args) == 1:
         node = node.args[0]
-    parameters = isinstance(node, ast.Call) and path(node.func).endswith(".parameters")
-    return f"{path(node.func)}()" if parameters and isinstance(node, ast.Call) else path(node)
+    if isinstance(node, ast.Call):
+        called = _part_of_module(node.func)
+        return f"{called}()" if called.endswith(".parameters") else ""
+    return _part_of_module(node)
+
+
+def _part_of_module(node: ast.expr) -> str:
+    """`net.0.weight` of `net[0].weight`; a name is itself, and anything else has an empty part."""
+    if isinstance(node, ast.Attribute):
+        whole = node.value
+        place = whole.slice.value if isinstance(whole, ast.Subscript) and isinstance(whole.slice, ast.Constant) else None
+        inner = f"{_part_of_module(whole.value)}.{place}" if isinstance(whole, ast.Subscript) and type(place) is int else ""
+        return f"{inner or _part_of_module(whole)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _backward(call: ast.Call, source: str) -> Pasted | None:
