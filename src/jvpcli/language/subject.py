@@ -355,12 +355,17 @@ class Reader:
 
 
 def module_of(name: str, before: Sequence[ast.stmt]) -> str:
-    """`net` of a name that is given to `dict(net.named_parameters())`; empty for any other name."""
+    """`net` of a name that is given to `dict(net.named_parameters())`, or to a list of these; empty for any other name."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    call = made[-1] if made else None
-    pairs = call.args[0] if isinstance(call, ast.Call) and path(call.func) == "dict" and call.args else None
-    called = path(pairs.func) if isinstance(pairs, ast.Call) else ""
-    return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
+    pairs = made[-1] if made else None
+    if isinstance(pairs, ast.Call) and path(pairs.func) in ("dict", "list", "tuple") and pairs.args:
+        (pairs, *_) = pairs.args
+    if isinstance(pairs, (ast.ListComp, ast.GeneratorExp)) and path(pairs.elt) == path(pairs.generators[0].target) and all(
+        path(part).endswith(".requires_grad") for part in pairs.generators[0].ifs
+    ):  # fmt: skip
+        pairs = pairs.generators[0].iter
+    owner, _, method = path(pairs.func).rpartition(".") if isinstance(pairs, ast.Call) else ("", "", "")
+    return owner if method in ("parameters", "named_parameters") else ""
 
 
 def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
