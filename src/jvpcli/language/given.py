@@ -89,6 +89,30 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
+def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where `f(*inputs)` has the names that the tuple `inputs` is made of, if all are given a value once."""
+    made = [name for part in statements for name in assigned([part])]
+    tuples: dict[str, list[ast.expr]] = {}
+    for part in statements:
+        parts = items(part.value) if isinstance(part, ast.Assign) and isinstance(part.value, (ast.Tuple, ast.List)) else []
+        if parts and all(made.count(name) == 1 for name in (*names_made(part), *map(path, parts))):
+            tuples[names_made(part)[0]] = parts
+    found: list[ast.stmt] = []
+    for statement in statements:
+        stars = [node for node in ast.walk(statement) if isinstance(node, ast.Starred) and path(node.value) in tuples]
+        if not stars or not isinstance(statement, (ast.Assign, ast.Expr)):
+            found.append(statement)
+            continue
+        again = copied(statement)
+        for call in ast.walk(again):
+            if isinstance(call, ast.Call):
+                call.args = [part for each in call.args for part in (
+                    tuples.get(path(each.value), [each]) if isinstance(each, ast.Starred) else [each]
+                )]  # fmt: skip
+        found.append(without_places(again))
+    return found
+
+
 def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where each tensor that is made in a dictionary has a name, if a derived function is given that."""
     calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]

@@ -26,6 +26,7 @@ from jvpcli.language.names import assigned, copied, free_names, separated, targe
 from jvpcli.language.statements import (
     NAMESPACES,
     assignment,
+    is_passed_over,
     is_setting,
     method_of,
     names_made,
@@ -231,6 +232,35 @@ def _is_filled(name: str, after: Sequence[ast.stmt]) -> bool:
         name in _switches(part) for part in after
     ) else 0
     return any(name in changed(part) for part in after[:switch])
+
+
+def with_filled_leaves(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where a leaf that is filled under torch.no_grad(), before anything reads it, becomes one behind that."""
+    found: list[list[ast.stmt]] = [[statement] for statement in statements]
+    for place, statement in enumerate(statements):
+        names, value = names_made(statement), of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
+        if not isinstance(statement, ast.Assign) or value is None or len(names) != 1:
+            continue
+        last = place
+        for k in range(place + 1, len(statements)):
+            if _fills(statements[k], names[0]):
+                last = k
+            elif names[0] in free_names(statements[k]) and not is_passed_over(statements[k]):
+                break
+        if last > place:
+            found[place] = [without_places(ast.copy_location(ast.Assign(statement.targets, value), statement))]
+            found[last].append(without_places(ast.parse(f"{names[0]}.requires_grad_()").body[0]))
+    return [part for parts in found for part in parts]
+
+
+def _fills(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement does nothing but write to a tensor, where no gradients are recorded."""
+    if isinstance(statement, ast.For):
+        return all(_fills(part, name) for part in statement.body)
+    without = isinstance(statement, ast.With) and all(
+        isinstance(each.context_expr, ast.Call) and path(each.context_expr.func).endswith("no_grad") for each in statement.items
+    )
+    return without and changed(statement) == {name} and not reads_grad(statement)
 
 
 def _makes(statement: ast.stmt, name: str) -> bool:

@@ -13,12 +13,13 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_open_dictionaries, with_open_tuples
+from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
     plainly_made,
     separate,
+    with_filled_leaves,
     with_named_leaves,
     with_own_names,
     with_weights,
@@ -177,7 +178,7 @@ def read_pasted(
     imported = with_imports(body)
     body = with_frozen(with_printed(with_functional_call(imported)))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries([*opened(body)]))
+    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves([*opened(body)]))))
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code)

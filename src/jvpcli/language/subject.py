@@ -552,16 +552,18 @@ def follows(subject: _Subject, kept: Sequence[ast.stmt]) -> bool:
 
 def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> bool:
     """Whether something is made of what a derivative call gives: not where it is only shown, or a weight updated by it."""
-    results = set(names_made(statement))
+    results, plain = set(names_made(statement)), set[str]()
     for part in rest:
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
             used.add(".grad")
         if used and isinstance(part, ast.Assign) and (_is_named(part, results) or (
-            is_constant(call) and not has_graph(call) and _beside_gradients(part.value) <= results
+            is_constant(call) and not has_graph(call) and _beside_gradients(part.value) <= results | plain
         )):
             results |= {*names_made(part)}
             continue
+        if isinstance(part, ast.Assign) and not used and {name.id for name in _read_with_graph(part.value, part)} <= plain:
+            plain |= {*names_made(part)}
         if not used or shows(part, results, is_constant(call)) or updates(part):
             continue
         if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):

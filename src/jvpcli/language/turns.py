@@ -60,7 +60,9 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     loop it is a turn of both.  What stands `outside` comes before the statements.
     """
     shown = statements
-    while len(shown) > 1 and (_only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1]))):
+    while len(shown) > 1 and (
+        _only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1], statements[len(shown) :]))
+    ):
         shown = shown[:-1]
     last = shown[-1] if shown else None
     if not isinstance(last, (ast.For, ast.While)):
@@ -157,13 +159,21 @@ def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
     return value is not None and (shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name))
 
 
-def _derives(statement: ast.stmt) -> bool:
-    """Whether a statement may ask for a derivative, or make what is asked by."""
+def _derives(statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
+    """Whether a statement may ask for a derivative, or make a leaf that what follows computes with."""
     calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
     asking = any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL, "backward") for call in calls)
-    return asking or reads_grad(statement) or any(of_leaf(call) is not None for call in calls) or not isinstance(
+    reads = set().union(*(free_names(part) for part in rest if not is_passed_over(part) and not _optimizes(part)))
+    makes = any(of_leaf(call) is not None for call in calls) and not reads.isdisjoint(assigned([statement]))
+    return asking or reads_grad(statement) or makes or not isinstance(
         statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For)
     )
+
+
+def _optimizes(statement: ast.stmt) -> bool:
+    """`optimizer = torch.optim.SGD(…)`, `optimizer.zero_grad()`"""
+    value = statement.value if isinstance(statement, (ast.Assign, ast.Expr)) else None
+    return isinstance(value, ast.Call) and ("optim." in path(value.func) or method_of(statement) == "zero_grad")
 
 
 def _steps(loop: ast.stmt) -> bool:
