@@ -7,11 +7,21 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, is_backward, name_of, path, text_of
+from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, has_graph, is_backward, name_of, path, text_of
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
-from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
+from jvpcli.language.statements import (
+    all_read,
+    assignment,
+    cleared,
+    is_passed_over,
+    method_of,
+    names_made,
+    of_leaf,
+    reads_grad,
+    unused_name,
+)
 from jvpcli.language.subject import about_clipping, around, calls_of, module_of, shows
 
 
@@ -76,6 +86,11 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
     if not calls and not inner.notes:
         return Turn(statements)
+    goes_on = all_read(read_first(last.body) & {*assigned(last.body)}, last.body)
+    results = [name for place, call in calls.items() if has_graph(call) for name in names_made(last.body[place])]
+    derived = [name for name in results if name in goes_on]
+    if derived:  # a turn derives what the one before has derived
+        return Turn([*shown, ast.Expr(ast.Name(derived[-1], ast.Load()))])
     stepping = _steps(last) or any(module_of(name, around_it) for name in assigned([last]))
     alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
     first = alone or stepping or bool(not calls and not inner.earlier)
