@@ -149,7 +149,7 @@ GRADIENTS: dict[str, Cells] = {
     ],
     "a module's sizes, numpy's numbers and a mode behind a function": [
         "net = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))\n\ndef total(t):\n    return net(t).sum() / net[0].out_features",
-        "net.eval()\nt = torch.ones(2, net[0].in_features, requires_grad=True)",
+        "net.eval()\nt = torch.ones(2, net[0].in_features)",
         "scale = torch.tensor(np.float64(2)) * torch.tensor(np.array([1, 2]).astype(float))[1]",
         "(total(t) * scale.float()).backward()",
     ],
@@ -367,7 +367,8 @@ SAMPLES: dict[str, Cells] = {
         "torch.autograd.grad(net(t).pow(2).sum(), [net[0].weight, net[0].bias])",
     ],
     "a list of parameters": [
-        "net = nn.Linear(2, 1)\nparameters = [p for p in net.parameters() if p.requires_grad]\ny = net(torch.ones(2)).pow(2).sum()",
+        "net = nn.Linear(2, 1)\nparameters = [p for p in net.parameters() if p.requires_grad]",
+        "y = net(torch.ones(2)).pow(2).sum()",
         "torch.autograd.grad(y, parameters)",
     ],
     "arguments in a tuple": [
@@ -377,7 +378,8 @@ SAMPLES: dict[str, Cells] = {
     "a dictionary that a loop moves": [
         "p = {'w': torch.ones(2), 'b': torch.zeros(())}\nt = torch.tensor([[1., 2.], [3., 4.]])",
         "def loss(p, t):\n    return ((t @ p['w'] + p['b']) ** 2).mean()",
-        "for step in range(3):\n    g = torch.func.grad(loss)(p, t)\n    p = {key: value - 0.01 * g[key] for key, value in p.items()}",
+        "for step in range(3):\n    g = torch.func.grad(loss)(p, t)\n"
+        "    p = {key: value - 0.01 * g[key] for key, value in p.items()}",
         "g",
     ],
     "several v": [
@@ -421,7 +423,7 @@ def test_what_is_said_of_another_gradient(jvp, text, gradients, said):
 
 
 def test_a_flag_that_is_called(jvp):
-    lines = "x = torch.arange(4., requires_grad=True)\nx.requires_grad()\n(x * x).backward(torch.ones(4))".split("\n")
+    lines = ["x = torch.arange(4., requires_grad=True)", "x.requires_grad()", "(x * x).backward(torch.ones(4))"]
     with pytest.raises(TypeError) as caught:
         run(lines)
     error = json.loads(jvp("inspect", "-", "--json", stdin=script(lines)).out)["error"]
