@@ -250,6 +250,10 @@ ERRORS: dict[str, Cells] = {
         "g, = torch.autograd.grad(inputs=x, outputs=y, grad_outputs=torch.ones_like(y))",
         "g2, = torch.autograd.grad(inputs=g, outputs=y, grad_outputs=torch.ones_like(y))",
     ],
+    "a graph inside of vmap": [
+        "w = torch.tensor([1., 2.], requires_grad=True)\n\ndef of_row(t):\n    return torch.autograd.grad((w * t).sum(), w)[0]",
+        "torch.vmap(of_row)(torch.ones(3, 2))",
+    ],
     "a constant first derivative": [
         "x = torch.ones(3, requires_grad=True)\ng = torch.autograd.grad((2 * x).sum(), x, create_graph=True)[0]",
         "torch.autograd.grad(g.sum(), x)[0]",

@@ -18,7 +18,7 @@ from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import describe
 from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref, refs
 
 Arguments = Sequence[Operand]
 Keywords = Mapping[str, Operand]
@@ -280,7 +280,7 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
     results = []
-    rows, outer = sizes.pop(), call.run.keeps_graph
+    rows, outer, mapped_outside = sizes.pop(), call.run.keeps_graph, call.run.mapped
 
     def row(x: Operand, axis: int | None, index: int) -> Operand:
         return x if axis is None else call.each(lambda leaf: call.do("method:select", leaf, Const(axis), Const(index)), x)
@@ -291,7 +291,10 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     for index in range(rows):
         call.run.keeps_graph = outer or index < rows - 1  # for PyTorch all rows are one call
         given = [row(x, axis, index) for x, axis in zip(arguments, axes, strict=True)]
+        own = [leaf for x, axis in zip(given, axes, strict=True) if axis is not None for leaf in _leaves(x)]
+        call.run.mapped = mapped_outside.union(*map(refs, own))
         results.append(call.value(f.function, given, keywords))
+    call.run.mapped = mapped_outside
     if not results:
         raise EvaluationError("torch.vmap over an axis of length 0 has nothing to tell what it gives.")
     out = call.plain(f.options.get("out_dims"), 0)
