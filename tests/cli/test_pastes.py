@@ -453,7 +453,6 @@ VALUES = [
     "torch.autograd.functional.jacobian(lambda a, b: a * b ** 2, (x, x))",
     "torch.func.jacrev(lambda a, b: a * b ** 2, argnums=(0, 1))(x, x)",
     "torch.func.jacrev(lambda x, w: x * w ** 2)(w, x)",
-    "torch.func.grad(lambda a: ((a ** 2).sum(), a * 5), has_aux=True)(x)",
     "torch.func.grad(lambda a, k: (a ** k).sum())(x, k=3)",
     "torch.func.vjp(lambda a: a * x, x)[1](w)",
     "torch.func.jvp(lambda a: a * x, (x,), (w,))",

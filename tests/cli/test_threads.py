@@ -133,6 +133,30 @@ GRADIENTS: dict[str, Cells] = {
         "y = torch.func.functional_call(net, {'weight': w.exp()}, (t,))\ny.pow(2).sum().backward(inputs=[w])",
         "w.grad",
     ],
+    "filled before it is used": [
+        "t = torch.zeros(3, 2, requires_grad=True)\nfor i in range(3):\n    with torch.no_grad():\n        t[i][1] = i + 1",
+        "(t ** 3).sum().backward()\nt.grad",
+    ],
+    "frozen between two": [
+        "t = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 4.], requires_grad=True)",
+        "(t * w).sum().backward()\nw.requires_grad = False",
+        "(t * w ** 2).sum().backward()\nprint(t.grad)",
+    ],
+    "compared by hand": [
+        "t = torch.rand(2, 3, requires_grad=True)\n(t ** 2).sum().backward()",
+        "by_autograd = t.grad.detach().clone()\nby_hand = 2 * t.detach()",
+        "most = (by_autograd - by_hand).abs().max().item()\nassert most < 1e-6",
+    ],
+    "a module's sizes, numpy's numbers and a mode behind a function": [
+        "net = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))\n\ndef total(t):\n    return net(t).sum() / net[0].out_features",
+        "net.eval()\nt = torch.ones(2, net[0].in_features)",
+        "scale = torch.tensor(np.float64(2)) * torch.tensor(np.array([1, 2]).astype(float))[1]",
+        "(total(t) * scale.float()).backward()",
+    ],
+    "another leaf behind a loop": [
+        "w = torch.ones(3, requires_grad=True)\nfor step in range(3):\n    (w * 2).sum().backward()",
+        "v = torch.zeros(3, requires_grad=True)\noptimizer = torch.optim.SGD([v], lr=0.1)\noptimizer.step()",
+    ],
     "parameters as a dictionary": [
         "net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid())\nt = torch.randn(3, 2)",
         "twice = {key: 2 * value for key, value in net.named_parameters()}",
@@ -159,11 +183,6 @@ VALUES: dict[str, Cells] = {
         "f = lambda t: (t ** 3).sum()\nt = torch.randn(3)\nu = torch.randn(3)",
         "product(f, (t,), (u,))",
     ],
-    "rows of a mapped Jacobian by the last argument": [
-        "from torch.func import jacrev, vmap\n\ndef layer(w, b, t):\n    return torch.tanh(w @ t + b)",
-        "w = torch.randn(2, 3)\nb = torch.randn(2)\nt = torch.randn(3)\nt = torch.randn(4, 3)",
-        "vmap(jacrev(layer, argnums=2), in_dims=(None, None, 0))(w, b, t)",
-    ],
     "a residual by a function": [
         "def along(u, inputs):\n    for t in inputs:\n"
         "        u = torch.autograd.grad(u, t, grad_outputs=torch.ones_like(u), create_graph=True)[0]\n    return u",
@@ -185,28 +204,16 @@ VALUES: dict[str, Cells] = {
         "t = torch.arange(4, dtype=torch.float32, requires_grad=True)",
         "flat((t ** 3).sum(), t)",
     ],
-    "functions for derivatives without their import": [
-        "def f(t, u):\n    return (t ** 2 * u).sum() + u.prod()",
-        "t = torch.tensor([1., 2.])\nu = torch.tensor([0.5, 3.])\nmixed = jacfwd(grad(f, argnums=0), argnums=1)",
-        "mixed(t, u)",
-    ],
     "a Hessian that is the same everywhere": [
         "def f(t):\n    return (t ** 2 * torch.arange(3.)).sum()",
         "t = torch.tensor([1., -1., 2.], requires_grad=True)\nfirst = torch.autograd.grad(f(t), t, create_graph=True)[0]",
         "rows = [torch.autograd.grad(each, t, retain_graph=True)[0] for each in first]",
         "torch.stack(rows)",
     ],
-    "gradients of each sample": [
-        "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
-        "parameters = {key: value.detach() for key, value in net.named_parameters()}",
-        "t = torch.randn(4, 2)\nu = torch.randn(4, 1)",
-        "def loss(parameters, t, u):\n    return F.mse_loss(functional_call(net, parameters, (t.unsqueeze(0),)), u.unsqueeze(0))",
-        "each = vmap(grad(loss), in_dims=(None, 0, 0))",
-        "each(parameters, t, u)['weight']",
-    ],
-    "rows of a mapped Jacobian that is the same everywhere": [
-        "from torch.func import jacrev, vmap\nt = torch.randn(3, 4, requires_grad=True)",
-        "vmap(jacrev(lambda row: row[1:] * 2))(t)",
+    "orders in a loop": [
+        "t = torch.tensor(2., requires_grad=True)\ny = t ** 5\nfor order in range(3):\n"
+        "    (y,) = torch.autograd.grad(y, t, create_graph=True)\n    print(order, y)",
+        "y",
     ],
     "gradients along a path, by a function with defaults": [
         "def along(f, t, start=None, steps=4):\n    if start is None:\n        start = torch.zeros_like(t)\n"
@@ -242,6 +249,10 @@ ERRORS: dict[str, Cells] = {
         "x = torch.ones(4, 2, requires_grad=True)\ny = (x ** 2).sum(1, keepdim=True)",
         "g, = torch.autograd.grad(inputs=x, outputs=y, grad_outputs=torch.ones_like(y))",
         "g2, = torch.autograd.grad(inputs=g, outputs=y, grad_outputs=torch.ones_like(y))",
+    ],
+    "a graph inside of vmap": [
+        "w = torch.tensor([1., 2.], requires_grad=True)\n\ndef of_row(t):\n    return torch.autograd.grad((w * t).sum(), w)[0]",
+        "torch.vmap(of_row)(torch.ones(3, 2))",
     ],
     "a constant first derivative": [
         "x = torch.ones(3, requires_grad=True)\ng = torch.autograd.grad((2 * x).sum(), x, create_graph=True)[0]",
@@ -313,6 +324,92 @@ def test_products_in_parts(jvp, name):
         torch.testing.assert_close(torch.tensor(shown["value"]), part.detach())
 
 
+SAMPLES: dict[str, Cells] = {
+    "rows of a mapped Jacobian by the last argument": [
+        "from torch.func import jacrev, vmap\n\ndef layer(w, b, t):\n    return torch.tanh(w @ t + b)",
+        "w = torch.randn(2, 3)\nb = torch.randn(2)\nt = torch.randn(3)\nt = torch.randn(4, 3)",
+        "vmap(jacrev(layer, argnums=2), in_dims=(None, None, 0))(w, b, t)",
+    ],
+    "gradients of each sample by its module": [
+        "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
+        "parameters = {key: value.detach() for key, value in net.named_parameters()}\n"
+        "buffers = {key: value.detach() for key, value in net.named_buffers()}",
+        "t = torch.randn(4, 2)\nu = torch.randn(4, 1)",
+        "def loss(parameters, buffers, t, u):\n"
+        "    return F.mse_loss(functional_call(net, (parameters, buffers), (t.unsqueeze(0),)), u.unsqueeze(0))",
+        "one = grad(loss)\neach = vmap(one, in_dims=(None, None, 0, 0))",
+        "each(parameters, buffers, t, u)",
+    ],
+    "rows of a mapped Jacobian that is the same everywhere": [
+        "from torch.func import jacrev, vmap\nt = torch.randn(3, 4, requires_grad=True)",
+        "vmap(jacrev(lambda row: row[1:] * 2))(t)",
+    ],
+    "Hessians": [
+        "from torch.func import hessian, vmap\nt = torch.randn(3, 2)",
+        "vmap(hessian(lambda row: (row ** 3).sum() * row.prod()))(t)",
+    ],
+    "weights in a dictionary that each sample has of its own, and what else a function gives": [
+        "from torch.func import grad, vmap\np = {'w': torch.randn(3, 2), 'b': torch.randn(3)}\nt = torch.randn(2)",
+        "def f(p, t):\n    y = torch.tanh(p['w'] @ t + p['b'])\n    return y ** 2, y",
+        "vmap(grad(f, has_aux=True), in_dims=(0, None))(p, t)[0]",
+    ],
+    "a gradient and a value": [
+        "from torch.func import grad_and_value, vmap\nt = torch.randn(4)",
+        "vmap(grad_and_value(torch.sin))(t)[0]",
+    ],
+    "by two arguments": [
+        "from torch.func import jacfwd, vmap\na = torch.randn(3, 2)\nb = torch.randn(3, 4)",
+        "vmap(jacfwd(lambda a, b: torch.outer(a, b).sin(), argnums=(0, 1)), chunk_size=2)(a, b)",
+    ],
+    "functions for derivatives without their import": [
+        "def f(t, u):\n    return (t ** 2 * u).sum() + u.prod()",
+        "t = torch.tensor([1., 2.])\nu = torch.tensor([0.5, 3.])\nmixed = jacfwd(grad(f, argnums=0), argnums=1)",
+        "mixed(t, u)",
+    ],
+    "parameters of a module, by their own names": [
+        "net = nn.Sequential(nn.Linear(2, 3), nn.Tanh())\nt = torch.ones(4, 2, requires_grad=True)",
+        "torch.autograd.grad(net(t).pow(2).sum(), [net[0].weight, net[0].bias])",
+    ],
+    "a list of parameters": [
+        "net = nn.Linear(2, 1)\nparameters = [p for p in net.parameters() if p.requires_grad]",
+        "y = net(torch.ones(2)).pow(2).sum()",
+        "torch.autograd.grad(y, parameters)",
+    ],
+    "arguments in a tuple": [
+        "from torch.func import grad, vmap\nw = torch.randn(2)\nt = torch.randn(3, 2)\ngiven = (w, t)",
+        "vmap(grad(lambda w, t: (w @ t).sin()), in_dims=(None, 0))(*given)",
+    ],
+    "a dictionary that a loop moves": [
+        "p = {'w': torch.ones(2), 'b': torch.zeros(())}\nt = torch.tensor([[1., 2.], [3., 4.]])",
+        "def loss(p, t):\n    return ((t @ p['w'] + p['b']) ** 2).mean()",
+        "for step in range(3):\n    g = torch.func.grad(loss)(p, t)\n"
+        "    p = {key: value - 0.01 * g[key] for key, value in p.items()}",
+        "g",
+    ],
+    "several v": [
+        "from torch.func import vjp, vmap\nt = torch.randn(3)\ny, pull = vjp(lambda t: t.cumprod(0), t)",
+        "vmap(pull)(torch.eye(3))[0]",
+    ],
+}
+"""Cells that end with derivatives, of each sample or of all."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_derivatives_that_are_asked(jvp, name):
+    _, last = run(SAMPLES[name])
+    expected = [*last.values()] if isinstance(last, dict) else [last] if isinstance(last, torch.Tensor) else last
+    document = json.loads(jvp("inspect", "-", "--json", stdin=script(SAMPLES[name])).out)
+    (maps,), (y,) = document["jacobian"].values(), document["outputs"].values()
+    for part, found in zip(expected, maps.values(), strict=True):
+        whole = torch.tensor(found["value"])
+        if whole.shape != part.shape:  # an axis of samples of the input, besides the output's
+            own = whole.diagonal(dim1=0, dim2=len(y["shape"])).movedim(-1, 0)
+            assert whole.count_nonzero() == own.count_nonzero()
+            whole = own
+        torch.testing.assert_close(whole, part.detach())
+
+
 SAID = [
     ("w = torch.tensor([3., 4.], requires_grad=True)\n(w ** 2).sum().backward()\n"
      "torch.nn.utils.clip_grad_norm_([w], max_norm=1.0)\nprint(w.grad)", {"w": [6.0, 8.0]},
@@ -330,11 +427,21 @@ def test_what_is_said_of_another_gradient(jvp, text, gradients, said):
 
 
 def test_a_flag_that_is_called(jvp):
-    text = "x = torch.arange(4., requires_grad=True)\nx.requires_grad()\n(x * x).backward(torch.ones(4))"
+    lines = ["x = torch.arange(4., requires_grad=True)", "x.requires_grad()", "(x * x).backward(torch.ones(4))"]
     with pytest.raises(TypeError) as caught:
-        run(text.split("\n"))
-    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+        run(lines)
+    error = json.loads(jvp("inspect", "-", "--json", stdin=script(lines)).out)["error"]
     assert error["torch_message"] == str(caught.value)
+    for clothes in (session, notebook):  # which goes on
+        assert json.loads(jvp("inspect", "-", "--json", stdin=clothes(lines)).out)["vjp"]["x"]["value"] == [0, 2, 4, 6]
+
+
+def test_a_frozen_weight_is_told_as_such(jvp):
+    lines = ["net = nn.Linear(2, 1)", "net.weight.requires_grad = False", "y = net(torch.ones(2)).sum()"]
+    lines.append("torch.autograd.grad(y, net.weight)")
+    with pytest.raises(RuntimeError) as caught:
+        run(lines)
+    assert json.loads(jvp("inspect", "-", "--json", stdin=script(lines)).out)["error"]["torch_message"] in str(caught.value)
 
 
 def test_a_function_that_gives_a_dictionary_has_no_gradient(jvp):
@@ -343,6 +450,13 @@ def test_a_function_that_gives_a_dictionary_has_no_gradient(jvp):
     with pytest.raises(RuntimeError) as caught:
         run(text.split("\n"))
     assert json.loads(jvp("inspect", "-", "--json", stdin=text).out)["refusal"]["message"] == f"RuntimeError: {caught.value}"
+
+
+def test_what_a_printed_text_is_made_of(jvp):
+    text = "t = torch.tensor([1., 2.], requires_grad=True)\ndef slope(t):\n    y = (t ** 3).sum()\n"
+    text += "    return torch.autograd.grad(y, t)[0]\n"
+    for shown in ("f'slope: {slope(t)}'", "'slope: {}'.format(slope(t))", "'slope: %s' % slope(t)", "'slope:', slope(t)"):
+        assert json.loads(jvp("inspect", "-", "--json", stdin=f"{text}print({shown})").out)["vjp"]["t"]["value"] == [3, 12]
 
 
 CLOTHES = (script, session, notebook, page)
@@ -373,7 +487,7 @@ def test_what_is_in_grad(jvp, name, clothes):
     leaves = {key: value for key, value in scope.items() if isinstance(value, torch.Tensor) and value.is_leaf}
     for key, module in scope.items():
         leaves |= {f"{key}.{name}": x for name, x in module.named_parameters()} if isinstance(module, nn.Module) else {}
-    expected = {key: leaf.grad for key, leaf in leaves.items() if leaf.requires_grad and leaf.grad is not None}
+    expected = {key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None}
     done = jvp("inspect", "-", "--json", stdin=clothes(GRADIENTS[name]))
     assert done.code == 0, done.out
     values = json.loads(done.out)["vjp"]

@@ -25,17 +25,20 @@ def refusal(
 
     Args:
         outputs, inputs: tensors of one graph.
-        implicit: names of outputs that have no cotangent, to the kind of call (a key of `CALLS`).
+        implicit: names of outputs that have no cotangent, to the kind of call: a key of `CALLS`, and behind `_` how many
+            axes vmap has added to what the function gives.
         kind: what holds several outputs: "tuple", "list" or "dict".
     """
-    if len(outputs) > 1 and "grad" in implicit.values():
+    if len(outputs) > 1 and any(call.startswith("grad") for call in implicit.values()):
         held = dict(outputs) if kind == "dict" else list(outputs.values()) if kind == "list" else tuple(outputs.values())
         try:
             torch.func.grad(lambda *_: held)(*inputs)
         except RuntimeError as error:
             return Refusal(f"RuntimeError: {error}", _needs_one(kind))
-    for name, call in implicit.items():
-        y = outputs[name]
+    for name, kind_of_call in implicit.items():
+        (call, _, axes), y = kind_of_call.partition("_"), outputs[name]
+        for _ in range(int(axes or 0)):
+            y, name = y[0], f"{name}[0]"
         if y.numel() == 1 and not y.is_complex() and not (call == "grad" and y.dim()):
             continue
         try:

@@ -30,6 +30,9 @@ SIZES: Mapping[str, tuple[int, int | None, tuple[str, ...]]] = {
 }  # fmt: skip
 """Those that are told how much they give: where that stands among the arguments, from and up to, and by what name."""
 
+DTYPES = frozenset({"float16", "float32", "float64", "int32", "int64", "complex64", "complex128"})
+"""Those that make a number, or an array, of that dtype."""
+
 SIZED = ("reshape", "transpose", "expand_dims", "item")
 """Those that take sizes and places behind an array."""
 

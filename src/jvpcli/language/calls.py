@@ -24,7 +24,8 @@ class Pasted:
         inputs: name to the text of its value, where the program makes it.
         wrt: names of what it is differentiated to; empty: not said.
         grad_outputs, tangent: texts of the weights, in order; empty: not said.  A weight that the call leaves to PyTorch is
-            `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`.
+            `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`, or
+            `implicit:grad_1` where vmap has added one axis to its number.
         is_grads_batched: whether each weight has an axis in front.
         unused: names of what it is differentiated to, though nothing reads them: the call allows that.
         all_used: whether PyTorch refuses what it is differentiated to where no gradient reaches it.
@@ -55,7 +56,7 @@ T = TypeVar("T", bound=ast.AST)
 BACKWARD = "torch.autograd.backward"
 TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian", "grad_and_value", "vjp")
 FUNCTIONAL = ("jacobian", "vjp", "jvp", "hessian", "hvp", "vhp", "gradcheck", "gradgradcheck")
-COMPOSED = ("jacrev", "jacfwd", "grad")
+COMPOSED = ("jacrev", "jacfwd", "grad", "grad_and_value")
 """Functions of torch.func that give the derivative as a function."""
 
 
@@ -68,13 +69,11 @@ def asked(call: ast.expr | None, source: str) -> Pasted | None:
         return None if wrt is None else Pasted(
             text_of(call.func.value, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 1)
         )
+    if (made := pulled(call.func)) is not None:  # vjp(f, x)[1](v)
+        found, v = _vjp(made, source), call.args[0] if call.args else None
+        return found and replace(found, grad_outputs=_texts(v, source), is_grads_batched=isinstance(call.func, ast.Call))
     if isinstance(call.func, ast.Call):
         return _transform(call.func, call.args, source)
-    if isinstance(call.func, ast.Subscript) and is_vjp(call.func.value):  # vjp(f, x)[1](v)
-        assert isinstance(call.func.value, ast.Call)
-        found = _vjp(call.func.value, source)
-        v = call.args[0] if call.args else None
-        return found and replace(found, grad_outputs=_texts(v, source))
     reader = _READERS.get(name_of(call))
     return reader(call, source) if reader else None
 
@@ -94,8 +93,8 @@ def asked_twice(call: ast.expr | None, source: str) -> Pasted | None:
     if name == "hessian":
         chosen = picked(argument(made, 1, "argnums"), len(call.args))
         return None if chosen is None else _of_function(functions, call.args, source, chosen)
-    inner = functions[0] if functions else None
-    if not isinstance(inner, ast.Call) or name_of(inner) not in COMPOSED or len(inner.args) + len(inner.keywords) != 1:
+    inner = _outward(functions[0]) if functions and isinstance(functions[0], ast.Call) else None
+    if inner is None or name_of(inner) not in COMPOSED or len(inner.args) + len(inner.keywords) != 1:
         return None
     if name in COMPOSED and made is not call and len(made.args) == 1 and not made.keywords:
         return _of_function(_function(inner), call.args, source, (0,))
@@ -106,9 +105,37 @@ def asked_twice(call: ast.expr | None, source: str) -> Pasted | None:
 
 
 def maker(call: ast.Call) -> ast.Call:
-    """`jacrev(f)` of `jacrev(f)(x)`, `vjp(f, x)` of `vjp(f, x)[1](v)`; any other call itself."""
-    inner = call.func.value if isinstance(call.func, ast.Subscript) else call.func
-    return inner if isinstance(inner, ast.Call) else call
+    """`jacrev(f)` of `jacrev(f)(x)`, `vjp(f, x)` of `vjp(f, x)[1](v)`, maybe under vmap; any other call itself."""
+    inner = pulled(call.func) or call.func
+    return _outward(inner) if isinstance(inner, ast.Call) else call
+
+
+def pulled(function: ast.expr) -> ast.Call | None:
+    """`vjp(f, x)` of `vjp(f, x)[1]`, and of `vmap(vjp(f, x)[1])`, which takes several v; None for any other function."""
+    if isinstance(function, ast.Call) and name_of(function) == "vmap" and len(function.args) == 1 and not function.keywords:
+        (function,) = function.args
+    made = function.value if isinstance(function, ast.Subscript) else None
+    return made if isinstance(made, ast.Call) and is_vjp(made) else None
+
+
+def _outward(function: ast.Call) -> ast.Call:
+    """`jacrev(vmap(f))` of `vmap(jacrev(f))`: the derivative of all samples, which holds that of each; any other itself."""
+    inner = argument(function, 0, "func") if name_of(function) == "vmap" else None
+    if not isinstance(inner, ast.Call):
+        return function
+    inner = _outward(inner)
+    if name_of(inner) == "hessian" and _function(inner):
+        inner = _with_function(inner, _with_function(inner, _function(inner)[0], "jacrev"), "jacrev")
+    if name_of(inner) not in COMPOSED or not _function(inner):
+        return function
+    return _with_function(inner, _with_function(function, _function(inner)[0]))
+
+
+def _with_function(call: ast.Call, function: ast.expr, name: str = "") -> ast.Call:
+    """A call of torch.func with another function, and maybe under another name."""
+    keywords = [keyword for keyword in call.keywords if keyword.arg != "func"]
+    called = parsed(f"torch.func.{name}") if name else call.func
+    return ast.Call(called, [function, *call.args[1:]], keywords)
 
 
 def transformed(call: ast.expr | None) -> ast.expr | None:
@@ -117,15 +144,7 @@ def transformed(call: ast.expr | None) -> ast.expr | None:
         return None
     made = maker(call)
     found = _function(made)
-    known = name_of(made) in (TRANSFORMS if made is not call else FUNCTIONAL) or (made is not call and _is_derivative(made))
-    return found[0] if found and known else None
-
-
-def _is_derivative(function: ast.expr) -> bool:
-    """Whether a call gives a derivative as a function: `jacrev(f)`, `vmap(jacrev(f))`."""
-    if not isinstance(function, ast.Call) or name_of(function) != "vmap":
-        return isinstance(function, ast.Call) and name_of(function) in (*COMPOSED, "hessian")
-    return any(map(_is_derivative, _function(function)))
+    return found[0] if found and name_of(made) in (TRANSFORMS if made is not call else FUNCTIONAL) else None
 
 
 def is_functional(call: ast.Call) -> bool:
@@ -210,18 +229,36 @@ def _tuple(outputs: Sequence[ast.expr], source: str) -> str:
     return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
 
 
+OF_TENSORS = frozenset({"T", "mT", "H", "mH", "data", "grad", "real", "imag"})
+"""What a tensor has that is another tensor, and no parameter of a module."""
+
+
 def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
     """The names of what is differentiated to; none where that is not said, None where it is said by no name."""
     names = tuple(_wanted(item) for item in items(inputs))
-    return names if all(name.removesuffix(".parameters()").isidentifier() for name in names) else None
+    paths = [name.removesuffix(".parameters()").split(".") for name in names]
+    known = (each[0].isidentifier() and "" not in each and (len(each) == 1 or each[-1] not in OF_TENSORS) for each in paths)
+    return names if all(known) else None
 
 
 def _wanted(node: ast.expr) -> str:
-    """A name, or `net.parameters()`, maybe as a list or tuple."""
+    """A name, a parameter of a module, or `net.parameters()`, maybe as a list or tuple."""
     if isinstance(node, ast.Call) and path(node.func) in ("list", "tuple") and len(node.args) == 1:
         node = node.args[0]
-    parameters = isinstance(node, ast.Call) and path(node.func).endswith(".parameters")
-    return f"{path(node.func)}()" if parameters and isinstance(node, ast.Call) else path(node)
+    if isinstance(node, ast.Call):
+        called = _part_of_module(node.func)
+        return f"{called}()" if called.endswith(".parameters") else ""
+    return _part_of_module(node)
+
+
+def _part_of_module(node: ast.expr) -> str:
+    """`net.0.weight` of `net[0].weight`; a name is itself, and anything else has an empty part."""
+    if isinstance(node, ast.Attribute):
+        whole = node.value
+        place = whole.slice.value if isinstance(whole, ast.Subscript) and isinstance(whole.slice, ast.Constant) else None
+        inner = f"{_part_of_module(whole.value)}.{place}" if isinstance(whole, ast.Subscript) and type(place) is int else ""
+        return f"{inner or _part_of_module(whole)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _backward(call: ast.Call, source: str) -> Pasted | None:
@@ -284,20 +321,67 @@ def _gradcheck(call: ast.Call, source: str) -> Pasted | None:
     return found and replace(found, notes=(note,))
 
 
-def _transform(made: ast.Call, arguments: Sequence[ast.expr], source: str) -> Pasted | None:
-    """jacrev(f)(x), grad(f)(x), hessian(f)(x), where f may be another transform of a function."""
+def _transform(function: ast.Call, arguments: Sequence[ast.expr], source: str) -> Pasted | None:
+    """jacrev(f)(x), grad(f)(x), hessian(f)(x), where f may be another transform of a function, and vmap of these."""
+    made = _outward(function)
     name, argnums, functions = name_of(made), argument(made, 1, "argnums"), _function(made)
     chosen = picked(argnums, len(arguments))
     if name not in (*COMPOSED, "hessian") or not functions or chosen is None:
         return None
-    if name != "hessian":
-        found = _of_function(functions, arguments, source, chosen)
-        return found and (replace(found, grad_outputs=("implicit:grad",)) if name == "grad" else found)
-    wording = "" if argnums is None else f", argnums={text_of(argnums, source)}"
-    jacobian = parsed(f"torch.func.jacrev({text_of(functions[0], source)}{wording})")
-    found = _of_function([jacobian], arguments, source, chosen)
-    note = "the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated"
-    return found and replace(found, notes=(note,))
+    notes: list[str] = []
+    if name == "hessian":
+        functions = [_with_function(made, functions[0], "jacrev")]
+    if _innermost(function) == "hessian":
+        notes.append("the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated")
+    has_aux = is_true(argument(made, 2, "has_aux"))
+    if has_aux:
+        notes.append("has_aux: what else the function gives is left out")
+    found = _of_function(functions, arguments, source, chosen, has_aux)
+    mapped = (0, True) if made is function else _mapped(function, chosen, len(arguments))
+    if found is None or mapped is None:
+        return None
+    (depth, shared), is_gradient = mapped, name in ("grad", "grad_and_value")
+    if depth:
+        notes.append(OF_SAMPLES[is_gradient, shared])
+    weight = f"implicit:grad_{depth}" if depth else "implicit:grad"
+    return replace(found, grad_outputs=(weight,) if is_gradient else (), notes=tuple(notes))
+
+
+OF_SAMPLES = {
+    (True, False): "vmap: no sample sees another, so the result by ones holds the gradient of each sample",
+    (True, True): "vmap: the gradient of each sample is the part of the Jacobian with its index in the output; the result by "
+    "ones is their sum",
+    (False, False): "vmap: no sample sees another: the Jacobian of each is the block of the one here with its index in the "
+    "output and in the input, and all other blocks are zero",
+    (False, True): "vmap: the Jacobian of each sample is the part of the one here with its index in the output",
+}
+"""How what is asked of each sample stands in the answer, of a gradient or not, by an input that the samples share or not."""
+
+
+def _innermost(function: ast.expr) -> str:
+    """The name of the transform that stands in any vmap."""
+    name = name_of(function) if isinstance(function, ast.Call) else ""
+    return _innermost(_function(function)[0]) if isinstance(function, ast.Call) and name == "vmap" else name
+
+
+def _mapped(function: ast.expr, chosen: Sequence[int], count: int) -> tuple[int, bool] | None:
+    """How many times vmap stands around a function of so many arguments, and whether the samples share those that are chosen.
+
+    None where they share some of them only, or where that can't be read.
+    """
+    if not isinstance(function, ast.Call) or name_of(function) != "vmap":
+        return 0, True
+    inner = _mapped(_function(function)[0], chosen, count)
+    given = argument(function, 1, "in_dims")
+    try:
+        dims = 0 if given is None else ast.literal_eval(given)
+        axes = [dims] * count if isinstance(dims, int) else list(dims)
+        shared = {axes[place] is None for place in chosen}
+    except (ValueError, TypeError, IndexError):
+        return None
+    if inner is None or len(shared) > 1 or (inner[0] and {inner[1]} != shared):
+        return None
+    return inner[0] + 1, True in shared
 
 
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
@@ -313,12 +397,13 @@ def _function(call: ast.Call) -> list[ast.expr]:
 
 
 def _of_function(
-    function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str, chosen: Sequence[int] | None = None
+    function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str, chosen: Sequence[int] | None = None,
+    has_aux: bool = False,
 ) -> Pasted | None:
     """A function at some arguments: a lambda's body with its parameters named, or a call of any other function.
 
     Differentiated are the arguments that are `chosen` by their places, or all.  Of these one that is no name gets one, and
-    is an input; of the others it stands as it is.
+    is an input; of the others it stands as it is.  With `has_aux` the first of two things that the function gives is meant.
     """
     if not function or not arguments or any(isinstance(each, ast.Starred) for each in arguments):
         return None
@@ -339,13 +424,14 @@ def _of_function(
     if len({*texts}) != len(texts):
         return None
     if not isinstance(what, ast.Lambda):
-        called = path(what) or (text_of(what, source) if _is_function(what) else "")
-        return Pasted(f"{called}({', '.join(texts)})", given, wrt) if called else None
+        called = path(what) or (text_of(what, source) if makes_function(what) else "")
+        return Pasted(f"{called}({', '.join(texts)}){'[0]' * has_aux}", given, wrt) if called else None
     read = {word for text in texts for word in re.findall(r"[^\W\d]\w*", text)}
     renamed = [(own, text) for own, text in zip(parameters, texts, strict=True) if own != text]
     if any(own in read for own, _ in renamed):
         return None  # they would have to be named all at once
-    return Pasted("; ".join([*(f"{own} = {text}" for own, text in renamed), text_of(what.body, source)]), given, wrt)
+    body = f"({text_of(what.body, source)})[0]" if has_aux else text_of(what.body, source)
+    return Pasted("; ".join([*(f"{own} = {text}" for own, text in renamed), body]), given, wrt)
 
 
 def _parameters(function: ast.expr) -> list[str] | None:
@@ -358,9 +444,13 @@ def _parameters(function: ast.expr) -> list[str] | None:
     return [parameter.arg for parameter in taken.args]
 
 
-def _is_function(node: ast.expr) -> bool:
+def makes_function(node: ast.expr) -> bool:
     """Whether a call gives a function: one of torch.func that gives the derivative as one, vmap, or functools.partial."""
-    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap", "partial")
+    if not isinstance(node, ast.Call):
+        return False
+    given = argument(node, 1, "inputs")  # of torch.autograd.grad and torch.autograd.functional.hessian tensors, else argnums
+    derives = name_of(node) in (*COMPOSED, "hessian") and all(isinstance(part, ast.Constant) for part in items(given))
+    return derives or name_of(node) in ("vmap", "partial")
 
 
 def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:

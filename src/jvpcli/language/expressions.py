@@ -370,7 +370,7 @@ class Expressions(Lowering):
         function = catalog.canonical(".".join(parts))
         if self.is_program and catalog.is_function(function):
             return Const(Known(f"call:{function}"))
-        if self.is_program and name.rpartition(".")[0] in self.functions and not parts[-1].startswith("_"):
+        if name.rpartition(".")[0] in self.functions and not parts[-1].startswith("_"):
             return self.emit(f"held:{name}", (), node)  # which the module tells
         raise self.at(node, refusals.path(parts, called=False))
 
@@ -414,7 +414,9 @@ class Expressions(Lowering):
             return self.emit("method:to", (left, Const(None, dtype)), node)
         if owner is None and (catalog.is_method(func.attr) or func.attr in array_names.METHODS):
             keywords = self.keywords(node, depth, spread=True)
-            return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
+            word = self.dtype_word(node.args[0]) if len(node.args) == 1 and func.attr in ("astype", "to", "type") else None
+            arguments = self.arguments(node, depth) if word is None else (word,)
+            return self.emit(f"method:{func.attr}", (left, *arguments), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
 
     def typed(self, node: ast.Call) -> str | None:
@@ -502,9 +504,10 @@ class Expressions(Lowering):
             return Const(False)  # what is computed here stays where the inputs are
         if path == "torch.from_numpy" and len(node.args) == 1:
             return self.emit("numpy:from_numpy", (self.expr(node.args[0], depth),), node)
-        if path.startswith("numpy.") and path.removeprefix("numpy.") in array_names.NAMES:
-            name = path.removeprefix("numpy.")
-            return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
+        name = path.removeprefix("numpy.")
+        if name != path and name in array_names.NAMES | array_names.DTYPES:
+            arguments = tuple(self.dtype_word(part) or self.item(part, depth) for part in node.args)
+            return self.emit(f"numpy:{name}", arguments, node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
             return self.emit(f"clock:{path}", (), node)
         if path in PROGRESS and node.args:
@@ -617,12 +620,13 @@ class Expressions(Lowering):
             refused = refusals.keyword(keyword.arg)
             if refused is not None:
                 raise self.at(keyword, refused)
-            lowered.append((keyword.arg or "", self.dtype_word(keyword) or self.expr(keyword.value, depth)))
+            word = self.dtype_word(keyword.value) if keyword.arg == "dtype" else None
+            lowered.append((keyword.arg or "", word or self.expr(keyword.value, depth)))
         return tuple(lowered)
 
-    def dtype_word(self, keyword: ast.keyword) -> Operand | None:
-        """`dtype=float`: Python's own names of dtypes; None for anything else."""
-        name = keyword.value.id if keyword.arg == "dtype" and isinstance(keyword.value, ast.Name) else ""
+    def dtype_word(self, node: ast.expr) -> Operand | None:
+        """Python's own names of dtypes, as in `dtype=float` and `.astype(int)`; None for anything else."""
+        name = node.id if isinstance(node, ast.Name) else ""
         known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
         return Const(None, f"torch.{WORDS[name]}") if known else None
 

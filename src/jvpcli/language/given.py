@@ -89,13 +89,38 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
+def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where `f(*inputs)` has the names that the tuple `inputs` is made of, if all are given a value once."""
+    made = [name for part in statements for name in assigned([part])]
+    tuples: dict[str, list[ast.expr]] = {}
+    for part in statements:
+        parts = items(part.value) if isinstance(part, ast.Assign) and isinstance(part.value, (ast.Tuple, ast.List)) else []
+        if parts and all(made.count(name) == 1 for name in (*names_made(part), *map(path, parts))):
+            tuples[names_made(part)[0]] = parts
+    found: list[ast.stmt] = []
+    for statement in statements:
+        stars = [node for node in ast.walk(statement) if isinstance(node, ast.Starred) and path(node.value) in tuples]
+        if not stars or not isinstance(statement, (ast.Assign, ast.Expr)):
+            found.append(statement)
+            continue
+        again = copied(statement)
+        for call in ast.walk(again):
+            if isinstance(call, ast.Call):
+                call.args = [part for each in call.args for part in (
+                    tuples.get(path(each.value), [each]) if isinstance(each, ast.Starred) else [each]
+                )]  # fmt: skip
+        found.append(without_places(again))
+    return found
+
+
 def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where each tensor that is made in a dictionary has a name, if a derived function is given that."""
     calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]
     derived = any(transformed(call) is not None or name_of(call) in TRANSFORMS for call in calls)
-    taken = {path(part) for call in calls for part in call.args} if derived else set()
+    taken = {path(part) for call in calls for each in call.args for part in items(each)} if derived else set()
     found: list[ast.stmt] = []
     for place, statement in enumerate(statements):
+        statement = _with_own(statement, statements) if derived else statement
         value, names = statement.value if isinstance(statement, ast.Assign) else None, names_made(statement)
         if not isinstance(value, ast.Dict) or len(names) != 1 or names[0] not in taken:
             found.append(statement)
@@ -112,6 +137,33 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
         found.append(statement)
     return found
+
+
+def _with_own(statement: ast.stmt, statements: Sequence[ast.stmt]) -> ast.stmt:
+    """`p = dict(net.named_parameters())` of a dictionary of copies of these; of buffers nothing, since the module has them.
+
+    Only where the dictionary is given on as it is; any other statement itself.
+    """
+    value, (name, *_) = statement.value if isinstance(statement, ast.Assign) else None, [*names_made(statement), ""]
+    pairs: ast.expr | None = None
+    if isinstance(value, ast.Call) and path(value.func) == "dict" and len(value.args) == 1:
+        (pairs,) = value.args
+    elif isinstance(value, ast.DictComp) and len(value.generators) == 1 and not value.generators[0].ifs:
+        (loop,) = value.generators
+        copy = ast.unparse(value.value)
+        for method in (".detach()", ".clone()"):
+            copy = copy.replace(method, "")
+        pairs = loop.iter if [path(part) for part in items(loop.target)] == [path(value.key), copy] else None
+    method = name_of(pairs) if isinstance(pairs, ast.Call) and isinstance(pairs.func, ast.Attribute) else ""
+    if method not in ("named_parameters", "named_buffers") or pairs is None:
+        return statement
+    nodes = [node for part in statements for node in ast.walk(part)]
+    given_ = {id(part) for node in nodes if isinstance(node, ast.Call) for each in node.args for part in items(each)}
+    read = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)]
+    if not all(id(node) in given_ for node in read):
+        return statement
+    text = "{}" if method == "named_buffers" else f"dict({ast.unparse(pairs)})"
+    return without_places(ast.parse(f"{name} = {text}").body[0])
 
 
 def _tensors_of(statement: ast.stmt, before: Sequence[ast.stmt]) -> list[ast.expr]:

@@ -9,12 +9,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
+from jvpcli.language.calls import (
+    Pasted,
+    asked,
+    is_block,
+    is_true,
+    layers,
+    makes_function,
+    parsed,
+    path,
+    text_of,
+    without_places,
+)
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
 from jvpcli.language.names import assigned, copied, free_names, separated, targets, turns_on
 from jvpcli.language.statements import (
     NAMESPACES,
     assignment,
+    is_passed_over,
     is_setting,
     method_of,
     names_made,
@@ -222,6 +234,35 @@ def _is_filled(name: str, after: Sequence[ast.stmt]) -> bool:
     return any(name in changed(part) for part in after[:switch])
 
 
+def with_filled_leaves(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where a leaf that is filled under torch.no_grad(), before anything reads it, becomes one behind that."""
+    found: list[list[ast.stmt]] = [[statement] for statement in statements]
+    for place, statement in enumerate(statements):
+        names, value = names_made(statement), of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
+        if not isinstance(statement, ast.Assign) or value is None or len(names) != 1:
+            continue
+        last = place
+        for k in range(place + 1, len(statements)):
+            if _fills(statements[k], names[0]):
+                last = k
+            elif names[0] in free_names(statements[k]) and not is_passed_over(statements[k]):
+                break
+        if last > place:
+            found[place] = [without_places(ast.copy_location(ast.Assign(statement.targets, value), statement))]
+            found[last].append(without_places(ast.parse(f"{names[0]}.requires_grad_()").body[0]))
+    return [part for parts in found for part in parts]
+
+
+def _fills(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement does nothing but write to a tensor, where no gradients are recorded."""
+    if isinstance(statement, ast.For):
+        return all(_fills(part, name) for part in statement.body)
+    without = isinstance(statement, ast.With) and all(
+        isinstance(each.context_expr, ast.Call) and path(each.context_expr.func).endswith("no_grad") for each in statement.items
+    )
+    return without and changed(statement) == {name} and not reads_grad(statement)
+
+
 def _makes(statement: ast.stmt, name: str) -> bool:
     """Whether a statement makes or changes that value."""
     return name in {*assigned([statement]), *changed(statement)}
@@ -295,10 +336,18 @@ def without_needless_asking(statements: Sequence[ast.stmt], expression: str) -> 
 
 
 def without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
-    """Without the imports of what is there anyway, or that nothing reads."""
+    """Without the imports of what is there anyway, and without those and the names for derivatives that nothing reads."""
     nodes = [node for part in (*statements, ast.parse(expression)) for node in ast.walk(part)]
-    read = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return [part for part in statements if not imported(part) or (read & {*imported(part)} and not is_known(part))]
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+    def is_needless(part: ast.stmt) -> bool:
+        calls = [node for node in ast.walk(part) if isinstance(node, ast.Call)]
+        derives = isinstance(part, ast.Assign) and bool(calls) and all(map(makes_function, calls))
+        made = names_made(part) if derives else imported(part)
+        return bool(made) and (read.isdisjoint(made) or is_known(part))
+
+    kept = [part for part in statements if not is_needless(part)]
+    return kept if len(kept) == len(statements) else without_needless_imports(kept, expression)
 
 
 def from_intermediates(

@@ -351,13 +351,16 @@ def _set_modes(
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("eval", "train", "parameters", "named_parameters", "zero_grad")
     }
-    methods = [part for part in tree.body if isinstance(part, ast.FunctionDef) and "." in part.name]  # used where they are called
-    owners |= {id(node) for part in methods for node in ast.walk(part)}
+    functions = {part.name: free_names(part) for part in tree.body if isinstance(part, ast.FunctionDef)}  # used where called
+    owners |= {id(node) for part in tree.body if isinstance(part, ast.FunctionDef) for node in ast.walk(part)}
     used: set[str] = set()
     nodes = [node for node in in_order(tree) if isinstance(node, (ast.Name, ast.Call))]
     for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in owners:
-            used.add(node.id)
+            reads = {node.id}
+            while more := set().union(*(functions.get(name, ()) for name in reads)) - reads:
+                reads |= more
+            used |= reads
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_mode(node)):
             continue
         owner = node.func.value

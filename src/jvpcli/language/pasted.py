@@ -13,12 +13,13 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_open_dictionaries, with_open_tuples
+from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
     plainly_made,
     separate,
+    with_filled_leaves,
     with_named_leaves,
     with_own_names,
     with_weights,
@@ -30,12 +31,15 @@ from jvpcli.language.names import assigned, free_names
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
+    FLAGS,
     called_by,
     is_passed_over,
     opened,
+    with_frozen,
     with_functional_call,
     with_imports,
     with_known_flags,
+    with_printed,
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
@@ -51,8 +55,6 @@ LACKING = {
 
 
 NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0} is an input"
-FLAGS = ("requires_grad", "is_leaf")
-"""What tensors have that is True or False."""
 
 
 def as_meant(request: Request) -> Request:
@@ -174,9 +176,9 @@ def read_pasted(
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_distributions(body) if "distributions" in source else body
     imported = with_imports(body)
-    body = with_functional_call(imported)
+    body = with_frozen(with_printed(with_functional_call(imported)))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries([*opened(body)]))
+    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves([*opened(body)]))))
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code)
@@ -267,7 +269,7 @@ def _refuse_called_flags(tree: ast.Module, last: int, text: SourceText) -> None:
     Raises:
         ExpressionSyntaxError: it stands there.
     """
-    if text.source.lstrip().startswith(">>"):
+    if is_session(text.source.splitlines()):
         return
     run = (part for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)))
     calls = (node for part in run for node in ast.walk(part) if isinstance(node, ast.Call) and node.lineno <= last)

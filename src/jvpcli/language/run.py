@@ -78,6 +78,7 @@ class Run:
     `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
     `keeps_graph`: whether what runs is run again on the same graph, as the rows of vmap, so that it frees nothing of it;
+    `mapped`: the slots of the rows of vmap that are under way;
     `forward`: whether PyTorch has forward mode around what runs, which `torch.no_grad` stops nothing of;
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
@@ -124,6 +125,7 @@ class Run:
         self.in_loop = False
         self.recording = True
         self.keeps_graph = False
+        self.mapped: set[int] = set()
         self.forward = False
         self.calls = 0
         self.lists_change = False

@@ -5,7 +5,19 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 
-from jvpcli.language.calls import CHECKS, is_backward, is_block, is_true, items, name_of, parsed, path, without_places
+from jvpcli.language.calls import (
+    CHECKS,
+    has_graph,
+    is_backward,
+    is_block,
+    is_true,
+    items,
+    makes_function,
+    name_of,
+    parsed,
+    path,
+    without_places,
+)
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, turns_on
 from jvpcli.language.source import is_text
@@ -22,12 +34,73 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     yield from _in_place(list(_opened(statements)))
 
 
+def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where a tensor that the program makes is detached from where it says `x.requires_grad = False`."""
+    made: set[str] = set()
+    found: list[ast.stmt] = []
+    for statement in statements:
+        name = _frozen(statement)
+        if name and name in made:
+            statement = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
+        found.append(statement)
+        made -= {*assigned([statement])} - {name}
+        value = statement.value if isinstance(statement, ast.Assign) else None
+        if value is not None and (of_leaf(value) is not None or free_names(value) <= NAMESPACES):
+            made |= {*names_made(statement)}
+    return found
+
+
+def _frozen(statement: ast.stmt) -> str:
+    """`x` of `x.requires_grad = False` and `x.requires_grad_(False)`; empty for any other statement."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(statement, ast.Assign):
+        (target, *_), flag, end = statement.targets, statement.value, ".requires_grad"
+    elif isinstance(call, ast.Call) and len(call.args) + len(call.keywords) == 1:
+        (flag,) = (*call.args, *(keyword.value for keyword in call.keywords))
+        target, end = call.func, ".requires_grad_"
+    else:
+        return ""
+    off = isinstance(flag, ast.Constant) and flag.value is False
+    return path(target).removesuffix(end) if off and path(target).endswith(end) else ""
+
+
+def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where of a text that is made of what calls give, and printed, the calls stand there alone."""
+    found: list[ast.stmt] = []
+    for statement in statements:
+        call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
+        printed = call.args if isinstance(call, ast.Call) else []
+        values = [value for part in printed for value in _made_of(part)]
+        if values == printed or not any(isinstance(node, ast.Call) for value in values for node in ast.walk(value)):
+            found.append(statement)
+        else:
+            call = ast.Call(ast.Name("print", ast.Load()), list(map(copied, values)), [])
+            found.append(without_places(ast.copy_location(ast.Expr(ast.copy_location(call, statement)), statement)))
+    return found
+
+
+def _made_of(text: ast.expr) -> list[ast.expr]:
+    """What an f-string, `"…".format(…)` or `"…" % …` is made of, but for names; anything else itself."""
+    values: list[ast.expr] = []
+    if isinstance(text, ast.JoinedStr):
+        values = [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
+    elif isinstance(text, ast.Call) and isinstance(text.func, ast.Attribute) and isinstance(text.func.value, ast.Constant):
+        values = [*text.args, *(keyword.value for keyword in text.keywords)]
+    elif isinstance(text, ast.BinOp) and isinstance(text.left, ast.Constant) and isinstance(text.left.value, str):
+        values = items(text.right)
+    else:
+        return [text]
+    return [value for value in values if any(isinstance(node, ast.Call) for node in ast.walk(value))]
+
+
 def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
     uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
     for place, statement in enumerate(statements):
         call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+        if isinstance(call, ast.Call) and called_by(statement) == "print":
+            call = next((part for part in call.args if isinstance(part, ast.Call) and path(part.func) in functions), None)
         function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
         given = _given(function, call) if function is not None and isinstance(call, ast.Call) else None
         if function is None or given is None or uses.count(function.name) != 1:
@@ -46,13 +119,17 @@ def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
 def _done_by(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt] | None:
     """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
 
-    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does.
+    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does, or
+    where it asks for a gradient without a graph, and that is all that is done with it.
     """
     *body, last = function.body
     if not _leaves(function.body):
         return function.body if isinstance(statement, ast.Expr) else None
-    backward = any(isinstance(part, ast.Call) and is_backward(part) for part in ast.walk(function))
-    if not backward or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
+    calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
+    asks = any(map(is_backward, calls)) or (isinstance(statement, ast.Expr) and not any(map(has_graph, calls)) and any(
+        name_of(call) == "grad" and not makes_function(call) for call in calls
+    ))  # fmt: skip
+    if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
         return None
     taken = ast.Assign(statement.targets, last.value, lineno=0) if isinstance(statement, ast.Assign) else ast.Expr(last.value)
     return [*body, taken]
@@ -226,9 +303,13 @@ def is_setting(statement: ast.stmt, *others: str) -> bool:
     return target is not None and path(target).startswith((*SETTINGS, *others))
 
 
+FLAGS = ("requires_grad", "is_leaf")
+"""What tensors have that is True or False: to call it fails, and a session goes on."""
+
+
 def is_passed_over(statement: ast.stmt) -> bool:
     """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
-    looks = method_of(statement) in LOOKING
+    looks = method_of(statement) in (*LOOKING, *FLAGS)
     return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or looks or is_shown(statement)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import (
+    COMPOSED,
     GRAPH_OPTIONS,
     Pasted,
-    argument,
     asked,
     asked_twice,
     has_graph,
@@ -23,6 +23,7 @@ from jvpcli.language.calls import (
     items,
     layers,
     maker,
+    makes_function,
     name_of,
     parsed,
     path,
@@ -82,23 +83,43 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
     """The calls for derivatives that are carried out once, in their order; not those in blocks and functions."""
     own = set(assigned(statements))
     pulls: dict[str, tuple[int, ast.expr]] = {}
+    functions: dict[str, ast.Call] = {}
     for place, statement in enumerate(statements):
         names = names_made(statement)
         for node in _inner_first(statement):
-            pulled = pulls.get(node.func.id) if isinstance(node.func, ast.Name) else None
+            pulled = pulls.get(_given_weights(node))
             if pulled is not None:
                 made, value = pulled
                 alone = made == place - 1 and free_names(node).isdisjoint(names_made(statements[made])[:1])
-                yield Place(place, _called_at_once(value, node), node, made if alone else place)
-            elif root_of(node) in own and not is_backward(node):
+                yield Place(place, _pulled_at_once(value, node), node, made if alone else place)
+                continue
+            callee = _with_made(node.func, functions)
+            call = node if callee is node.func else ast.Call(callee, node.args, node.keywords)
+            if root_of(call) in own and not is_backward(node):
                 continue
             elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
-                if not any(_calls_name(names[1], part) for part in statements[place + 1 :]):
+                if not any(_gives_weights(part, names[1]) for part in statements[place + 1 :]):
                     yield Place(place, node, node, place)
                 else:
                     pulls[names[1]] = place, node
-            elif _is_derivative(node, code):
-                yield Place(place, node, node, place)
+            elif _is_derivative(call, code):
+                yield Place(place, call, node, place)
+        anew = {*assigned([statement]), getattr(statement, "name", "")}
+        functions = {name: function for name, function in functions.items() if anew.isdisjoint({name, *free_names(function)})}
+        named = _with_made(statement.value, functions) if isinstance(statement, ast.Assign) and len(names) == 1 else None
+        if isinstance(named, ast.Call) and makes_function(named) and root_of(named) not in own:
+            functions[names[0]] = named
+
+
+def _with_made(function: ast.expr, functions: Mapping[str, ast.Call]) -> ast.expr:
+    """`jacrev(f)` of `g`, and `vmap(jacrev(f))` of `vmap(g)`, where g stands for `jacrev(f)`; any other expression itself."""
+    if isinstance(function, ast.Name):
+        return functions.get(function.id, function)
+    if not isinstance(function, ast.Call) or not makes_function(function) or not function.args:
+        return function
+    inner, *others = function.args
+    made = _with_made(inner, functions)
+    return function if made is inner else ast.Call(function.func, [made, *others], function.keywords)
 
 
 def _is_derivative(call: ast.Call, code: str) -> bool:
@@ -123,8 +144,15 @@ def _inner_first(node: ast.AST) -> Iterator[ast.Call]:
         yield node
 
 
-def _calls_name(name: str, node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Call) and path(part.func) == name for part in ast.walk(node))
+def _given_weights(call: ast.Call) -> str:
+    """`pull` of `pull(v)`, and of `vmap(pull)(vs)`, which takes several at once."""
+    mapped = call.func if isinstance(call.func, ast.Call) and name_of(call.func) == "vmap" else None
+    plain = mapped is not None and len(mapped.args) == 1 and not mapped.keywords
+    return path(mapped.args[0] if mapped is not None and plain else call.func)
+
+
+def _gives_weights(node: ast.AST, pull: str) -> bool:
+    return any(isinstance(part, ast.Call) and _given_weights(part) == pull for part in ast.walk(node))
 
 
 AS_VALUE = "what the call gives stands here as a value; create_graph=True changes no number of it, and gives it a graph"
@@ -229,8 +257,9 @@ class Reader:
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
-        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in names]
-        meant = replace(meant, wrt=tuple(wrt))
+        wrt = [f"{net}.parameters()" if (net := module_of(name, before)) else name for name in names]
+        along = [name for each in meant.tangent for name in _listed(each, before)]
+        meant = replace(meant, wrt=tuple(wrt), tangent=tuple(along))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
             first = [name for name in retained if not {*retained} & (all_read({name}, before) - {name})]
@@ -325,13 +354,18 @@ class Reader:
         return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
-def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
-    """`net` of a name that is given to `dict(net.named_parameters())`; empty for any other name."""
+def module_of(name: str, before: Sequence[ast.stmt]) -> str:
+    """`net` of a name that is given to `dict(net.named_parameters())`, or to a list of these; empty for any other name."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    call = made[-1] if made else None
-    pairs = call.args[0] if isinstance(call, ast.Call) and path(call.func) == "dict" and call.args else None
-    called = path(pairs.func) if isinstance(pairs, ast.Call) else ""
-    return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
+    pairs = made[-1] if made else None
+    if isinstance(pairs, ast.Call) and path(pairs.func) in ("dict", "list", "tuple") and pairs.args:
+        (pairs, *_) = pairs.args
+    if isinstance(pairs, (ast.ListComp, ast.GeneratorExp)) and path(pairs.elt) == path(pairs.generators[0].target) and all(
+        path(part).endswith(".requires_grad") for part in pairs.generators[0].ifs
+    ):  # fmt: skip
+        pairs = pairs.generators[0].iter
+    owner, _, method = path(pairs.func).rpartition(".") if isinstance(pairs, ast.Call) else ("", "", "")
+    return owner if method in ("parameters", "named_parameters") else ""
 
 
 def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
@@ -363,9 +397,11 @@ def _keeps_graph(call: ast.Call) -> bool:
     return any(keyword.arg in GRAPH_OPTIONS and is_true(keyword.value) for keyword in call.keywords)
 
 
-def _called_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
-    """`pull(v)` of `_, pull = vjp(f, x)` as `vjp(f, x)[1](v)`."""
-    return ast.Call(ast.Subscript(made, ast.Constant(1), ast.Load()), call.args, call.keywords)
+def _pulled_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
+    """`pull(v)` of `_, pull = vjp(f, x)` as `vjp(f, x)[1](v)`; in vmap, too."""
+    pull = ast.Subscript(made, ast.Constant(1), ast.Load())
+    function = ast.Call(call.func.func, [pull], []) if isinstance(call.func, ast.Call) else pull
+    return ast.Call(function, call.args, call.keywords)
 
 
 PLAIN = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad_fn"})
@@ -433,8 +469,7 @@ def _make_graph(call: ast.expr) -> bool:
     """Make a call give a value with a graph, where it gives one without; whether that could be done."""
     if not isinstance(call, ast.Call) or not is_constant(call) or is_backward(call):
         return False
-    inputs = argument(call, 1, "inputs")
-    if name_of(call) == "grad" and (inputs is None or isinstance(inputs, ast.Constant)):  # torch.func.grad(f), a function
+    if makes_function(call):
         return False
     if is_functional(call) and len(call.args) > (2 if name_of(call) in ("jacobian", "hessian") else 3):
         return False
@@ -478,7 +513,7 @@ UNDERSTOOD = frozenset(
      "check_batched_forward_grad", "fast_mode", "masked", "gen_non_contig_grad_outputs", "check_fwd_over_rev",
      "check_rev_over_rev"}
 )  # fmt: skip
-"""Keywords of calls on functions whose meaning a request keeps; has_aux only where it is False."""
+"""Keywords of calls on functions whose meaning a request keeps; has_aux=True only of those that give the derivative alone."""
 
 
 def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence[ast.stmt], code: str) -> bool:
@@ -489,8 +524,9 @@ def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence
     """
     made = maker(call)
     keywords = {keyword.arg for keyword in made.keywords}
-    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux"]
-    others = [part for part in (*made.args, *call.args, *(k.value for k in made.keywords)) if part is not function]
+    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux" and name_of(made) not in COMPOSED]
+    given_ = [*made.args[1:], *(keyword.value for keyword in made.keywords if keyword.arg != "func")]
+    others = [*given_, *(part for part in call.args if part is not function)]
     if made is not call and (call.keywords or (not is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux
         return False
     if not keywords <= UNDERSTOOD or any(not isinstance(flag, ast.Constant) or flag.value for flag in flags):
@@ -516,16 +552,18 @@ def follows(subject: _Subject, kept: Sequence[ast.stmt]) -> bool:
 
 def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> bool:
     """Whether something is made of what a derivative call gives: not where it is only shown, or a weight updated by it."""
-    results = set(names_made(statement))
+    results, plain = set(names_made(statement)), set[str]()
     for part in rest:
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
             used.add(".grad")
         if used and isinstance(part, ast.Assign) and (_is_named(part, results) or (
-            is_constant(call) and not has_graph(call) and _beside_gradients(part.value) <= results
+            is_constant(call) and not has_graph(call) and _beside_gradients(part.value) <= results | plain
         )):
             results |= {*names_made(part)}
             continue
+        if isinstance(part, ast.Assign) and not used and {name.id for name in _read_with_graph(part.value, part)} <= plain:
+            plain |= {*names_made(part)}
         if not used or shows(part, results, is_constant(call)) or updates(part):
             continue
         if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):

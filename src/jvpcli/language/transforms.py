@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import describe
 from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref, refs
 
 Arguments = Sequence[Operand]
 Keywords = Mapping[str, Operand]
@@ -228,10 +229,24 @@ def _grad(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     return call.run.pack("tuple", [gradients, f.result(call, y, auxiliary)])
 
 
-def _leaves(x: Operand) -> list[Operand]:
-    """The tensors of an argument: itself, or the values of a dictionary."""
-    entries = entries_in(x)
-    return [x] if entries is None else [*entries.values()]
+def _leaves(x: Operand, like: Operand | None = None) -> list[Operand]:
+    """The tensors of an argument: itself, or the values of a dictionary, in the order of another one of the same keys.
+
+    Raises:
+        EvaluationError: the keys are others.
+    """
+    entries, others = entries_in(x), None if like is None else entries_in(like)
+    if entries is None:
+        return [x]
+    if others is not None and others.keys() != entries.keys():
+        needed, given = (", ".join(map(str, held)) for held in (others, entries))
+        raise EvaluationError(f"The keys {needed} are needed here, and {given} are given.")
+    return [entries[key] for key in others or entries]
+
+
+def _given_for(others: Arguments, given: Arguments) -> list[Operand]:
+    """The tensors that are given for those of others, in their order; fewer or more where fewer or more are given."""
+    return [leaf for part, other in zip(given, chain(others, repeat(None)), strict=False) for leaf in _leaves(part, other)]
 
 
 def _jac(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
@@ -256,40 +271,48 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     """Row by row, and the results stacked."""
     dims = call.plain(f.options.get("in_dims"), 0)
     axes = list(dims) if isinstance(dims, (tuple, list)) else [dims] * len(arguments)
-    ranks = [call.tensor(x).dim() if axis is not None else 0 for x, axis in zip(arguments, axes, strict=False)]
-    fit = (axis is None or (isinstance(axis, int) and -rank <= axis < rank) for axis, rank in zip(axes, ranks, strict=False))
+    mapped = [(leaf, axis) for x, axis in zip(arguments, axes, strict=False) if axis is not None for leaf in _leaves(x)]
+    ranks = [call.tensor(leaf).dim() for leaf, _ in mapped]
+    fit = (isinstance(axis, int) and -rank <= axis < rank for (_, axis), rank in zip(mapped, ranks, strict=True))
     if len(axes) != len(arguments) or not all(fit):
         raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments.")
-    sizes = {call.tensor(x).shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None}
+    sizes = {call.tensor(leaf).shape[axis] for leaf, axis in mapped}
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
     results = []
-    rows, outer = sizes.pop(), call.run.keeps_graph
+    rows, outer, mapped_outside = sizes.pop(), call.run.keeps_graph, call.run.mapped
+
+    def row(x: Operand, axis: int | None, index: int) -> Operand:
+        return x if axis is None else call.each(lambda leaf: call.do("method:select", leaf, Const(axis), Const(index)), x)
+
+    def stacked(column: Sequence[Operand], at: int) -> Operand:
+        return call.each(lambda *rows: call.do("call:torch.stack", Pack("list", rows), dim=at), *column)
+
     for index in range(rows):
         call.run.keeps_graph = outer or index < rows - 1  # for PyTorch all rows are one call
-        given = [
-            x if axis is None else call.do("method:select", x, Const(axis), Const(index))
-            for x, axis in zip(arguments, axes, strict=True)
-        ]
+        given = [row(x, axis, index) for x, axis in zip(arguments, axes, strict=True)]
+        own = [leaf for x, axis in zip(given, axes, strict=True) if axis is not None for leaf in _leaves(x)]
+        call.run.mapped = mapped_outside.union(*map(refs, own))
         results.append(call.value(f.function, given, keywords))
+    call.run.mapped = mapped_outside
     if not results:
         raise EvaluationError("torch.vmap over an axis of length 0 has nothing to tell what it gives.")
     out = call.plain(f.options.get("out_dims"), 0)
     if items_in(results[0]) is None:
-        return call.each(lambda *rows: call.do("call:torch.stack", Pack("list", rows), dim=out), *results)
+        return stacked(results, out)
     columns = zip(*map(call.parts, results), strict=True)
     places = out if isinstance(out, tuple) else [out] * len(call.parts(results[0]))
     if len(places) != len(call.parts(results[0])):
         raise EvaluationError(f"out_dims={out} does not fit {len(call.parts(results[0]))} results.")
-    stacked = [call.do("call:torch.stack", Pack("list", column), dim=at) for column, at in zip(columns, places, strict=True)]
-    return call.run.pack("tuple", stacked)
+    return call.run.pack("tuple", list(map(stacked, columns, places)))
 
 
 def _pulled(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     """The pullback that torch.func.vjp gives: `options` hold the value and what it is derived by."""
     primals = call.parts(f.options["primals"])
     ys, xs = ([leaf for part in parts for leaf in _leaves(part)] for parts in (call.parts(f.options["value"]), primals))
-    weights = [leaf for argument in arguments for part in call.parts(argument) for leaf in _leaves(part)]
+    given = [part for argument in arguments for part in call.parts(argument)]
+    weights = _given_for(call.parts(f.options["value"]), given)
     if len(weights) != len(ys):
         raise EvaluationError(f"The pullback takes {len(ys)} weights, and {len(weights)} are given.")
     totals = [call.gradients(y, xs, weight) for y, weight in zip(ys, weights, strict=True)]
@@ -326,10 +349,12 @@ def _vjp(call: Call, function: Operand, *primals: Operand, **options: Operand) -
 
 def _jvp(call: Call, function: Operand, primals: Operand, tangents: Operand, **options: Operand) -> Operand:
     """torch.func.jvp(f, primals, tangents): the value and its derivative along the tangents."""
-    given = [call.opened(primal) for primal in call.parts(primals)]
+    given = [call.each(call.opened, primal) for primal in call.parts(primals)]
     value = call.value(function, given, forward=True)
-    along = call.weights(tangents, len(given), "primals")
-    pushed = [call.pushforward(y, given, along) for y in call.parts(value)]
+    leaves = [leaf for primal in given for leaf in _leaves(primal)]
+    parts = _given_for(given, call.parts(tangents))
+    along = call.weights(Pack("tuple", tuple(parts)), len(leaves), "primals")
+    pushed = [call.pushforward(y, leaves, along) for y in call.parts(value)]
     return call.run.pack("tuple", [value, pushed[0] if items_in(value) is None else call.run.pack("tuple", pushed)])
 
 
@@ -465,13 +490,14 @@ def functional_call(run: Run, equation: Equation) -> Operand:
     """A module with other values of parameters: `torch.func.functional_call(net, {"weight": w}, (x,))`."""
     call = Call(run, equation)
     given, arguments, *function = run.held_items(equation.operands)
-    entries = entries_in(given)
+    held = [entries_in(part) for part in items_in(given) or [given]]
     own = {name: run.held(operand) for name, operand in equation.keywords}
     modules = [part for name, part in run.functions.items() if f"{name}.".startswith(f"{equation.target}.")]
     shapes = {name: shape for part in modules for name, shape in getattr(part, "shapes", {}).items()}
-    if entries is None:
-        raise EvaluationError("functional_call takes a dictionary of parameters by their names.")
-    named = {f"{equation.target}.{key}": call.run.newest(value) for key, value in entries.items()}
+    if None in held:
+        raise EvaluationError("functional_call takes a dictionary of parameters by their names, or several.")
+    pairs = [pair for entries in held if entries is not None for pair in entries.items()]
+    named = {f"{equation.target}.{key}": call.run.newest(value) for key, value in pairs}
     for name, value in named.items():
         shape = tuple(call.tensor(value).shape)
         if name not in shapes:

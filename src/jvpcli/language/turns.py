@@ -7,12 +7,22 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, is_backward, name_of, path, text_of
+from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, has_graph, is_backward, name_of, path, text_of
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
-from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
-from jvpcli.language.subject import about_clipping, around, calls_of, shows
+from jvpcli.language.statements import (
+    all_read,
+    assignment,
+    cleared,
+    is_passed_over,
+    method_of,
+    names_made,
+    of_leaf,
+    reads_grad,
+    unused_name,
+)
+from jvpcli.language.subject import about_clipping, around, calls_of, module_of, shows
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,16 @@ class Turn:
             return {}
         *before, loop = self.earlier
         lines = [text_of(part, code) for part in (*needed(loop, before), loop)]
-        return {name: "\n".join([*lines, name]) for name in self.carried}
+        parts = {part: value for name in self.carried for part, value in _parts(name, before).items()}
+        return {name: "\n".join([*lines, value]) for name, value in parts.items()}
+
+
+def _parts(name: str, before: Sequence[ast.stmt]) -> dict[str, str]:
+    """The names of the tensors in a dictionary, and what each is taken by; of anything else its own."""
+    made = [part.value for part in before if isinstance(part, ast.Assign) and assigned([part]) == [name]]
+    held = made[-1] if made else None
+    pairs = zip(held.keys, held.values, strict=True) if isinstance(held, ast.Dict) else ()
+    return {path(value): f"{name}[{ast.unparse(key)}]" for key, value in pairs if key is not None} or {name: name}
 
 
 def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] | None = None) -> Turn:
@@ -51,7 +70,9 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     loop it is a turn of both.  What stands `outside` comes before the statements.
     """
     shown = statements
-    while len(shown) > 1 and (_only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1]))):
+    while len(shown) > 1 and (
+        _only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1], statements[len(shown) :]))
+    ):
         shown = shown[:-1]
     last = shown[-1] if shown else None
     if not isinstance(last, (ast.For, ast.While)):
@@ -65,7 +86,12 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
     if not calls and not inner.notes:
         return Turn(statements)
-    stepping = _steps(last)
+    goes_on = all_read(read_first(last.body) & {*assigned(last.body)}, last.body)
+    results = [name for place, call in calls.items() if has_graph(call) for name in names_made(last.body[place])]
+    derived = [name for name in results if name in goes_on]
+    if derived:  # a turn derives what the one before has derived
+        return Turn([*shown, ast.Expr(ast.Name(derived[-1], ast.Load()))])
+    stepping = _steps(last) or any(module_of(name, around_it) for name in assigned([last]))
     alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
     first = alone or stepping or bool(not calls and not inner.earlier)
     start = len(before)
@@ -89,7 +115,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     end_place = max(calls)
     body, call = last.body[: end_place + 1], calls[end_place]
     if stepping:
-        note = "of the loop the first turn is shown: what a step of an optimizer makes of the weights is left out"
+        note = "of the loop the first turn is shown: what a step makes of the weights is left out"
         return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
@@ -148,13 +174,21 @@ def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
     return value is not None and (shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name))
 
 
-def _derives(statement: ast.stmt) -> bool:
-    """Whether a statement may ask for a derivative, or make what is asked by."""
+def _derives(statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
+    """Whether a statement may ask for a derivative, or make a leaf that what follows computes with."""
     calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
     asking = any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL, "backward") for call in calls)
-    return asking or reads_grad(statement) or any(of_leaf(call) is not None for call in calls) or not isinstance(
+    reads = set().union(*(free_names(part) for part in rest if not is_passed_over(part) and not _optimizes(part)))
+    makes = any(of_leaf(call) is not None for call in calls) and not reads.isdisjoint(assigned([statement]))
+    return asking or reads_grad(statement) or makes or not isinstance(
         statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For)
     )
+
+
+def _optimizes(statement: ast.stmt) -> bool:
+    """`optimizer = torch.optim.SGD(…)`, `optimizer.zero_grad()`"""
+    value = statement.value if isinstance(statement, (ast.Assign, ast.Expr)) else None
+    return isinstance(value, ast.Call) and ("optim." in path(value.func) or method_of(statement) == "zero_grad")
 
 
 def _steps(loop: ast.stmt) -> bool:
