@@ -166,7 +166,8 @@ def report(data: Mapping[str, Any]) -> str:
         "its own, the ways in turns. *First seen*: the first call of a program after another one ran in the process; "
         "*again*: its next calls, each right after one of the same way, as in a loop; *after others*: each after another "
         "way's, which leaves nothing of ours in the processor's caches; *nonzeros*: with every nonzero and its place written "
-        "out; *dense*: written out dense; *limit*: one forward evaluation and filling a dense result. –: more memory than the machine has, or over 45 s."
+        "out; *dense*: written out dense; *limit*: one forward evaluation and filling a dense result. –: more memory than the "
+        "machine has, or over 45 s."
     )
     warm_head = ["case", "m×n", "nnz", "structure", "limit", "first seen", "again", "after others", "nonzeros"]
     warm_head += ["dense", *TORCH]
