@@ -35,6 +35,16 @@ def by_processor(way: Way) -> float:
     return spent / 1e6
 
 
+def again(timed: Timed) -> Timed:
+    """As `timed`, of a call right after another one of the same way, as in a loop."""
+
+    def call(way: Way) -> float:
+        way()
+        return timed(way)
+
+    return call
+
+
 def in_turns(ways: Mapping[str, Way], timed: Timed, seconds: float, least: int) -> dict[str, float]:
     """The median of each way: as many rounds as fit into some seconds, and at least so many."""
     times: dict[str, list[float]] = {name: [] for name in ways}

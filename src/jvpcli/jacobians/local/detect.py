@@ -267,14 +267,14 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
     """
     values = values.to(op.like.dtype)
     kept = (values != 0).nonzero().reshape(-1)
-    overwritten = kept.numel() < values.numel() and op.node.name().endswith("CopySlices")
-    if shape == op.shape and not overwritten and torch.equal(rows, cols):
+    copied = op.node.name().endswith("CopySlices")
+    if shape == op.shape and not (copied and kept.numel() < values.numel()) and torch.equal(rows, cols):
         return (diagonal(op.shape, shape, values, op.like),)
     if not kept.numel():
         return ()
     if kept.numel() < values.numel():
         rows, cols, values = rows[kept], cols[kept], values[kept]
-    place = op.work.key("place", op.content_key(rows, cols) if key is None else key, op.shape, shape)
+    place = op.work.key("place", op.content_key(rows, cols) if copied else key, op.shape, shape)
     pattern, order = op.work.structure(place, lambda: _sorted(rows, cols, prod(op.shape), place))
     if order is not None:
         values = values[order]

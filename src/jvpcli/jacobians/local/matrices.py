@@ -101,7 +101,7 @@ def eigen(op: Op) -> Locals:
     v, w = op.saved("eigenvectors").detach().reshape(-1, n, n), op.saved("eigenvalues").detach().reshape(-1, n)
     if op.nr == 0:
         return op.first(_term(op, (0, 1), [Factor(v, (0, 3, 1)), Factor(v, (0, 4, 1))]))
-    op.work.reserve(2 * len(v) * n**4, op.like.element_size())
+    op.work.reserve(2 * len(v) * n**3, op.like.element_size())
     apart = w[:, :, None] - w[:, None]  # w_k − w_a
     apart.diagonal(dim1=-2, dim2=-1).fill_(float("inf"))
     left = (v[:, None] / apart[:, :, None]) @ v.mT[:, None]  # Σ_a v_pa v_ia / (w_k − w_a): of places k, p, i
