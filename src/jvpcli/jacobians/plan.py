@@ -105,8 +105,7 @@ class GraphPlan:
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
-        hardly = HARDLY if len(graph.order) > LONG else 1.0  # rows fill up on a long way: more than its mere steps, surely
-        least = 2 * READING * len(graph.order) + min(hardly * steps, self._leaving)  # of local maps, and of weighing them
+        least = min(self._weighing, 2 * READING * len(graph.order) + self._leaving)
         if not (auto and most < least) and not graph.whole:
             ways += self._by_maps(first, most)
             if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
@@ -127,10 +126,17 @@ class GraphPlan:
         return self.graph.is_single and self.mode != "forward" and self.limit == inf
 
     @property
+    def _weighing(self) -> float:
+        """Nanoseconds that local maps take at least, with the time that it takes to weigh them."""
+        count = len(self.graph.order)
+        hardly = HARDLY if count > LONG else 1.0  # rows fill up on a long way: more than its mere steps, surely
+        return (2 * READING + hardly * STEP) * count
+
+    @property
     def _light(self) -> bool:
         """Whether nothing is weighed: passes backwards compute so little that no other way can take less, by bounds alone."""
         graph, count = self.graph, len(self.graph.order)
-        most = min(BATCH + READING * count, (STEP - PASS) * count - BATCH)  # for which batches and local maps are looked for
+        most = min(BATCH + READING * count, self._weighing - BATCH - PASS * count)  # for which batches, local maps are looked for
         if self.mode == "forward" or self.limit < inf or most <= 0:
             return False
         if graph.m > graph.n:
@@ -150,16 +156,16 @@ class GraphPlan:
     def _short(self) -> Way | None:
         """Local maps, where multiplying them takes less than passes can, by bounds alone; None where they have to be weighed."""
         graph, count = self.graph, len(self.graph.order)
-        if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
-            return Way("accumulated", "reverse", 0, 0, 0, True)
         m, n, shape = graph.m, graph.n, graph.output.shape
         least = BATCH + PASS * count + PER_NUMBER * m * (m + n)
         if m > n:
             least = min(least, BATCH + FORWARD * (PASS * count + PER_NUMBER * n * (m + n)))
         if len(shape) > 1 and m:  # rows of all samples of a batch by one pass
             least = min(least, 2 * BATCH + READING * count + PASS + PER_NUMBER * m * (m // shape[0]))
-        if STEP * count > least:
+        if self._weighing > least:
             return None
+        if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
+            return Way("accumulated", "reverse", 0, 0, 0, True)
         cost, direction = reverse_cost(graph, None, least), "reverse"
         if cost.nanoseconds > least:
             return None
