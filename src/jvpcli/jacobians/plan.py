@@ -147,9 +147,10 @@ class GraphPlan:
         numbers = graph.m * PER_NUMBER * (count * largest + graph.n)
         if numbers >= most:
             return False
-        if "Convolution" not in counts:  # no matrix is longer or wider than that
-            products, single = (sum([counts[name] for name in counts.keys() & names]) for names in (PRODUCT_NAMES, SINGLE))
-            if numbers + graph.m * (3 * PER_PRODUCT * products * largest**2 + ROW * single) < most:
+        products = graph.of(PRODUCT_NAMES)
+        if "Convolution" not in counts and not any(node._input_metadata[0].dtype.is_complex for node in products):
+            single = sum([counts[name] for name in counts.keys() & SINGLE])  # and no matrix is longer or wider than the largest
+            if numbers + graph.m * (3 * PER_PRODUCT * len(products) * largest**2 + ROW * single) < most:
                 return True
         return numbers + graph.m * self._arithmetic < most
 
