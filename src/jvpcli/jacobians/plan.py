@@ -173,7 +173,7 @@ class GraphPlan:
         if m > n and cost.nanoseconds > HARDLY * STEP * count:
             forward = forward_cost(graph, cost.nanoseconds)
             cost, direction = min((cost, direction), (forward, "forward"), key=lambda each: each[0].nanoseconds)
-        return Way("accumulated", direction, 0, cost.operations, 0, True)
+        return self._multiplying(direction, cost)
 
     @property
     def report(self) -> OutputPlan:
@@ -228,10 +228,14 @@ class GraphPlan:
         return self._costs[direction]
 
     def _accumulated(self, direction: str, most: float = inf) -> tuple[Way, float]:
-        cost, full, itemsize = self._cost(direction, most), self.graph.m * self.graph.n, self.graph.like.element_size()
+        cost = self._cost(direction, most)
+        return self._multiplying(direction, cost), cost.nanoseconds
+
+    def _multiplying(self, direction: str, cost: Cost) -> Way:
+        full, itemsize = self.graph.m * self.graph.n, self.graph.like.element_size()
         held = min(cost.bound * (2 * itemsize + 24), 3 * full * itemsize) if cost.bound < full else full * itemsize
         peak = cost.peak_bytes + held
-        return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit), cost.nanoseconds
+        return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit)
 
     def _passes(self, direction: str, told: bool) -> tuple[Way, float]:
         """Rows or columns by passes."""
