@@ -275,7 +275,7 @@ def open(path: str | PathLike[str]) -> Mapping[tuple[str, str], StoredMap]:
 
 @lru_cache(maxsize=16)
 def _workspace(program: Hashable) -> Workspace:
-    """The index arrays and plans of the last few programs, so that a repeated call finds them made."""
+    """The index arrays and plans of the last few programs that are asked about in a seldom way."""
     return Workspace()
 
 

@@ -107,3 +107,15 @@ def test_a_repeated_network_has_the_rows_of_its_point():
         x = torch.randn(130, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         found = jvpcli.jacobian("V @ torch.relu(W @ x + 1)", wrt="x", x=x, V=V, W=W)["y", "x"]
         torch.testing.assert_close(found.to_dense(), expected(x))
+
+
+def test_a_custom_function_is_no_operation_whatever_it_is_called():
+    def backward(ctx, g):
+        return g.flip(0).cumsum(0).flip(0)
+
+    x = torch.rand(9, requires_grad=True)
+    for name in ("Sin", "SinBackward0"):
+        methods = {"forward": staticmethod(lambda ctx, x: x.cumsum(0)), "backward": staticmethod(backward)}
+        graph = read_graph(type(name, (torch.autograd.Function,), methods).apply(x).exp(), [x])
+        assert graph.operations == ["Exp", ""]
+        assert not graph.trusted

@@ -105,8 +105,7 @@ class GraphPlan:
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
-        hardly = HARDLY if len(graph.order) > LONG else 1.0  # rows fill up on a long way: more than its mere steps, surely
-        least = 2 * READING * len(graph.order) + min(hardly * steps, self._leaving)  # of local maps, and of weighing them
+        least = min(self._weighing, 2 * READING * len(graph.order) + self._leaving)
         if not (auto and most < least) and not graph.whole:
             ways += self._by_maps(first, most)
             if auto and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
@@ -128,10 +127,17 @@ class GraphPlan:
         return self.graph.is_single and self.mode != "forward" and self.limit == inf
 
     @property
+    def _weighing(self) -> float:
+        """Nanoseconds that local maps take at least, with the time that it takes to weigh them."""
+        count = len(self.graph.order)
+        hardly = HARDLY if count > LONG else 1.0  # rows fill up on a long way: more than its mere steps, surely
+        return (2 * READING + hardly * STEP) * count
+
+    @property
     def _light(self) -> bool:
         """Whether nothing is weighed: passes backwards compute so little that no other way can take less, by bounds alone."""
         graph, count = self.graph, len(self.graph.order)
-        most = min(BATCH + READING * count, (STEP - PASS) * count - BATCH)  # for which batches and local maps are looked for
+        most = min(BATCH + READING * count, self._weighing - BATCH - PASS * count)  # for which batches, local maps are looked for
         if self.mode == "forward" or self.limit < inf or most <= 0:
             return False
         if graph.m > graph.n:
@@ -142,32 +148,33 @@ class GraphPlan:
         numbers = graph.m * PER_NUMBER * (count * largest + graph.n)
         if numbers >= most:
             return False
-        if "Convolution" not in counts:  # no matrix is longer or wider than that
-            products, single = (sum([counts[name] for name in counts.keys() & names]) for names in (PRODUCT_NAMES, SINGLE))
-            if numbers + graph.m * (3 * PER_PRODUCT * products * largest**2 + ROW * single) < most:
+        products = graph.of(PRODUCT_NAMES)
+        if "Convolution" not in counts and not any(node._input_metadata[0].dtype.is_complex for node in products):
+            single = sum([counts[name] for name in counts.keys() & SINGLE])  # and no matrix is longer or wider than the largest
+            if numbers + graph.m * (3 * PER_PRODUCT * len(products) * largest**2 + ROW * single) < most:
                 return True
         return numbers + graph.m * self._arithmetic < most
 
     def _short(self) -> Way | None:
         """Local maps, where multiplying them takes less than passes can, by bounds alone; None where they have to be weighed."""
         graph, count = self.graph, len(self.graph.order)
-        if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
-            return Way("accumulated", "reverse", 0, 0, 0, True)
         m, n, shape = graph.m, graph.n, graph.output.shape
         least = BATCH + PASS * count + PER_NUMBER * m * (m + n)
         if m > n:
             least = min(least, BATCH + FORWARD * (PASS * count + PER_NUMBER * n * (m + n)))
         if len(shape) > 1 and m:  # rows of all samples of a batch by one pass
             least = min(least, 2 * BATCH + READING * count + PASS + PER_NUMBER * m * (m // shape[0]))
-        if STEP * count > least:
+        if self._weighing > least:
             return None
+        if count == 1 and graph.operations[0] in WRITTEN:  # it is the Jacobian
+            return Way("accumulated", "reverse", 0, 0, 0, True)
         cost, direction = reverse_cost(graph, None, least), "reverse"
         if cost.nanoseconds > least:
             return None
         if m > n and cost.nanoseconds > HARDLY * STEP * count:
             forward = forward_cost(graph, cost.nanoseconds)
             cost, direction = min((cost, direction), (forward, "forward"), key=lambda each: each[0].nanoseconds)
-        return Way("accumulated", direction, 0, cost.operations, 0, True)
+        return self._multiplying(direction, cost)
 
     @property
     def report(self) -> OutputPlan:
@@ -222,10 +229,14 @@ class GraphPlan:
         return self._costs[direction]
 
     def _accumulated(self, direction: str, most: float = inf) -> tuple[Way, float]:
-        cost, full, itemsize = self._cost(direction, most), self.graph.m * self.graph.n, self.graph.like.element_size()
+        cost = self._cost(direction, most)
+        return self._multiplying(direction, cost), cost.nanoseconds
+
+    def _multiplying(self, direction: str, cost: Cost) -> Way:
+        full, itemsize = self.graph.m * self.graph.n, self.graph.like.element_size()
         held = min(cost.bound * (2 * itemsize + 24), 3 * full * itemsize) if cost.bound < full else full * itemsize
         peak = cost.peak_bytes + held
-        return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit), cost.nanoseconds
+        return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit)
 
     def _passes(self, direction: str, told: bool) -> tuple[Way, float]:
         """Rows or columns by passes."""
