@@ -330,7 +330,7 @@ class _Walk:
             self._object(value, kind)
 
     def see_what_is_everywhere(self) -> None:
-        """Look at Python's own functions, and at those methods of tensors that are written in Python; a new one is told by their number."""
+        """Look at Python's own functions, and at methods of tensors in Python; a new one is told by their number."""
         for space in (BUILTINS, vars(Tensor)):
             self._fix(space, self.names, [] if self.fixed is None else self.fixed)
 
@@ -462,8 +462,9 @@ class _Walk:
                     self.found.update(tensors)
                 for x in tensors.values():
                     self.see(x)
-        if held["_buffers"] and (held["training"] or kind not in NORMS or self._names_buffers or self.names & held["_buffers"].keys()):
-            self.buffers.append(held["_buffers"])
+        buffers = held["_buffers"]
+        if buffers and (held["training"] or kind not in NORMS or self._names_buffers or not self.names.isdisjoint(buffers)):
+            self.buffers.append(buffers)
         parts = held["_modules"]
         if parts:
             if self.fixed is not None:
