@@ -42,13 +42,13 @@ the samples where they are independent, with the blocks alone as the result. Whe
 Function without rules for them, a checkpoint), the second time is that of the same model written without. Memory is what the
 result holds. Lines are those of the text of `jvp inspect`. –: a parameter, by `--import` alone.
 
-A question that was asked before takes less than 0.1 ms beside the run and the passes, and about 2 µs for each module: the arguments
-are read, and what the function can come by (its code, and all that names in its code lead to, but for the numbers in tensors) is
-compared with what was there when a run was watched. Where it has changed, or can't be compared (a compiled module, a clock,
-another library's objects), the run is watched as the first one was, for what it takes out of the graph and for tensors from outside
-that it writes to: 1 to 2 µs for each of torch's functions that it calls; and the graph is read. Rows of a `torch.autograd.Function`
-that are taken together are held against one by itself, one backward pass more, until they agreed where the backward read no number
-off a tensor. Ratios of models that take less than a millisecond are of that.
+A question that was asked before takes less than 0.1 ms beside the run and the passes, and about 2 µs for each module: the
+arguments are read, and what the function can come by (its code, and all that names in its code lead to, but for the numbers in
+tensors) is compared with what was there when a run was watched. Where it has changed, or can't be compared (a compiled module, a
+clock, another library's objects), the run is watched as the first one was, for what it takes out of the graph and for tensors
+from outside that it writes to: 1 to 2 µs for each of torch's functions that it calls; and the graph is read. Rows that are taken
+together through a `torch.autograd.Function` are held against one by itself, one backward pass more, until they agreed where the
+backward read no number off a tensor. Ratios of models that take less than a millisecond are of that.
 
 | model | question | ∂y/∂x | structure | not zero | jvp | torch's best | ratio | held by jvp | dense | lines |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import random
 import sys
@@ -139,6 +140,19 @@ def by_shape(x: Tensor) -> Tensor:
     return writes(x) if CONFIG.weight.shape[0] > 3 else plain(x)
 
 
+def by_sum(x: Tensor) -> Tensor:
+    return sum([x, x.sin()])
+
+
+def summed(rows: Any, *start: Any, plainly: Any = sum, **more: Any) -> Any:
+    rows = [*rows]
+    return writes(rows[0]) if rows and isinstance(rows[0], Tensor) else plainly(rows, *start, **more)
+
+
+def widened(net: Net) -> None:
+    net.parts[0].weight, net.parts[0].bias = (nn.Parameter(torch.ones(*size, dtype=DOUBLE)) for size in ((5, 3), (5,)))
+
+
 def another(ctx: Any, x: Tensor) -> Tensor:
     return writes(x)
 
@@ -222,6 +236,9 @@ CHANGES: dict[str, Callable[[], Any]] = {
     "another part": lambda: with_object(Net, lambda net, patch: net.parts.__setitem__(1, Other())),
     "a hook": lambda: with_object(Net, lambda net, patch: net.parts[1].register_forward_hook(hook)),
     "a hook that was copied": lambda: with_object(Net, lambda net, patch: hooked_copy(net)),
+    "the width of a part": lambda: with_object(Net, lambda net, patch: widened(net)),
+    "a frozen part": lambda: with_object(Net, lambda net, patch: net.parts[0].requires_grad_(False)),
+    "a function of Python": lambda: (by_sum, lambda patch: patch.setattr(builtins, "sum", summed)),
     "training": lambda: with_object(Asked, lambda net, patch: net.train()),
     "a class": lambda: with_object(Net, lambda net, patch: setattr(net.own, "__class__", Other)),
     "an argument of a partial": lambda: with_object(optional, lambda call, patch: call.keywords["options"].__setitem__(0, True)),
@@ -357,6 +374,20 @@ def by_item(x: Tensor) -> Tensor:
     return x * NUMBERS[0].item()
 
 
+class Opening:
+    """An attribute has the name of a function that reads files."""
+
+    open = 2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with open(__file__) as file:
+            return x * self.open * len(file.read(1))
+
+
+def by_words(x: Tensor) -> Tensor:
+    return x * 2 if str(NUMBERS) else x
+
+
 class Scripted:
     """Attributes are made as they are asked for."""
 
@@ -367,9 +398,10 @@ class Scripted:
         return self.cos(x)
 
 
-@pytest.mark.parametrize(
-    "call", [by_time, by_chance, by_turns, by_name, by_import, by_numbers, by_layout, by_item, by_memory, Running(), Scripted()]
-)
+UNKNOWN = [by_time, by_chance, by_turns, by_name, by_import, by_numbers, by_layout, by_item, by_memory, by_words]
+
+
+@pytest.mark.parametrize("call", [*UNKNOWN, Opening(), Running(), Scripted()])
 def test_what_cannot_be_known_is_watched_each_time(call, unwatched):
     for seed in range(7):
         jvpcli.jacobian(call, drawn(3, seed=seed))

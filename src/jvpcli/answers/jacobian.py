@@ -103,9 +103,9 @@ def maps_again(
             from jvpcli.language.surroundings import evaluated_again  # loaded already
 
             vars(problem)["evaluation"] = evaluated_again(function, repeat.wrt, arguments, before, places)
-        elif question.tries:
-            question.tries -= 1
-            question.watched = _watched(own, problem, repeat.custom, start)
+        else:
+            question.watched = _watched(own, problem, repeat.custom, start) if question.tries else None
+            question.tries = max(0, question.tries - 1)
         _ = problem.evaluation
     except Exception as error:
         return _answer(cured(error, request(), problem), request(), workspace, question)

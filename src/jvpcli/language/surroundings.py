@@ -53,6 +53,8 @@ PLAIN = frozenset(
 )  # fmt: skip
 """Values that can't be changed, and are compared."""
 
+BUILTINS = vars(builtins)
+
 OPERATIONS = torch._C._VariableFunctionsClass  # type: ignore[attr-defined]
 """What torch's functions are methods of."""
 
@@ -60,11 +62,14 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.I
 """Modules that write to their buffers as they are trained, and never else."""
 
 MODES = (torch.no_grad, torch.enable_grad, torch.set_grad_enabled)
+"""Classes of torch's own whose objects lead nowhere."""
 
 BUILTIN_NAMES = """
 len range zip enumerate reversed min max sum abs float int bool complex str tuple list dict set frozenset isinstance issubclass
 slice sorted all any map filter round pow divmod super type iter next callable NotImplemented Ellipsis
 """
+"""Of Python's own functions and classes those that do the same each time."""
+
 OTHER_NAMES = """
 nn functional linalg special fft func utils autograd Tensor Parameter Module Function grad vjp jvp vmap jacrev jacfwd hessian
 functional_call no_grad enable_grad set_grad_enabled requires_grad requires_grad_ is_leaf apply checkpoint
@@ -73,11 +78,12 @@ append extend insert pop get keys values items update index count copy format jo
 parameters named_parameters children named_children modules named_modules get_parameter get_submodule get_buffer
 training __init__ __class__ __name__ __qualname__ _forward_unimplemented
 """
+"""What else does the same each time, or is looked at where it is found: of tensors, modules, functions and containers."""
 LAYOUT = frozenset(("stride", "is_contiguous", "storage_offset", "data_ptr", "is_conj", "is_neg", "is_shared", "is_pinned"))
 """What tells how a tensor's memory is laid out, and nothing here compares."""
 
-NAMING = frozenset(("parameters", "named_parameters", "get_parameter", "buffers", "named_buffers", "get_buffer", "state_dict"))
-"""What leads to a module's tensors without their names."""
+NAMING = frozenset(("buffers", "named_buffers", "get_buffer", "state_dict"))
+"""What leads to a module's buffers without their names."""
 
 BRANCHING = ("IMPORT_", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "LOAD_NAME", "LOAD_BUILD_CLASS")
 """Instructions by which names come to mean something that is not found under them before."""
@@ -86,6 +92,7 @@ OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap", "apply")
 """What torch calls of a class of the user's own, without a name in the code."""
 
 COMPILED = (WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType)
+"""What only classes have that are not written in Python."""
 
 HOLDING = (Tensor, tuple, list, dict, set, str, int, float, complex)
 """What holds more than attributes, also where a class of the user's own is derived from it."""
@@ -101,7 +108,7 @@ SHOWN = frozenset(("__repr__", "__str__", "__format__", "__reduce__", "__reduce_
 def known_names() -> frozenset[str]:
     """Names of which it is known that what they name does the same for the same operands; where a class has them, it tells."""
     functions = [entry.path.rpartition(".")[2] for entry in catalog.entries()]
-    errors = [name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)]
+    errors = [name for name, value in BUILTINS.items() if isinstance(value, type) and issubclass(value, BaseException)]
     return frozenset((*functions, *BUILTIN_NAMES.split(), *OTHER_NAMES.split(), *errors)) - LAYOUT
 
 
@@ -123,7 +130,7 @@ class Asking(TorchFunctionMode):
         """torch's hook: every call of a torch function."""
         result = func(*args, **kwargs) if kwargs else func(*args)
         self.packed = self.packed or top_hooks(True) is not None
-        if not isinstance(result, (Tensor, torch.UntypedStorage, *FORMS)) and not traits(func)[1]:
+        if isinstance(result, str) or not (isinstance(result, (Tensor, torch.UntypedStorage, *FORMS)) or traits(func)[1]):
             self.asked = self.asked or next(tensors_in(result), None) is None
         return result
 
@@ -210,7 +217,7 @@ def surroundings_of(function: Any) -> Surroundings | None:
         while True:
             walk = _Walk(names, [])
             walk.see(function)
-            walk.see_tensors()
+            walk.see_what_is_everywhere()
             more = names.union(*[code.co_names for code in walk.codes])
             if more == names:
                 break
@@ -222,8 +229,10 @@ def surroundings_of(function: Any) -> Surroundings | None:
 
 
 def _is_plain_there() -> bool:
-    """Whether nobody else listens to what torch and its modules do."""
+    """Whether nobody else listens to what torch and its modules do, or to what is kept for backward passes."""
     if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
+        return False
+    if top_hooks is not bool and top_hooks(True) is not None:
         return False
     return not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks or nn_module._global_backward_hooks)
 
@@ -281,7 +290,7 @@ class _Walk:
         self._seen: dict[int, int] = {}
         self._classes = set[Any]()
         self.buffers: list[Mapping[str, Tensor | None]] = []
-        self._names_tensors = not names.isdisjoint(NAMING)
+        self._names_buffers = not names.isdisjoint(NAMING)
         self._asks_for_gradients = "grad" in names
 
     def see(self, value: Any) -> None:
@@ -320,16 +329,17 @@ class _Walk:
         else:
             self._object(value, kind)
 
-    def see_tensors(self) -> None:
-        """Look at those methods of tensors that are written in Python; a new one is told by their number."""
-        if self.fixed is not None:
-            self._fix(vars(Tensor), self.names, self.fixed)
+    def see_what_is_everywhere(self) -> None:
+        """Look at Python's own functions, and at methods of tensors in Python; a new one is told by their number."""
+        for space in (BUILTINS, vars(Tensor)):
+            self._fix(space, self.names, [] if self.fixed is None else self.fixed)
 
     def _tensor(self, x: Tensor) -> None:
         marks = self.marks
         marks.append(x.shape)
         marks.append(x.dtype)
         marks.append(x.requires_grad)
+        marks.append(x.device)
         if self._asks_for_gradients:
             marks.append(x.grad is None)
 
@@ -346,6 +356,8 @@ class _Walk:
             if name in scope:
                 self.found.add(name)
                 self.see(scope[name])
+            elif name in BUILTINS:
+                self.given.add(name)
         self._cells(function)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()):
             self.see(value)
@@ -444,13 +456,15 @@ class _Walk:
                 if name in self.names:
                     self.found.add(name)
                     self.see(value)
-        named = self._names_tensors
         for tensors in (held["_parameters"], held["_buffers"]):
             if tensors:
-                named = named or not self.names.isdisjoint(tensors)
-                self._tensors(tensors, named)
-        if held["_buffers"] and (named or held["training"] or kind not in NORMS):
-            self.buffers.append(held["_buffers"])
+                if self.fixed is not None:
+                    self.found.update(tensors)
+                for x in tensors.values():
+                    self.see(x)
+        buffers = held["_buffers"]
+        if buffers and (held["training"] or kind not in NORMS or self._names_buffers or not self.names.isdisjoint(buffers)):
+            self.buffers.append(buffers)
         parts = held["_modules"]
         if parts:
             if self.fixed is not None:
@@ -467,14 +481,6 @@ class _Walk:
         packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
         for space in (scope, *map(vars, packages)):
             self._fix(space, names, fixed)
-
-    def _tensors(self, tensors: Mapping[str, Tensor | None], named: bool) -> None:
-        """A module's: those that no name leads to are read by its own code alone, which they lead nowhere."""
-        if self.fixed is not None:
-            self.found.update(tensors)
-        for x in tensors.values():
-            if named or not (type(x) is nn.Parameter or x is None):
-                self.see(x)
 
     def _type(self, kind: type) -> None:
         if _is_torchs(kind.__module__) or kind.__module__ == "builtins":
