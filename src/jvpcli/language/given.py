@@ -24,7 +24,7 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
-from jvpcli.language.statements import NAMESPACES, is_passed_over, names_made
+from jvpcli.language.statements import NAMESPACES, called_by, is_passed_over, names_made
 
 DERIVING = {*TRANSFORMS, *FUNCTIONAL}
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
@@ -87,6 +87,36 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
         return with_open_tuples([*statements[:place], *lines, *rest])
     return found
+
+
+def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where of a text that is made of derivatives, and printed, the derivatives stand there alone."""
+    found: list[ast.stmt] = []
+    functions = [(part.name, node) for part in statements if isinstance(part, ast.FunctionDef) for node in ast.walk(part)]
+    backward = {name for name, node in functions if isinstance(node, ast.Call) and is_backward(node)}
+    for place, statement in enumerate(statements):
+        call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
+        printed = call.args if isinstance(call, ast.Call) else []
+        values = [value for part in printed for value in _made_of(part) if value is part or (
+            derives(value, statements[:place]) or not backward.isdisjoint(free_names(value))
+        )]  # fmt: skip
+        if all(value in printed for value in values):
+            found.append(statement)
+        else:
+            call = ast.Call(ast.Name("print", ast.Load()), list(map(copied, values)), [])
+            found.append(without_places(ast.copy_location(ast.Expr(ast.copy_location(call, statement)), statement)))
+    return found
+
+
+def _made_of(text: ast.expr) -> list[ast.expr]:
+    """What an f-string, `"…".format(…)` or `"…" % …` is made of; anything else itself."""
+    if isinstance(text, ast.JoinedStr):
+        return [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
+    if isinstance(text, ast.Call) and isinstance(text.func, ast.Attribute) and isinstance(text.func.value, ast.Constant):
+        return [*text.args, *(keyword.value for keyword in text.keywords)]
+    if isinstance(text, ast.BinOp) and isinstance(text.left, ast.Constant) and isinstance(text.left.value, str):
+        return items(text.right)
+    return [text]
 
 
 def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:

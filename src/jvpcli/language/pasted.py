@@ -13,7 +13,7 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples
+from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -39,7 +39,6 @@ from jvpcli.language.statements import (
     with_functional_call,
     with_imports,
     with_known_flags,
-    with_printed,
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn

@@ -64,35 +64,6 @@ def _frozen(statement: ast.stmt) -> str:
     return path(target).removesuffix(end) if off and path(target).endswith(end) else ""
 
 
-def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where of a text that is made of what calls give, and printed, the calls stand there alone."""
-    found: list[ast.stmt] = []
-    for statement in statements:
-        call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
-        printed = call.args if isinstance(call, ast.Call) else []
-        values = [value for part in printed for value in _made_of(part)]
-        if values == printed or not any(isinstance(node, ast.Call) for value in values for node in ast.walk(value)):
-            found.append(statement)
-        else:
-            call = ast.Call(ast.Name("print", ast.Load()), list(map(copied, values)), [])
-            found.append(without_places(ast.copy_location(ast.Expr(ast.copy_location(call, statement)), statement)))
-    return found
-
-
-def _made_of(text: ast.expr) -> list[ast.expr]:
-    """What an f-string, `"…".format(…)` or `"…" % …` is made of, but for names; anything else itself."""
-    values: list[ast.expr] = []
-    if isinstance(text, ast.JoinedStr):
-        values = [part.value for part in text.values if isinstance(part, ast.FormattedValue)]
-    elif isinstance(text, ast.Call) and isinstance(text.func, ast.Attribute) and isinstance(text.func.value, ast.Constant):
-        values = [*text.args, *(keyword.value for keyword in text.keywords)]
-    elif isinstance(text, ast.BinOp) and isinstance(text.left, ast.Constant) and isinstance(text.left.value, str):
-        values = items(text.right)
-    else:
-        return [text]
-    return [value for value in values if any(isinstance(node, ast.Call) for node in ast.walk(value))]
-
-
 def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
