@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import jvpcli
 from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
@@ -536,3 +538,16 @@ def test_tracing_loads_nothing_that_torch_does_not():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nets_that_a_loop_calls_by_one_name_have_different_ones():
+    nets = [nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in range(3)]
+
+    def function(x):
+        for net in (*nets, nets[0]):
+            x = net(x)
+        return x.sum()
+
+    steps = jvpcli.trace(function, x=torch.ones(3)).report.steps
+    modules = ["net.0", "net.1", "net (2).0", "net (2).1", "net (3).0", "net (3).1", "net.0", "net.1"]
+    assert [step.module for step in steps if step.module] == modules

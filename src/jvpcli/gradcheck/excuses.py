@@ -60,10 +60,11 @@ def settled(function: RealFunction, kind: str, entry: Entry) -> tuple[str, Entry
     closely = _closely(function, entry)
     if closely is not None:
         return AGREES, closely
-    beside = _tie(function, entry)
-    if beside is not None:
-        return KINK, replace(entry, beside=beside)
-    rounded = only_rounded(function, entry)
+    beside = _beside(function, entry)
+    jump = _jump(beside, entry) if isinstance(beside, Tensor) else None
+    if jump is not None:
+        return KINK, replace(entry, beside=jump)
+    rounded = only_rounded(function, entry, distinct=beside is False)
     return (kind, entry) if rounded is None else (AGREES, rounded)
 
 
@@ -104,13 +105,9 @@ def _closely(function: RealFunction, entry: Entry) -> Entry | None:
     return replace(entry, numeric=number, error=error) if agrees else None
 
 
-def _tie(function: RealFunction, entry: Entry) -> tuple[float, float] | None:
-    """The least and the largest derivative of the output right beside a point where it has none, though it may have one along
-    each input entry: the middle one of several equal numbers stays when any of them moves.
-
-    Autograd's gradients beside the point are looked at, which differences confirm there; its number at the point must be one
-    of those, or between them.
-    """
+def _beside(function: RealFunction, entry: Entry) -> Tensor | bool | None:
+    """Autograd's gradients of the output right beside the point (K, n), if differences confirm them; False: they are others;
+    None: it can't be told."""
     if function.mode == "forward" or not abs(entry.analytic) < math.inf:
         return None
     onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
@@ -123,14 +120,21 @@ def _tie(function: RealFunction, entry: Entry) -> tuple[float, float] | None:
         gradient = function.pullback(onehot, evaluation)
         there = replace(function, x=x, y=function.value(x))
         seen = quick(Line(there, direction, rows=torch.tensor([entry.row])), WITHIN)
-        allowed = VERIFIED * float(gradient.abs() @ direction.abs())
-        if not max(abs(float(seen.derivative) - float(gradient @ direction)), float(seen.noise)) <= allowed:
+        size = float(gradient.abs() @ direction.abs())
+        if not float(seen.noise) <= VERIFIED * size:
             return None
+        if not abs(float(seen.derivative) - float(gradient @ direction)) <= VERIFIED * size:
+            return False
         gradients.append(gradient)
-    found = torch.stack(gradients)
-    least, largest = float(found.min()), float(found.max())
-    size = float(found.abs().max())
-    jumps = float((found.amax(0) - found.amin(0)).max()) > JUMP * size
+    return torch.stack(gradients)
+
+
+def _jump(beside: Tensor, entry: Entry) -> tuple[float, float] | None:
+    """The least and the largest derivative beside a point where the output has none, though it may have one along each input
+    entry: the middle one of several equal numbers stays when any of them moves.  Autograd's must be one of them, or between.
+    """
+    least, largest, size = float(beside.min()), float(beside.max()), float(beside.abs().max())
+    jumps = float((beside.amax(0) - beside.amin(0)).max()) > JUMP * size
     return (least, largest) if jumps and least - VERIFIED * size <= entry.analytic <= largest + VERIFIED * size else None
 
 
@@ -161,11 +165,14 @@ def _onehot(function: RealFunction, row: int) -> dict[str, Tensor]:
     return Layout.of(function.evaluation.outputs).split(vector)
 
 
-def only_rounded(function: RealFunction, entry: Entry) -> Entry | None:
-    """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them."""
+def only_rounded(function: RealFunction, entry: Entry, distinct: bool = False) -> Entry | None:
+    """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them.
+
+    `distinct`: what scatters does so by numbers no two of which are alike: of tied numbers a wrong gradient has one of a few.
+    """
     if entry.below is not None or not entry.difference < torch.inf:
         return None
-    return _agreeing(function, entry) or (entry if _scatters(function, entry) else None)
+    return _agreeing(function, entry) or (entry if _scatters(function, entry, distinct) else None)
 
 
 def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
@@ -196,10 +203,10 @@ def _saturates(function: RealFunction, entry: Entry) -> bool:
     return bool(lasting.any())
 
 
-def _scatters(function: RealFunction, entry: Entry) -> bool:
+def _scatters(function: RealFunction, entry: Entry, distinct: bool) -> bool:
     """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference.
 
-    So it may be where an iteration starts at other random numbers, and comes to the same values all the same: no two are alike.
+    So it may be where an iteration starts at other random numbers, and comes to the same values all the same.
     """
     if function.mode == "forward" or function.entry(entry.row, entry.column) != entry.analytic:  # or not repeatable
         return False
@@ -222,4 +229,4 @@ def _scatters(function: RealFunction, entry: Entry) -> bool:
             return False
     found.sort()
     spread, nearest = found[-1] - found[0], min(above - below for below, above in pairwise(found))
-    return spread > entry.difference / 4 and nearest > SAME * spread  # which of tied numbers is picked makes a few values
+    return spread > entry.difference / 4 and (nearest > SAME * spread or not distinct)

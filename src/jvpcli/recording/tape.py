@@ -7,7 +7,8 @@ asked of a program (a trace, finite differences, structure) can then be asked of
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -164,10 +165,11 @@ def _written(
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
     last = {each: number for number, each in enumerate(instructions)}
     several = len({id(call.modules[0]) for call in calls if len(call.modules) > 1}) > 1
+    callees = _callees(recorder, calls)
     for number, call in enumerate(calls):
         place = call.place
         name = place.name if place is not None and last[instructions[number]] == number else None
-        site = _site(call, place, recorder, root, several)
+        site = _site(call, place, recorder, root, callees, several)
         writer.write(call, place, site, name)
     results = tuple(
         Ref(slots[id(y)]) if id(y) in ends else writer.operand(recorder.origin(y)) for y in outputs.values()
@@ -384,19 +386,33 @@ def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[
     return again
 
 
-def _site(call: Call, place: Place | None, recorder: Recorder, root: str, several: bool) -> Site:
+def _site(
+    call: Call, place: Place | None, recorder: Recorder, root: str, callees: Mapping[int, str], several: bool
+) -> Site:
     """Where a call is, in the user's own words; inside of a module of torch's that is the module.
 
     Where `several` nets have submodules, which may be called alike, a module's path begins with the net that it is in.
     """
     path = recorder.path_of(call.modules)
-    called = _callee(recorder, call)
+    called = callees[id(call.modules[0])] if call.modules else ""
     module = ".".join(filter(None, (called if several else "", path)))
     file, line = ("", 0) if place is None else (place.file, place.line)
     inner = call.modules[-1] if call.modules else None
     if place is not None and (inner is None or not type(inner).__module__.startswith("torch.")):
         return Site(place.text, file, line, module)
     return Site(".".join(filter(None, (called or root, path))) or _shown(call.function), file, line, module)
+
+
+def _callees(recorder: Recorder, calls: Iterable[Call]) -> dict[int, str]:
+    """What the user's code calls each outermost module, by its `id`: another that a loop calls by the same name is `net (2)`."""
+    found: dict[int, str] = {}
+    named = Counter[str]()
+    for call in calls:
+        if call.modules and id(call.modules[0]) not in found:
+            name = _callee(recorder, call)
+            named[name] += 1
+            found[id(call.modules[0])] = f"{name} ({named[name]})" if name and named[name] > 1 else name
+    return found
 
 
 def _callee(recorder: Recorder, call: Call) -> str:
