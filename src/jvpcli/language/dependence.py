@@ -33,7 +33,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
     classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
     def draws(node: ast.AST) -> bool:
-        return any(isinstance(part, ast.Call) and of_call(part) for part in _running(node))
+        return any(isinstance(part, ast.Call) and of_call(part) for part in running(node))
 
     def of_call(node: ast.Call) -> bool:
         if class_of(node.func, paths):
@@ -74,7 +74,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         names |= new
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
+def running(node: ast.AST) -> Iterator[ast.AST]:
     """The parts of a node that run where it does: not the bodies of functions."""
     waiting = [node]
     while waiting:

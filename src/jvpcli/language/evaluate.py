@@ -262,6 +262,7 @@ def run_for(
     check_inputs(program, scope)
     values = {name: scope[name].detach().clone().requires_grad_(scope[name].requires_grad) for name in program.inputs}
     run = _run(program, values, memory_limit, functions)
+    run.owns_inputs = True
     with default_of(program):
         run.run(program.equations)
         return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
@@ -284,6 +285,7 @@ def evaluate_value(
     values = {name: as_leaf(name, scope[name], False, copy) for name in program.inputs}
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
         run = _run(program, values, memory_limit, functions)
+        run.owns_inputs = True
         run.run(program.equations)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
@@ -594,8 +596,10 @@ def _run(
             custom,
             derivatives,
             flow,
+            optimizers,
             transforms,
         )
 
         handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **custom.HANDLERS}
+        handlers |= optimizers.HANDLERS
     return Run(program, inputs, memory_limit, functions, handlers)

@@ -100,7 +100,12 @@ NAMES: Mapping[str, str] = {"gradient": "grad_tensors", "grad_variables": "grad_
 
 
 class Expressions(Lowering):
-    """One pass over a syntax tree: its expressions."""
+    """One pass over a syntax tree: its expressions.
+
+    `steps`: whether it has the step of an optimizer.
+    """
+
+    steps = False
 
     def expr(self, node: ast.expr, depth: int) -> Operand:
         """An expression; chains to the left (a+b+…, x.f().g()…) are walked without recursion."""
@@ -505,6 +510,13 @@ class Expressions(Lowering):
         if path.startswith("numpy.") and path.removeprefix("numpy.") in array_names.NAMES:
             name = path.removeprefix("numpy.")
             return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
+        if (name := self.optimizer(node)) and self.steps:
+            kind, _, name = name.rpartition(".")
+            groups = [ast.copy_location(_listed(part), part) for part in node.args[: not kind]]
+            operands = tuple(self.item(part, depth) for part in (*groups, *node.args[len(groups) :]))
+            return self.emit(f"{'schedule' if kind else 'optimizer'}:{name}", operands, node, self.keywords(node, depth, spread=True))
+        if path.startswith("torch.nn.utils.clip_grad_") and self.steps:
+            return self.emit(f"clip:{path[15:]}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
             return self.emit(f"clock:{path}", (), node)
         if path in PROGRESS and node.args:
@@ -523,6 +535,12 @@ class Expressions(Lowering):
             raise self.at(node, refusals.unwritten(path, dtype))
         keywords = (("dtype", Const(None, dtype)),)
         return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
+
+    def optimizer(self, node: ast.expr) -> str:
+        """`SGD` of torch.optim.SGD(…), `lr_scheduler.StepLR` of a schedule; empty for anything else."""
+        func = node.func if isinstance(node, ast.Call) else None
+        path = ".".join(self.dotted(func) or []) if isinstance(func, (ast.Name, ast.Attribute)) else ""
+        return path.removeprefix("torch.optim.") if path.startswith("torch.optim.") else ""
 
     def derivative(
         self,
@@ -686,6 +704,12 @@ def flat_parts(node: ast.expr) -> Iterator[ast.expr]:
         yield from flat_parts(node.value)
     else:
         yield node
+
+
+def _listed(node: ast.expr) -> ast.expr:
+    """`filter(lambda p: p.requires_grad, net.parameters())` as the parameters, which all are that have names."""
+    is_filter = isinstance(node, ast.Call) and dotted(node.func) == "filter" and len(node.args) == 2
+    return node.args[1] if is_filter and isinstance(node, ast.Call) else node
 
 
 def _plain_key(node: ast.expr) -> str | int | None:

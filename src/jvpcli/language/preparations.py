@@ -28,7 +28,8 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
-from jvpcli.language.statements import cleared, reads_grad
+from jvpcli.language.statements import cleared, is_passed_over, reads_grad
+from jvpcli.language.training import Training
 
 INIT = "torch.nn.init."
 
@@ -75,9 +76,9 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
-    for statement in _separate(tree.body) if modules else ():
+    for statement in _with_training(list(_separate(tree.body)), finder.modules) if modules else ():
         again = _is_set_again(statement, statements, paths)
-        if again or finder.changes(statement, finder.modules):
+        if again or isinstance(statement, Trained) or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
@@ -137,6 +138,26 @@ def _changed_apart(statement: ast.stmt, paths: Mapping[str, str], modules: Colle
             return [placed(ast.Expr(call), statement)]  # net = net.double()
         statement.value = without(call, name)
     return found
+
+
+class Trained(ast.If):
+    """Statements of which the first and the last step optimizers: they run as one, whatever they keep meanwhile."""
+
+
+def _with_training(statements: list[ast.stmt], modules: Collection[str]) -> list[ast.stmt]:
+    """The statements, in the place of those that train modules one that has them all; a step that nothing follows stays."""
+    training, roots = Training.of(statements), {name.partition(".")[0] for name in modules}
+    last = max((place for place, part in enumerate(statements) if not is_passed_over(part)), default=0)
+    trains = [
+        place
+        for place, part in enumerate(statements[:last])
+        if roots & {name.partition(".")[0] for name in training.moves(part)}
+    ]
+    if not trains:
+        return statements
+    first, end = trains[0], trains[-1] + 1
+    block = placed(Trained(ast.Constant(True), statements[first:end], []), statements[first])
+    return [*statements[:first], block, *statements[end:]]
 
 
 def _is_set_again(statement: ast.stmt, before: Sequence[ast.stmt], paths: Mapping[str, str]) -> bool:
@@ -295,6 +316,10 @@ def _carried_out(
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
     reading = {name for name in functions if any(each.partition(".")[0] in roots for each in _reached({name}, functions))}
     made = {id(node) for node, _ in constructed(ast.Module(statements, [])).values()}
+    training = Training.of(statements)
+    made |= {id(part.value) for part in statements if isinstance(part, ast.Assign) and (
+        training.moved.keys() | training.schedules
+    ) & {*assigned([part])}}  # fmt: skip
     written = [changes.get("".join(assigned([part])), part) for part in statements]
     early: list[ast.stmt] = []
     for place, part in enumerate(written):

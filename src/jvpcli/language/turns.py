@@ -13,6 +13,10 @@ from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
 from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
 from jvpcli.language.subject import about_clipping, around, calls_of, shows
+from jvpcli.language.training import Training
+
+
+ADDED = "what the turns before it have added to .grad, at other values of the weights, is not in the result"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Turn:
         adds_up: whether it is all turns at once, whose gradients add up.
         carried: names whose values are what the turns before leave.
         earlier: the program up to that turn.
+        trains: whether the turns before have moved weights, which they leave as the turn finds them.
     """
 
     statements: list[ast.stmt]
@@ -34,6 +39,7 @@ class Turn:
     adds_up: bool = False
     carried: tuple[str, ...] = ()
     earlier: Sequence[ast.stmt] = ()
+    trains: bool = False
 
     def left(self, code: str) -> dict[str, str]:
         """What the turns before leave in the carried names, as text."""
@@ -65,9 +71,13 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
     if not calls and not inner.notes:
         return Turn(statements)
-    stepping = _steps(last)
-    alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
-    first = alone or stepping or bool(not calls and not inner.earlier)
+    training = Training.of(around_it)
+    moved = training.moves(last)
+    leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
+    alone = isinstance(last, ast.While) or _leaves_early(last)
+    alone |= any(map(drawing(statements), last.body)) and not (modules and not leaves)  # modules go on as they are left
+    stepping = bool(moved) and alone
+    first = alone or bool(not calls and not (inner.earlier or inner.trains))
     start = len(before)
     head: list[ast.stmt] = []
     earlier: list[ast.stmt] = []
@@ -76,15 +86,19 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
         earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
         own -= {*assigned([_assign(last.target, last.iter)])}
+    until = [*before, *earlier]
+    if modules:  # what is done to them stays in the program
+        before, start = until, len(until)
     if not calls:
-        outer = _carried(last, inner.statements, around_it, own) if earlier else ()
+        outer = _carried(last, inner.statements, around_it, own, leaves) if earlier else ()
         return replace(
             inner,
             statements=[*before, *head, *inner.statements],
             start=start + len(head) + inner.start,
             notes=(*(("of the outer loop the first turn is shown",) if first and inner.earlier else ()), *inner.notes),
             carried=tuple(dict.fromkeys((*inner.carried, *outer))),
-            earlier=[*before, *earlier, *head, *inner.earlier] if inner.earlier else (),
+            earlier=[*until, *head, *inner.earlier] if inner.earlier else (),
+            trains=inner.trains or bool(moved),
         )
     end_place = max(calls)
     body, call = last.body[: end_place + 1], calls[end_place]
@@ -94,12 +108,12 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     wanted = needed(body[-1], [*before, *body[:-1]])
-    body = [part for place, part in enumerate(body) if part in wanted or place in calls]  # not what only keeps a record
+    body = [part for place, part in enumerate(body) if part in wanted or place in calls or training.carries(part)]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
     elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
-    carried = _carried(last, body, around_it, own, {*without_leaves(around_it, code)[1]} if elsewhere else ())
+    carried = _carried(last, body, around_it, own, leaves | ({*without_leaves(around_it, code)[1]} if elsewhere else set()))
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
-        carried or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
+        carried or moved or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
     ):
         total = unused_name("total", [*statements, *body])
         added = assignment(total, ast.BinOp(ast.Name(total, ast.Load()), ast.Add(), call.func.value))
@@ -109,9 +123,10 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         ended = ast.Expr(ast.copy_location(whole, call))
         note = "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result"
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
-    left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
-    note = f"of the loop the last turn is shown{left}"
-    return Turn([*before, *head, *body], start, (note,), False, carried, [*before, *earlier])
+    held = (*carried, *(name for name in assigned(around_it) if name in modules))
+    left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
+    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if moved and not cleared(last) else ()))
+    return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved))
 
 
 def _carried(
@@ -154,15 +169,6 @@ def _derives(statement: ast.stmt) -> bool:
     asking = any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL, "backward") for call in calls)
     return asking or reads_grad(statement) or any(of_leaf(call) is not None for call in calls) or not isinstance(
         statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For)
-    )
-
-
-def _steps(loop: ast.stmt) -> bool:
-    """Whether a loop moves weights in a way that is not carried out: by an optimizer, or over a module's parameters."""
-    return any(
-        (isinstance(part, ast.stmt) and method_of(part) == "step")
-        or (isinstance(part, ast.For) and isinstance(part.iter, ast.Call) and path(part.iter.func).endswith("parameters"))
-        for part in ast.walk(loop)
     )
 
 
