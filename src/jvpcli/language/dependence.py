@@ -87,8 +87,13 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
 def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements before that a value needs, in order."""
     draws = drawing(statements)
-    found = _needed(value, statements, lambda _: False)
+    found = makers(value, statements)
     return _needed(value, statements, draws) if any(map(draws, (value, *found))) else found
+
+
+def makers(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements before that make what a value is made of, whatever they draw."""
+    return _needed(value, statements, lambda _: False)
 
 
 def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.AST], bool]) -> list[ast.stmt]:

@@ -122,6 +122,8 @@ class Changes:
         moved = {path: x for path, x in self._all() if x.requires_grad}
         values = placed(ast.Tuple([name_at(path, node) for path in moved], ast.Load()), node)
         found = self.value(node.body, values, {}, True)
+        if node.orelse != node.body:  # random numbers go on where what is computed again begins
+            self.value(node.orelse, placed(ast.Constant(0), node), {}, True)
         for x, value in zip(moved.values(), found, strict=True):
             x.data.copy_(value)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
-from jvpcli.language.dependence import needed, with_seed, without_needless_draws
+from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import with_open_dictionaries, with_open_tuples
@@ -38,6 +38,7 @@ from jvpcli.language.statements import (
     with_known_flags,
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.training import Training
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
@@ -219,8 +220,18 @@ def read_pasted(
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
+    training = Training.of(before)
+    steps: list[ast.stmt] = [*turn.earlier]
+    stepped = [name for name in leaves if name in training.moves(*before)]
     made = [*leaves]
+    if stepped:
+        rest = [] if found is None else [ast.Expr(ast.parse(each).body[-1].value) for each in (found.expression, *found.wrt)]
+        early, kept = training.behind_steps(stepped, before, kept, rest)
+        steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
+        values = "\n".join(text_of(part, code) for part in steps)
+        leaves = {**leaves, **{name: f"{values}\n{name}" for name in stepped}}
     if found is not None and of_turn and (left := turn.left(code)):
+        left = {name: value for name, value in left.items() if name not in stepped}
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
@@ -229,7 +240,7 @@ def read_pasted(
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
-    kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
+    kept = [part for part in kept if not is_passed_over(part) or training.carries(part) or (part in shown and called_by(part) == "print")]
     if found is not None and subject is not None and statements != written:  # leaves before the last are another question
         earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
         if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
@@ -254,7 +265,7 @@ def read_pasted(
         notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
         calls=told.calls,
         earlier=told.earlier,
-        passed_over=told.passed_over,
+        passed_over=_not_done(told.passed_over, [*kept, *steps], training, text),
     )
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
@@ -294,6 +305,16 @@ def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
             what = "assert" if isinstance(node, ast.Assert) else "register_hook" if node in hooks else called_by(node)
             found.append(PassedOver(what, _line(node, text)))
     return tuple(found)
+
+
+def _not_done(
+    passed: Sequence[PassedOver], done: Sequence[ast.stmt], training: Training, text: SourceText
+) -> tuple[PassedOver, ...]:
+    """What is passed over, but for steps that are carried out."""
+    nodes = [part for statement in done for part in running(statement)]
+    steps = [part for part in nodes if isinstance(part, ast.Expr) and getattr(part, "lineno", 0) and training.carries(part)]
+    lines = {_line(part, text) for part in steps}
+    return tuple(each for each in passed if each.what != "step" or each.line not in lines)
 
 
 def _left_out(source: str) -> tuple[PassedOver, ...] | None:

@@ -50,6 +50,7 @@ from jvpcli.language.statements import (
     sources,
     updates,
 )
+from jvpcli.language.training import ADDED, Training
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ class Reader:
             notes = (f"{name}.grad is another question, as {name} is made of {made_of}" for name in others)
             meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
         if is_backward(each.call):
-            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
+            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest), *self._about_steps(each)))
         return self._added_up(_Subject(before, meant, (each,)))
 
     def as_value(self, subject: _Subject) -> _Subject:
@@ -264,10 +265,20 @@ class Reader:
     def _adds(self, each: Place, last: Place) -> bool:
         """Whether what a call of backward adds to `.grad` is there yet at a later one, and is not only about other leaves."""
         statement, made = self.statements[each.place], self._made_of(each)
-        gone = set().union(*map(cleared, self.statements[each.place + 1 : last.place]))
+        between = self.statements[each.place + 1 : last.place]
+        gone = set().union(*map(cleared, between))
+        if Training.of(self.statements).moves(*between):
+            return False  # there it is at other values of the weights
         if not (is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node):
             return False
         return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
+
+    def _about_steps(self, last: Place) -> tuple[str, ...]:
+        """What is to be said where gradients of weights before a step are still there."""
+        training = Training.of(self.statements)
+        earlier = [each for each in self.calls if each.place < last.place and is_backward(each.call)]
+        between = [self.statements[each.place + 1 : last.place] for each in earlier]
+        return (ADDED,) if any(training.moves(*parts) and not any(map(cleared, parts)) for parts in between) else ()
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""

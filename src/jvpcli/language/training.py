@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from jvpcli.errors import ForbiddenError
 from jvpcli.language.calls import path
-from jvpcli.language.dependence import changed, root_of, running
+from jvpcli.language.dependence import changed, makers, root_of, running
 from jvpcli.language.expressions import USUAL
-from jvpcli.language.names import assigned, class_of, free_names, imported_paths, without_mode
-from jvpcli.language.statements import NAMESPACES, all_read, names_made
+from jvpcli.language.names import assigned, class_of, free_names, imported_paths, read_first, without_mode
+from jvpcli.language.statements import NAMESPACES, all_read, is_passed_over, names_made
 
-CLIPPING = "torch.nn.utils.clip_grad_"
+ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,61 @@ class Training:
         calls = [path(node.func) for node in running(statement) if isinstance(node, ast.Call)]
         steps = any(name.endswith(".step") and name[:-5] in self.schedules for name in calls)
         return steps or bool(self.moves(statement))
+
+    def stale(self, statements: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
+        """The statements that compute with what has some names before a later one moves it."""
+        made_of: dict[str, set[str]] = {name: {name} for name in names}
+        computed: list[set[str]] = []
+        for part in statements:
+            own = {name.partition(".")[0] for name in (*assigned([part]), *changed(part))}
+            read = set().union(*(made_of.get(name.partition(".")[0], set()) for name in _read(part)))
+            runs = not isinstance(part, ast.FunctionDef) and not isinstance(getattr(part, "value", None), ast.Lambda)
+            is_kept = own & {*names, *self.moved, *self.schedules}
+            computed.append(read if runs and not is_kept else set())
+            afresh = isinstance(part, ast.Assign) and not changed(part)
+            for name in own - {*names, *self.moved, *self.schedules}:
+                made_of[name] = read if afresh else read | made_of.get(name, set())
+        found, later = [], set[str]()
+        for part, read in reversed(list(zip(statements, computed, strict=True))):
+            if read & later:
+                found.insert(0, part)
+            later |= self.moves(part)
+        return found
+
+    def behind_steps(
+        self, names: Collection[str], before: Sequence[ast.stmt], kept: Sequence[ast.stmt], rest: Sequence[ast.stmt]
+    ) -> tuple[list[ast.stmt], list[ast.stmt]]:
+        """A program up to the last step that moves some leaves, and what is kept of it apart from that, for the `rest`.
+
+        Raises:
+            ForbiddenError: what was computed with the leaves before that step is read behind it.
+        """
+        end = max(place for place, part in enumerate(before) if self.moves(part) & {*names}) + 1
+        early = [part for part in before[:end] if not is_passed_over(part) or self.carries(part)]
+        apart = [part for part in kept if part in before[:end]]
+        behind = [part for part in kept if part not in before[:end]]
+        read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first([*behind, *rest])], ast.Load())
+        wanted = makers(read, apart)
+        stale = self.stale(before[:end], names)
+        for part in wanted:
+            if part in stale:
+                raise used_behind(part)
+        return early, [part for part in kept if part in behind or part in wanted]
+
+
+def used_behind(statement: ast.stmt) -> ForbiddenError:
+    """What is computed before a step, and read behind it."""
+    what = ", ".join(f"`{name}`" for name in assigned([statement])) or "What is computed"
+    return ForbiddenError(
+        f"{what} is computed before a step of an optimizer moves what it is made of, and is used behind that.",
+        explanation="PyTorch keeps the graph of the values before, and raises where a backward pass needs one that the step has "
+        "overwritten.",
+        hints=["compute it behind the step, or ask for a call before: --call N"],
+    )
+
+
+def _read(statement: ast.stmt) -> set[str]:
+    return free_names(statement) if isinstance(statement, ast.FunctionDef) else read_first([statement])
 
 
 def _augmented(statement: ast.stmt) -> set[str]:

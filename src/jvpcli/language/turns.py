@@ -13,10 +13,7 @@ from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
 from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
 from jvpcli.language.subject import about_clipping, around, calls_of, shows
-from jvpcli.language.training import Training
-
-
-ADDED = "what the turns before it have added to .grad, at other values of the weights, is not in the result"
+from jvpcli.language.training import ADDED, Training
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     start = len(before)
     head: list[ast.stmt] = []
     earlier: list[ast.stmt] = []
-    own = {*assigned(around_it)}
+    own = {*assigned(around_it)} - training.modules
     if isinstance(last, ast.For):
         head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
         earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
