@@ -48,6 +48,9 @@ class Value(Protocol):
     def __call__(self, behind: Sequence[ast.stmt], node: ast.expr, held: Mapping[str, Tensor], whole: bool = False) -> Any:
         """What one gives behind some statements, with tensors under further names; `whole`: behind all that runs before."""
 
+    def of(self, node: ast.expr, behind: Sequence[ast.stmt] = (), whole: bool = False) -> Any:
+        """The same, with random numbers as they were."""
+
 
 @dataclass
 class Changes:
@@ -121,8 +124,10 @@ class Changes:
         """Steps of optimizers, behind all that runs before: parameters are as they leave them."""
         moved = {path: x for path, x in self._all() if x.requires_grad}
         values = placed(ast.Tuple([name_at(path, node) for path in moved], ast.Load()), node)
-        found = self.value(node.body, values, {}, True)
-        if node.orelse != node.body:  # random numbers go on where what is computed again begins
+        if node.orelse == node.body:
+            found = self.value(node.body, values, {}, True)
+        else:  # random numbers go on where what is computed again begins
+            found = self.value.of(values, node.body, True)
             self.value(node.orelse, placed(ast.Constant(0), node), {}, True)
         for x, value in zip(moved.values(), found, strict=True):
             x.data.copy_(value)

@@ -276,9 +276,12 @@ class Reader:
     def _about_steps(self, last: Place) -> tuple[str, ...]:
         """What is to be said where gradients of weights before a step are still there."""
         training = Training.of(self.statements)
-        earlier = [each for each in self.calls if each.place < last.place and is_backward(each.call)]
-        between = [self.statements[each.place + 1 : last.place] for each in earlier]
-        return (ADDED,) if any(training.moves(*parts) and not any(map(cleared, parts)) for parts in between) else ()
+        for each in self.calls:
+            between = self.statements[each.place + 1 : last.place]
+            moved = training.moves(*between) if is_backward(each.call) else set()
+            if moved and not training.weights(self._made_of(each)) <= training.clears(*between):
+                return (ADDED,)
+        return ()
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jvpcli.errors import ForbiddenError
-from jvpcli.language.calls import path
+from jvpcli.language.calls import is_block, path
 from jvpcli.language.dependence import changed, makers, root_of, running
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, class_of, free_names, imported_paths, read_first, without_mode
-from jvpcli.language.statements import NAMESPACES, all_read, is_passed_over, names_made
+from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made
 
 ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
@@ -69,6 +69,18 @@ class Training:
                 by_hand = any(own & {*changed(part), *_augmented(part)} for part in node.body)
                 found |= {root_of(node.iter)} if by_hand else set()
         return found
+
+    def weights(self, names: Collection[str]) -> set[str]:
+        """Those of some names that optimizers move."""
+        return {*names}.intersection(*[set().union(*self.moved.values())])
+
+    def clears(self, *statements: ast.stmt) -> set[str]:
+        """Of the names that optimizers move, those whose gradients some statements clear."""
+        every = set().union(*self.moved.values())
+        parts = [part for each in statements for part in running(each) if isinstance(part, ast.stmt) and not is_block(part)]
+        found = [(part, cleared(part)) for part in parts]
+        own = [self.moved.get(root_of(getattr(part, "value", part)), names) for part, names in found if names]
+        return set().union(*(every if "*" in names else names for names in own))
 
     def carries(self, statement: ast.stmt) -> bool:
         """Whether a statement does something to parameters, or to how the next step is made."""

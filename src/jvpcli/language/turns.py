@@ -104,8 +104,9 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
-    wanted = needed(body[-1], [*before, *body[:-1]])
-    body = [part for place, part in enumerate(body) if part in wanted or place in calls or training.carries(part)]
+    if not any(map(training.carries, body)):  # not what only keeps a record
+        wanted = needed(body[-1], [*before, *body[:-1]])
+        body = [part for place, part in enumerate(body) if part in wanted or place in calls]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
     elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
     carried = _carried(last, body, around_it, own, leaves | ({*without_leaves(around_it, code)[1]} if elsewhere else set()))
@@ -122,7 +123,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
     held = (*carried, *(name for name in assigned(around_it) if name in modules))
     left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
-    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if moved and not cleared(last) else ()))
+    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if moved and not moved <= training.clears(last) else ()))
     return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved))
 
 
