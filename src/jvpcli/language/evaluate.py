@@ -276,13 +276,13 @@ def evaluate_value(
     memory_limit: int | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Any:
-    """What a VALUE's expression gives: a tensor, a number, or a list of such; no gradient is recorded.
+    """What a VALUE's expression gives: a tensor, a number, or a list of such, which has no graph; parameters may be moved.
 
     Raises: as `evaluate`, but for outputs that are no tensors.
     """
     check_inputs(program, scope)
     copy = changes_inputs(program)
-    values = {name: as_leaf(name, scope[name], False, copy) for name in program.inputs}
+    values = {name: as_leaf(name, scope[name], False, copy).requires_grad_(scope[name].requires_grad) for name in program.inputs}
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
         run = _run(program, values, memory_limit, functions)
         run.owns_inputs = True
@@ -524,7 +524,7 @@ def changes_inputs(program: Program) -> bool:
 def may_change(equation: Equation) -> bool:
     """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
     op, operands = equation.op, equation.operands
-    if is_imported(op) or is_in_place(op) or equation.kind == "functional":
+    if is_imported(op) or is_in_place(op) or equation.kind in ("functional", "step"):
         return True
     alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
     return catalog.changes_arguments(op) and not alone

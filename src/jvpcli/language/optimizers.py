@@ -20,7 +20,7 @@ from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language.flow import call_value
 from jvpcli.language.forecast import in_words
 from jvpcli.language.operations import describe
-from jvpcli.language.run import FunctionValue, Handler, Run, entries_in
+from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
 from jvpcli.program import Const, Equation, Operand
 
 CLASSES = frozenset({
@@ -117,8 +117,8 @@ def _plain(run: Run, name: str, word: str, operand: Operand) -> Any:
         message = f"`{word}` of `{name}` changes how a step is carried out, and is not there."
         raise ForbiddenError(message, hints=[f"leave {word} away: the step is the same to rounding"])
     if (word and word not in OPTIONS | WAYS) or any(type(part) not in PLAIN for part in parts):
-        what = f"`{word}`" if word and word not in OPTIONS | WAYS else describe(value)
-        raise ForbiddenError(f"`{name}` takes parameters and plain numbers here, and no {what}.")
+        what = f"no `{word}`" if word and word not in OPTIONS | WAYS else f"not {describe(value)}"
+        raise ForbiddenError(f"`{name}` takes parameters and plain numbers here, {what}.")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -145,12 +145,14 @@ def scheduled(run: Run, equation: Equation) -> Operand:
 
 def _argument(run: Run, name: str, operand: Operand, equation: Equation) -> Any:
     """A plain value for a schedule, or a function of the program that gives numbers."""
-    if isinstance(operand, Const) and isinstance(operand.value, FunctionValue) and name in OF_FUNCTIONS:
-        return _of_function(run, operand, equation)
+    functions = [operand] if items_in(operand) is None else items_in(operand)
+    if name in OF_FUNCTIONS and all(isinstance(each, Const) and isinstance(each.value, FunctionValue) for each in functions):
+        found = [_of_function(run, each, equation) for each in functions]
+        return found if functions[0] is not operand else found[0]
     value = run.decided_by(run.written_out(operand))
     parts = value if isinstance(value, (tuple, list)) else [value]
     if any(type(part) not in PLAIN for part in parts):
-        raise ForbiddenError(f"`{name}` takes an optimizer and plain numbers here, and no {describe(value)}.")
+        raise ForbiddenError(f"`{name}` takes an optimizer and plain numbers here, not {describe(value)}.")
     return value
 
 

@@ -32,6 +32,7 @@ from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
     called_by,
     is_passed_over,
+    names_made,
     opened,
     with_functional_call,
     with_imports,
@@ -235,6 +236,7 @@ def read_pasted(
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
+    kept = training.from_the_start(kept, {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()})
     own_text = "\n".join(map(ast.unparse, body)) if changed else source
     told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
@@ -246,7 +248,7 @@ def read_pasted(
         if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
             told = replace(told, earlier=_apart(earlier, statements, code))
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
-    if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried
+    if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else that is carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
     if found is not None:

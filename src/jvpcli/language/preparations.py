@@ -28,7 +28,7 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
-from jvpcli.language.statements import cleared, is_passed_over, reads_grad
+from jvpcli.language.statements import cleared, is_passed_over, names_made, of_leaf, reads_grad
 from jvpcli.language.training import Training, used_behind
 
 INIT = "torch.nn.init."
@@ -168,6 +168,9 @@ def _with_training(
     if not trains:
         return statements, []
     first, end = trains[0], trains[-1] + 1
+    leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
+    if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
+        return statements, []
     stale = training.stale(statements[:end], roots)
     read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first(statements[end:])], ast.Load())
     wanted = makers(read, statements[:end])

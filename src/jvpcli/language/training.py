@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jvpcli.errors import ForbiddenError
-from jvpcli.language.calls import is_block, path
+from jvpcli.language.calls import is_block, path, without_places
 from jvpcli.language.dependence import changed, makers, root_of, running
 from jvpcli.language.expressions import USUAL
-from jvpcli.language.names import assigned, class_of, free_names, imported_paths, read_first, without_mode
-from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made
+from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, read_first, without_mode
+from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made, unused_name
 
 ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
@@ -95,9 +95,8 @@ class Training:
         for part in statements:
             own = {name.partition(".")[0] for name in (*assigned([part]), *changed(part))}
             read = set().union(*(made_of.get(name.partition(".")[0], set()) for name in _read(part)))
-            runs = not isinstance(part, ast.FunctionDef) and not isinstance(getattr(part, "value", None), ast.Lambda)
             is_kept = own & {*names, *self.moved, *self.schedules}
-            computed.append(read if runs and not is_kept else set())
+            computed.append(read if runs_at_once(part) and not is_kept else set())
             afresh = isinstance(part, ast.Assign) and not changed(part)
             for name in own - {*names, *self.moved, *self.schedules}:
                 made_of[name] = read if afresh else read | made_of.get(name, set())
@@ -126,7 +125,48 @@ class Training:
         for part in wanted:
             if part in stale:
                 raise used_behind(part)
+        if self.moves(*kept) & self.modules:  # what trains them needs all
+            return early, [*kept]
         return early, [part for part in kept if part in behind or part in wanted]
+
+    def from_the_start(
+        self, kept: Sequence[ast.stmt], leaves: Mapping[str, ast.stmt]
+    ) -> list[ast.stmt]:
+        """What is kept of a program, where what trains modules has leaves of its own, from where it makes them.
+
+        Raises:
+            ForbiddenError: a function of the program reads one that is moved.
+        """
+        moved, end = self.moves(*kept), max((place for place, part in enumerate(kept, 1) if self.carries(part)), default=0)
+        own = _Renamed({name: unused_name(f"{name}_", kept) for name in moved & leaves.keys()})
+        if not (own.names and moved & self.modules):
+            return [*kept]
+        for part in kept:
+            if own.names.keys() & free_names(part) and not runs_at_once(part):
+                raise ForbiddenError(
+                    "An optimizer moves leaves and modules together here, and a function reads the leaves.",
+                    hints=["give the function the leaves as arguments, or save the program in a file: jvp run FILE.py"],
+                )
+        first = next(place for place, part in enumerate(kept) if own.names.keys() & free_names(part))
+        begun = [leaves[name] for name in leaves if name in own.names]
+        again = [without_places(own.visit(copied(part))) for part in (*begun, *kept[first:end])]
+        return [*kept[:first], *again, *kept[end:]]
+
+
+class _Renamed(ast.NodeTransformer):
+    """Gives names other ones."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name."""
+        return ast.Name(self.names.get(node.id, node.id), node.ctx)
+
+
+def runs_at_once(statement: ast.stmt) -> bool:
+    """Whether a statement computes where it stands, and makes no function."""
+    return not isinstance(statement, ast.FunctionDef) and not isinstance(getattr(statement, "value", None), ast.Lambda)
 
 
 def used_behind(statement: ast.stmt) -> ForbiddenError:
