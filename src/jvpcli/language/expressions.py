@@ -512,9 +512,10 @@ class Expressions(Lowering):
             return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
         if (name := self.optimizer(node)) and self.steps:
             kind, _, name = name.rpartition(".")
+            op = f"{'schedule' if kind else 'optimizer'}:{name}"
             groups = [ast.copy_location(_listed(part), part) for part in node.args[: not kind]]
             operands = tuple(self.item(part, depth) for part in (*groups, *node.args[len(groups) :]))
-            return self.emit(f"{'schedule' if kind else 'optimizer'}:{name}", operands, node, self.keywords(node, depth, spread=True))
+            return self.emit(op, operands, node, self.keywords(node, depth, spread=True))
         if path.startswith("torch.nn.utils.clip_grad_") and self.steps:
             return self.emit(f"clip:{path[15:]}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:

@@ -145,7 +145,7 @@ def scheduled(run: Run, equation: Equation) -> Operand:
 
 def _argument(run: Run, name: str, operand: Operand, equation: Equation) -> Any:
     """A plain value for a schedule, or a function of the program that gives numbers."""
-    functions = [operand] if items_in(operand) is None else items_in(operand)
+    functions = items_in(operand) or [operand]
     if name in OF_FUNCTIONS and all(isinstance(each, Const) and isinstance(each.value, FunctionValue) for each in functions):
         found = [_of_function(run, each, equation) for each in functions]
         return found if functions[0] is not operand else found[0]
@@ -238,7 +238,9 @@ def clipped(run: Run, equation: Equation) -> Operand:
             found = getattr(torch.nn.utils, equation.target)([x for _, x in slots], *numbers, **named)
     finally:
         for slot, x in slots:
-            run.grads[slot], x.grad = x.grad, None
+            if x.grad is not None:
+                run.grads[slot] = x.grad
+            x.grad = None
     return Const(None if found is None else float(found))
 
 
@@ -265,7 +267,7 @@ def _as_torch(run: Run, equation: Equation) -> Iterator[None]:
 
 def _refused(name: str) -> ForbiddenError:
     if name == "LBFGS":
-        message = "`LBFGS` calls a closure back, as often as its line search likes, and no function of a program is called by torch."
+        message = "`LBFGS` calls a closure back as often as its line search likes, and torch calls no function of a program here."
         return ForbiddenError(message, hints=["save the program in a file: jvp run FILE.py"])
     return ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
 

@@ -226,7 +226,7 @@ def read_pasted(
     stepped = [name for name in leaves if name in training.moves(*before)]
     made = [*leaves]
     if stepped:
-        rest = [] if found is None else [ast.Expr(ast.parse(each).body[-1].value) for each in (found.expression, *found.wrt)]
+        rest = [] if found is None else ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs])).body
         early, kept = training.behind_steps(stepped, before, kept, rest)
         steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
         values = "\n".join(text_of(part, code) for part in steps)
@@ -236,19 +236,21 @@ def read_pasted(
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
-    kept = training.from_the_start(kept, {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()})
+    makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
+    kept = training.from_the_start(kept, makers)
     own_text = "\n".join(map(ast.unparse, body)) if changed else source
     told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
-    kept = [part for part in kept if not is_passed_over(part) or training.carries(part) or (part in shown and called_by(part) == "print")]
+    said = [part for part in shown if called_by(part) == "print"]
+    kept = [part for part in kept if not is_passed_over(part) or training.carries(part) or part in said]
     if found is not None and subject is not None and statements != written:  # leaves before the last are another question
         earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
         if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
             told = replace(told, earlier=_apart(earlier, statements, code))
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
-    if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else that is carried
+    if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
     if found is not None:
@@ -314,7 +316,7 @@ def _not_done(
 ) -> tuple[PassedOver, ...]:
     """What is passed over, but for steps that are carried out."""
     nodes = [part for statement in done for part in running(statement)]
-    steps = [part for part in nodes if isinstance(part, ast.Expr) and getattr(part, "lineno", 0) and training.carries(part)]
+    steps = [part for part in nodes if isinstance(part, ast.Expr) and hasattr(part, "lineno") and training.carries(part)]
     lines = {_line(part, text) for part in steps}
     return tuple(each for each in passed if each.what != "step" or each.line not in lines)
 

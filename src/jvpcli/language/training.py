@@ -58,29 +58,30 @@ class Training:
         return found
 
     def moves(self, *statements: ast.stmt) -> set[str]:
-        """The names of what some statements move, by optimizers or, in loops over parameters of modules, by hand."""
-        found: set[str] = set()
-        for node in (node for part in statements for node in running(part)):
-            if isinstance(node, ast.Call):
-                name = path(node.func)
-                found |= self.moved.get(name.removesuffix(".step") if name.endswith(".step") else name, frozenset())
-            elif isinstance(node, ast.For) and isinstance(node.iter, ast.Call) and path(node.iter.func).endswith(".parameters"):
-                own = {*assigned([node.target])}
-                by_hand = any(own & {*changed(part), *_augmented(part)} for part in node.body)
-                found |= {root_of(node.iter)} if by_hand else set()
+        """The names of what some statements move: by optimizers, or by hand along what they derive themselves."""
+        return set().union(*map(self._moves, statements))
+
+    def _moves(self, statement: ast.stmt) -> set[str]:
+        nodes = list(running(statement))
+        names = [path(node.func) for node in nodes if isinstance(node, ast.Call)]
+        found = set().union(*(self.moved.get(name.removesuffix(".step"), ()) for name in names))
+        if any(name.rpartition(".")[2] in ("backward", "grad") for name in names):
+            found |= {root_of(node.iter) for node in nodes if isinstance(node, ast.For) and _is_by_hand(node)}
         return found
 
     def weights(self, names: Collection[str]) -> set[str]:
         """Those of some names that optimizers move."""
-        return {*names}.intersection(*[set().union(*self.moved.values())])
+        return {*names} & set().union(*self.moved.values())
 
     def clears(self, *statements: ast.stmt) -> set[str]:
         """Of the names that optimizers move, those whose gradients some statements clear."""
-        every = set().union(*self.moved.values())
-        parts = [part for each in statements for part in running(each) if isinstance(part, ast.stmt) and not is_block(part)]
-        found = [(part, cleared(part)) for part in parts]
-        own = [self.moved.get(root_of(getattr(part, "value", part)), names) for part, names in found if names]
-        return set().union(*(every if "*" in names else names for names in own))
+        every, found = set().union(*self.moved.values()), set[str]()
+        for part in (part for each in statements for part in running(each) if isinstance(part, ast.stmt) and not is_block(part)):
+            value = part.value if isinstance(part, ast.Expr) else None
+            owner = path(value.func).removesuffix(".zero_grad") if isinstance(value, ast.Call) else ""
+            names = cleared(part)
+            found |= self.moved.get(owner, every) if "*" in names else names
+        return found
 
     def carries(self, statement: ast.stmt) -> bool:
         """Whether a statement does something to parameters, or to how the next step is made."""
@@ -100,7 +101,8 @@ class Training:
             afresh = isinstance(part, ast.Assign) and not changed(part)
             for name in own - {*names, *self.moved, *self.schedules}:
                 made_of[name] = read if afresh else read | made_of.get(name, set())
-        found, later = [], set[str]()
+        found: list[ast.stmt] = []
+        later: set[str] = set()
         for part, read in reversed(list(zip(statements, computed, strict=True))):
             if read & later:
                 found.insert(0, part)
@@ -182,6 +184,13 @@ def used_behind(statement: ast.stmt) -> ForbiddenError:
 
 def _read(statement: ast.stmt) -> set[str]:
     return free_names(statement) if isinstance(statement, ast.FunctionDef) else read_first([statement])
+
+
+def _is_by_hand(loop: ast.For) -> bool:
+    """Whether a loop changes the parameters of a module that it goes through."""
+    inside = set().union(*({*changed(part), *_augmented(part)} for part in loop.body))
+    is_over = isinstance(loop.iter, ast.Call) and path(loop.iter.func).endswith(".parameters")
+    return is_over and not inside.isdisjoint(assigned([loop.target]))
 
 
 def _augmented(statement: ast.stmt) -> set[str]:

@@ -7,11 +7,11 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, is_backward, name_of, path, text_of
+from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, is_backward, name_of, text_of
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
-from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
+from jvpcli.language.statements import assignment, cleared, is_passed_over, of_leaf, reads_grad, unused_name
 from jvpcli.language.subject import about_clipping, around, calls_of, shows
 from jvpcli.language.training import ADDED, Training
 
