@@ -51,11 +51,13 @@ MOST_STATE = 4
 PLAIN = (int, float, bool, str, type(None))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Stepper:
     """An optimizer or a schedule, which a program holds by a name and can only step, or clear the gradients of."""
 
     made: Any
+
+    DESCRIBED = "an optimizer or a schedule, which only steps"
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -170,7 +172,7 @@ def stepped(run: Run, equation: Equation) -> Operand:
     """`optimizer.step()`, `scheduler.step()`; what is called so and is neither is passed over.
 
     Raises:
-        ForbiddenError: it is given a closure.
+        ForbiddenError: it is given what is no function.
         EvaluationError: torch refuses the step.
     """
     target, *arguments = run.held_items(equation.operands)
@@ -187,14 +189,13 @@ def stepped(run: Run, equation: Equation) -> Operand:
         with _as_torch(run, equation):
             stepper.made.step(*numbers)
         return Const(None)
-    if arguments or equation.keywords:
-        raise ForbiddenError(
-            "The step of an optimizer takes nothing here: no closure is called back.",
-            hints=["call the closure's statements before: loss.backward(); optimizer.step()"],
-        )
+    if len(arguments) > 1 or equation.keywords:
+        raise ForbiddenError("The step of an optimizer takes a function without parameters here, or nothing.")
     if not run.owns_inputs:
         run.stepped.update((id(x), x) for x in parameters)
         return Const(None)
+    for closure in arguments:
+        call_value(run, closure, (), {}, equation)
     for slot, x in _held(run, parameters):
         gradient = run.grads.get(slot)
         x.grad = None if gradient is None else gradient.detach()
@@ -267,7 +268,7 @@ def _as_torch(run: Run, equation: Equation) -> Iterator[None]:
 
 def _refused(name: str) -> ForbiddenError:
     if name == "LBFGS":
-        message = "`LBFGS` calls a closure back as often as its line search likes, and torch calls no function of a program here."
+        message = "`LBFGS` calls its closure as often as it likes between two points, and torch calls no function of a program here."
         return ForbiddenError(message, hints=["save the program in a file: jvp run FILE.py"])
     return ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
 

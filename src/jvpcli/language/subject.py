@@ -276,10 +276,10 @@ class Reader:
     def _about_steps(self, last: Place) -> tuple[str, ...]:
         """What is to be said where gradients of weights before a step are still there."""
         training = Training.of(self.statements)
-        for each in self.calls:
-            between = self.statements[each.place + 1 : last.place]
-            moved = training.moves(*between) if is_backward(each.call) else set()
-            if moved and not training.weights(self._made_of(each)) <= training.clears(*between):
+        read = training.weights(self._made_of(last))
+        for place, part in enumerate(self.statements[: last.place] if read else ()):
+            between = self.statements[place + 1 : last.place]
+            if training.derives(part) and training.moves(part, *between) & read - training.clears(*between):
                 return (ADDED,)
         return ()
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jvpcli.errors import ForbiddenError
-from jvpcli.language.calls import is_block, path, without_places
+from jvpcli.language.calls import is_backward, is_block, path, without_places
 from jvpcli.language.dependence import changed, makers, root_of, running
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, read_first, without_mode
@@ -82,6 +82,12 @@ class Training:
             names = cleared(part)
             found |= self.moved.get(owner, every) if "*" in names else names
         return found
+
+    def derives(self, statement: ast.stmt) -> bool:
+        """Whether a statement calls backward, or what moves weights as it does so: `train(net)`, `optimizer.step(closure)`."""
+        calls = [node for node in running(statement) if isinstance(node, ast.Call)]
+        within = any(path(call.func) in self.moved or (path(call.func).endswith(".step") and call.args) for call in calls)
+        return any(map(is_backward, calls)) or (within and bool(self.moves(statement)))
 
     def carries(self, statement: ast.stmt) -> bool:
         """Whether a statement does something to parameters, or to how the next step is made."""
