@@ -254,7 +254,7 @@ class _Statements(Expressions):
 
     def assignment(self, node: ast.Assign) -> None:
         """`a = b = value`; optimizers that never step are passed over."""
-        if not self.steps and self.optimizer(node.value):
+        if not self.steps and all(map(self.optimizer, flat_parts(node.value))):
             return
         if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))

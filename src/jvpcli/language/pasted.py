@@ -26,7 +26,7 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned, free_names
+from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
@@ -225,8 +225,8 @@ def read_pasted(
     steps: list[ast.stmt] = [*turn.earlier]
     stepped = [name for name in leaves if name in training.moves(*before)]
     made = [*leaves]
+    rest = [] if found is None else ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs])).body
     if stepped:
-        rest = [] if found is None else ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs])).body
         early, kept = training.behind_steps(stepped, before, kept, rest)
         steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
         values = "\n".join(text_of(part, code) for part in steps)
@@ -237,7 +237,7 @@ def read_pasted(
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
     makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
-    kept = training.from_the_start(kept, makers)
+    kept = training.from_the_start(kept, makers, rest)
     own_text = "\n".join(map(ast.unparse, body)) if changed else source
     told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
@@ -356,8 +356,11 @@ def _of_what_is_read(pasted: Pasted) -> Pasted:
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:
-    """The names that parts of a program read."""
-    return {name for text in texts for part in ast.parse(text).body for name in free_names(part)}
+    """The names that parts of a program read, and do not make themselves before."""
+    bodies = [ast.parse(text).body for text in texts]
+    return set().union(*(
+        set().union(*map(free_names, body)) - ({*assigned(body)} - read_first(body)) for body in bodies
+    ))  # fmt: skip
 
 
 def _without_unused(pasted: Pasted) -> Pasted:

@@ -10,7 +10,7 @@ from jvpcli.errors import ForbiddenError
 from jvpcli.language.calls import is_backward, is_block, path, without_places
 from jvpcli.language.dependence import changed, makers, root_of, running
 from jvpcli.language.expressions import USUAL
-from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, read_first, without_mode
+from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, read_first, separated, without_mode
 from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made, unused_name
 
 ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
@@ -38,8 +38,9 @@ class Training:
         schedules: set[str] = set()
         modules: set[str] = set()
         classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
-        for place, part in enumerate(statements):
-            call, names = getattr(part, "value", None), names_made(part)
+        parts = [(k, each) for k, part in enumerate(statements) if isinstance(part, ast.Assign) for each in separated(part)]
+        for place, part in parts:
+            call, names = part.value, names_made(part)
             root, _, rest = path(call.func).partition(".") if isinstance(call, ast.Call) else ("", "", "")
             kind = f"{paths.get(root, root)}.{rest}".rstrip(".")
             made = without_mode(call) if isinstance(call, ast.Call) else None
@@ -98,14 +99,14 @@ class Training:
     def stale(self, statements: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
         """The statements that compute with what has some names before a later one moves it."""
         made_of: dict[str, set[str]] = {name: {name} for name in names}
+        same = {*names, *self.moved, *self.schedules}.union(*self.moved.values())  # what a step moves where it is
         computed: list[set[str]] = []
         for part in statements:
             own = {name.partition(".")[0] for name in (*assigned([part]), *changed(part))}
             read = set().union(*(made_of.get(name.partition(".")[0], set()) for name in _read(part)))
-            is_kept = own & {*names, *self.moved, *self.schedules}
-            computed.append(read if runs_at_once(part) and not is_kept else set())
+            computed.append(read if runs_at_once(part) and not own & same else set())
             afresh = isinstance(part, ast.Assign) and not changed(part)
-            for name in own - {*names, *self.moved, *self.schedules}:
+            for name in own - same:
                 made_of[name] = read if afresh else read | made_of.get(name, set())
         found: list[ast.stmt] = []
         later: set[str] = set()
@@ -138,9 +139,9 @@ class Training:
         return early, [part for part in kept if part in behind or part in wanted]
 
     def from_the_start(
-        self, kept: Sequence[ast.stmt], leaves: Mapping[str, ast.stmt]
+        self, kept: Sequence[ast.stmt], leaves: Mapping[str, ast.stmt], rest: Sequence[ast.stmt]
     ) -> list[ast.stmt]:
-        """What is kept of a program, where what trains modules has leaves of its own, from where it makes them.
+        """What is kept of a program for the `rest`, where what trains modules has leaves of its own, from where it makes them.
 
         Raises:
             ForbiddenError: a function of the program reads one that is moved.
@@ -149,8 +150,9 @@ class Training:
         own = _Renamed({name: unused_name(f"{name}_", kept) for name in moved & leaves.keys()})
         if not (own.names and moved & self.modules):
             return [*kept]
-        for part in kept:
-            if own.names.keys() & free_names(part) and not runs_at_once(part):
+        read = read_first([*kept[end:], *rest])
+        for part in kept[:end]:
+            if own.names.keys() & free_names(part) and not runs_at_once(part) and read & {*assigned([part])}:
                 raise ForbiddenError(
                     "An optimizer moves leaves and modules together here, and a function reads the leaves.",
                     hints=["give the function the leaves as arguments, or save the program in a file: jvp run FILE.py"],
