@@ -268,7 +268,7 @@ def _as_torch(run: Run, equation: Equation) -> Iterator[None]:
 
 def _refused(name: str) -> ForbiddenError:
     if name == "LBFGS":
-        message = "`LBFGS` calls its closure as often as it likes between two points, and torch calls no function of a program here."
+        message = "`LBFGS` calls its closure as often as it likes in a step, and torch calls no function of a program here."
         return ForbiddenError(message, hints=["save the program in a file: jvp run FILE.py"])
     return ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language.calls import is_backward, is_block, path, without_places
 from jvpcli.language.dependence import changed, makers, root_of, running
 from jvpcli.language.expressions import USUAL
-from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, read_first, separated, without_mode
+from jvpcli.language.names import (
+    assigned,
+    class_of,
+    copied,
+    free_names,
+    imported_paths,
+    read_first,
+    separated,
+    without_mode,
+)
 from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made, unused_name
 
 ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
@@ -39,8 +49,8 @@ class Training:
         modules: set[str] = set()
         classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
         parts = [(k, each) for k, part in enumerate(statements) if isinstance(part, ast.Assign) for each in separated(part)]
-        for place, part in parts:
-            call, names = part.value, names_made(part)
+        for place, each in parts:
+            call, names = each.value, names_made(each)
             root, _, rest = path(call.func).partition(".") if isinstance(call, ast.Call) else ("", "", "")
             kind = f"{paths.get(root, root)}.{rest}".rstrip(".")
             made = without_mode(call) if isinstance(call, ast.Call) else None
@@ -67,7 +77,7 @@ class Training:
         names = [path(node.func) for node in nodes if isinstance(node, ast.Call)]
         found = set().union(*(self.moved.get(name.removesuffix(".step"), ()) for name in names))
         if any(name.rpartition(".")[2] in ("backward", "grad") for name in names):
-            found |= {root_of(node.iter) for node in nodes if isinstance(node, ast.For) and _is_by_hand(node)}
+            found |= {root_of(node.iter) for node in nodes if is_by_hand(node)}
         return found
 
     def weights(self, names: Collection[str]) -> set[str]:
@@ -98,16 +108,16 @@ class Training:
 
     def stale(self, statements: Sequence[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
         """The statements that compute with what has some names before a later one moves it."""
-        made_of: dict[str, set[str]] = {name: {name} for name in names}
+        eachof: dict[str, set[str]] = {name: {name} for name in names}
         same = {*names, *self.moved, *self.schedules}.union(*self.moved.values())  # what a step moves where it is
         computed: list[set[str]] = []
         for part in statements:
             own = {name.partition(".")[0] for name in (*assigned([part]), *changed(part))}
-            read = set().union(*(made_of.get(name.partition(".")[0], set()) for name in _read(part)))
+            read = set().union(*(eachof.get(name.partition(".")[0], set()) for name in _read(part)))
             computed.append(read if runs_at_once(part) and not own & same else set())
             afresh = isinstance(part, ast.Assign) and not changed(part)
             for name in own - same:
-                made_of[name] = read if afresh else read | made_of.get(name, set())
+                eachof[name] = read if afresh else read | eachof.get(name, set())
         found: list[ast.stmt] = []
         later: set[str] = set()
         for part, read in reversed(list(zip(statements, computed, strict=True))):
@@ -194,11 +204,13 @@ def _read(statement: ast.stmt) -> set[str]:
     return free_names(statement) if isinstance(statement, ast.FunctionDef) else read_first([statement])
 
 
-def _is_by_hand(loop: ast.For) -> bool:
-    """Whether a loop changes the parameters of a module that it goes through."""
-    inside = set().union(*({*changed(part), *_augmented(part)} for part in loop.body))
-    is_over = isinstance(loop.iter, ast.Call) and path(loop.iter.func).endswith(".parameters")
-    return is_over and not inside.isdisjoint(assigned([loop.target]))
+def is_by_hand(node: ast.AST) -> TypeGuard[ast.For]:
+    """Whether a node is a loop that changes the parameters of a module, which it goes through."""
+    over = node.iter if isinstance(node, ast.For) else None
+    if not isinstance(node, ast.For) or not isinstance(over, ast.Call) or not path(over.func).endswith(".parameters"):
+        return False
+    inside = set().union(*({*changed(part), *_augmented(part)} for part in node.body))
+    return not inside.isdisjoint(assigned([node.target]))
 
 
 def _augmented(statement: ast.stmt) -> set[str]:

@@ -13,7 +13,7 @@ from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
 from jvpcli.language.statements import assignment, cleared, is_passed_over, of_leaf, reads_grad, unused_name
 from jvpcli.language.subject import about_clipping, around, calls_of, shows
-from jvpcli.language.training import ADDED, Training
+from jvpcli.language.training import ADDED, Training, is_by_hand
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         wanted = needed(body[-1], [*before, *body[:-1]])
         body = [part for place, part in enumerate(body) if part in wanted or place in calls]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
-    elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
+    known = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
+    elsewhere = changed(last) - known or any(not {*assigned([part])} <= known for part in augmented)  # by another name
     carried = _carried(last, body, around_it, own, leaves | ({*without_leaves(around_it, code)[1]} if elsewhere else set()))
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
         carried or moved or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
