@@ -82,6 +82,9 @@ TRANSFORMS: Mapping[str, str] = {
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
+CLIPPING = frozenset(f"{root}.utils.{name}" for root in ("torch.nn", "nn") for name in ("clip_grad_norm_", "clip_grad_value_"))
+"""What clips gradients before a step."""
+
 FUNCTIONAL_CALLS = frozenset({"torch.func.functional_call", "torch.nn.utils.stateless.functional_call"})
 """What calls a module with other values of its parameters."""
 
@@ -516,8 +519,8 @@ class Expressions(Lowering):
             groups = [ast.copy_location(_listed(part), part) for part in node.args[: not kind]]
             operands = tuple(self.item(part, depth) for part in (*groups, *node.args[len(groups) :]))
             return self.emit(op, operands, node, self.keywords(node, depth, spread=True))
-        if path.startswith("torch.nn.utils.clip_grad_") and self.steps:
-            return self.emit(f"clip:{path[15:]}", self.arguments(node, depth), node, self.keywords(node, depth))
+        if path in CLIPPING and self.steps:
+            return self.emit(f"clip:{path.rpartition('.')[2]}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
             return self.emit(f"clock:{path}", (), node)
         if path in PROGRESS and node.args:
@@ -541,7 +544,8 @@ class Expressions(Lowering):
         """`SGD` of torch.optim.SGD(…), `lr_scheduler.StepLR` of a schedule; empty for anything else."""
         func = node.func if isinstance(node, ast.Call) else None
         path = ".".join(self.dotted(func) or []) if isinstance(func, (ast.Name, ast.Attribute)) else ""
-        return path.removeprefix("torch.optim.") if path.startswith("torch.optim.") else ""
+        root, _, name = path.rpartition(".")
+        return {"torch.optim": name, "torch.optim.lr_scheduler": f"lr_scheduler.{name}"}.get(root, "")
 
     def derivative(
         self,

@@ -57,7 +57,7 @@ class Stepper:
 
     made: Any
 
-    DESCRIBED = "an optimizer or a schedule, which only steps"
+    DESCRIBED = "an optimizer or schedule"
 
     @property
     def parameters(self) -> list[Tensor]:
