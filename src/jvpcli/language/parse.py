@@ -254,7 +254,8 @@ class _Statements(Expressions):
 
     def assignment(self, node: ast.Assign) -> None:
         """`a = b = value`; optimizers that never step are passed over."""
-        if not self.steps and all(map(self.optimizer, flat_parts(node.value))):
+        parts = list(flat_parts(node.value))
+        if not self.steps and parts and all(map(self.optimizer, parts)):
             return
         if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
