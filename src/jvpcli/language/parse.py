@@ -402,8 +402,10 @@ class _Statements(Expressions):
                     self.emit("unset", (value,), part)
 
     def raising(self, node: ast.Raise) -> None:
-        """`raise`: an error where it is reached."""
-        self.emit("raise", (), node)
+        """`raise`: an error where it is reached; one of a distribution's says what torch says there."""
+        call = node.exc if isinstance(node.exc, ast.Call) else None
+        said = call.args[0] if call is not None and names.dotted(call.func) == "torch.distributions.ValueError" else None
+        self.emit("raise", (Const(said.value),) if isinstance(said, ast.Constant) else (), node)
 
     # The end, and assignments
 
