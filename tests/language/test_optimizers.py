@@ -105,6 +105,23 @@ PROGRAMS = {
                 opt.step()
             print(epoch, loss.item())
         """,
+    "batches of a loader": """
+        from torch.utils.data import DataLoader, TensorDataset
+        data = TensorDataset(X, Y)
+        loader, opt = DataLoader(data, batch_size=4, shuffle=False), optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        for epoch in range(2):
+            total = 0.
+            for xb, yb in loader:
+                opt.zero_grad()
+                loss = ((net(xb) - yb) ** 2).mean()
+                loss.backward()
+                opt.step()
+                total += loss.item() * len(xb)
+            print(epoch, total / len(data), len(loader))
+        opt.zero_grad()
+        out = sum(net(x).sum() * y.mean() for x, y in DataLoader(TensorDataset(X, Y), 4, drop_last=True)) * len(data)
+        out.backward()
+        """,
     "a class, trained by a function that is called twice": """
         class Model(nn.Module):
             def __init__(self):
@@ -239,6 +256,7 @@ REFUSED = {
     "opt = optim.SGD([{'params': [w], 'hook': 1}], lr=0.1)": "no `hook`",
     "opt = optim.SGD([w, w.detach() + 1], lr=print)": "not",
     "opt = optim.Muon([w])": "`torch.optim.Muon` is not carried out here",
+    "from torch.utils import data as D\nopt = optim.SGD([w])\nd = D.DataLoader(D.TensorDataset(X), 2, True)": "that shuffles",
     "y = (w ** 2).sum()\nopt = optim.SGD([w], lr=0.1)": "`y` is computed before a step",
 }
 

@@ -253,10 +253,7 @@ class _Statements(Expressions):
         return self.is_module(owner) or (isinstance(owner, ast.Name) and owner.id in self.modules.values())
 
     def assignment(self, node: ast.Assign) -> None:
-        """`a = b = value`; optimizers that never step are passed over."""
-        parts = list(flat_parts(node.value))
-        if not self.steps and parts and all(map(self.optimizer, parts)):
-            return
+        """`a = b = value`"""
         if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused

@@ -26,6 +26,7 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
+from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
@@ -175,6 +176,7 @@ def read_pasted(
     tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_distributions(body) if "distributions" in source else body
+    body = with_batches(body) if "DataLoader" in source else body
     imported = with_imports(body)
     body = with_functional_call(imported)
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
