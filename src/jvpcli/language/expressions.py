@@ -513,9 +513,7 @@ class Expressions(Lowering):
         if path.startswith("numpy.") and path.removeprefix("numpy.") in array_names.NAMES:
             name = path.removeprefix("numpy.")
             return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
-        if name := self.optimizer(node):
-            if not self.steps:
-                return Const(None)  # nothing asks for it
+        if (name := self.optimizer(node)) and self.steps:
             kind, _, name = name.rpartition(".")
             op = f"{'schedule' if kind else 'optimizer'}:{name}"
             groups = [ast.copy_location(_listed(part), part) for part in node.args[: not kind]]

@@ -253,7 +253,7 @@ class _Statements(Expressions):
         return self.is_module(owner) or (isinstance(owner, ast.Name) and owner.id in self.modules.values())
 
     def assignment(self, node: ast.Assign) -> None:
-        """`a = b = value`"""
+        """`a = b = value`; an optimizer that never steps is nothing."""
         if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
@@ -261,9 +261,15 @@ class _Statements(Expressions):
             self.constructed(self.modules[id(constructor(node.value))], node.value)  # it is made before the program runs
             self.has_made = True
             return
-        value = self.expr(node.value, 0)
+        value = self.expr(node.value if self.steps else self.without_optimizers(node.value), 0)
         for target in node.targets:
             self.assign(target, value, node.value)
+
+    def without_optimizers(self, node: ast.expr) -> ast.expr:
+        """A value, or a tuple of such, in which None stands where an optimizer does."""
+        if isinstance(node, ast.Tuple):
+            return ast.copy_location(ast.Tuple(list(map(self.without_optimizers, node.elts)), node.ctx), node)
+        return ast.copy_location(ast.Constant(None), node) if self.optimizer(node) else node
 
     def annotated(self, node: ast.AnnAssign) -> None:
         """`a: Tensor = value`; without a value it says nothing."""
