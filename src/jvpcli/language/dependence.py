@@ -33,7 +33,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
     classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
     def draws(node: ast.AST) -> bool:
-        return any(isinstance(part, ast.Call) and of_call(part) for part in _running(node))
+        return any(isinstance(part, ast.Call) and of_call(part) for part in running(node))
 
     def of_call(node: ast.Call) -> bool:
         if class_of(node.func, paths):
@@ -74,7 +74,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         names |= new
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
+def running(node: ast.AST) -> Iterator[ast.AST]:
     """The parts of a node that run where it does: not the bodies of functions."""
     waiting = [node]
     while waiting:
@@ -87,8 +87,13 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
 def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements before that a value needs, in order."""
     draws = drawing(statements)
-    found = _needed(value, statements, lambda _: False)
+    found = makers(value, statements)
     return _needed(value, statements, draws) if any(map(draws, (value, *found))) else found
+
+
+def makers(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements before that make what a value is made of, whatever they draw."""
+    return _needed(value, statements, lambda _: False)
 
 
 def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.AST], bool]) -> list[ast.stmt]:

@@ -15,15 +15,31 @@ from jvpcli.language.names import assigned, copied, imported_paths
 
 MODULE = "torch.distributions"
 
-INVALID = 'raise ValueError("Expected {} to satisfy its constraint, but found invalid values")'
+INVALID = 'raise torch.distributions.ValueError("Expected {}, but found invalid values")'
+"""An error in torch's words, without its values."""
 
 
-def _checked(condition: str, what: str) -> str:
+def _checked(condition: str, what: str, constraint: str) -> str:
     """Lines that raise an error where a parameter is not what it must be, unless the program asks for no such check."""
-    return f"    if validate_args != False and not {condition}:\n        {INVALID.format(what)}\n"
+    said = INVALID.format(f"parameter {what} to satisfy the constraint {constraint}")
+    return f"    if validate_args != False and not {condition}:\n        {said}\n"
 
 
-BOTH = '    if (probs is None) == (logits is None):\n        raise ValueError("Either `probs` or `logits` must be specified")\n'
+def _supported(condition: str, support: str) -> str:
+    """Lines that raise an error where a value is none that there can be."""
+    return f"    if not {condition}:\n        {INVALID.format(f'value argument to be within the support ({support})')}\n"
+
+
+REALS = "IndependentConstraint(Real(), 1)"
+
+IS_SIMPLEX = "((p >= 0).all(-1) & ((p.sum(-1) - 1).abs() < 1e-6)).all()"
+
+ZERO_TO_ONE = "Interval(lower_bound=0.0, upper_bound=1.0)"
+
+BOTH = (
+    "    if (probs is None) == (logits is None):\n"
+    '        raise torch.distributions.ValueError("Either `probs` or `logits` must be specified, but not both.")\n'
+)
 
 SHAPE = "shape = tuple(sample_shape) + tuple(d[0].shape{})\n"
 
@@ -36,14 +52,14 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "    loc = loc if torch.is_tensor(loc) else torch.as_tensor(loc, dtype=of)\n"
         "    scale = scale if torch.is_tensor(scale) else torch.as_tensor(scale, dtype=of)\n"
         "    loc, scale = torch.broadcast_tensors(loc, scale)\n"
-        f"{_checked('(loc == loc).all()', 'parameter loc of Normal')}"
-        f"{_checked('(scale > 0).all()', 'parameter scale of Normal')}    return loc, scale",
+        f"{_checked('(loc == loc).all()', 'loc of distribution Normal', 'Real()')}"
+        f"{_checked('(scale > 0).all()', 'scale of distribution Normal', 'GreaterThan(lower_bound=0.0)')}    return loc, scale",
         "loc": "(d):\n    return d[0]",
         "mean": "(d):\n    return d[0]",
         "scale": "(d):\n    return d[1]",
         "stddev": "(d):\n    return d[1]",
         "variance": "(d):\n    return d[1] ** 2",
-        "log_prob": "(d, value):\n"
+        "log_prob": f"(d, value):\n{_supported('(value == value).all()', 'Real()')}"
         "    return -((value - d[0]) ** 2) / (2 * d[1] ** 2) - d[1].log() - math.log(math.sqrt(2 * math.pi))",
         "entropy": "(d):\n    return 0.5 + 0.5 * math.log(2 * math.pi) + torch.log(d[1])",
         "sample": f"(d, sample_shape=()):\n    {SHAPE.format('')}    with torch.no_grad():\n"
@@ -54,14 +70,13 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     "Bernoulli": {
         "": "(probs=None, logits=None, validate_args=None):\n"
         f"{BOTH}    y = torch.as_tensor(0. if logits is None else logits)\n"
-        f"{_checked('(y == y).all()', 'parameter logits of Bernoulli')}    if logits is not None:\n"
+        f"{_checked('(y == y).all()', 'logits of distribution Bernoulli', 'Real()')}    if logits is not None:\n"
         "        return torch.sigmoid(y), y\n    p = torch.as_tensor(probs)\n"
-        f"{_checked('((p >= 0) & (p <= 1)).all()', 'parameter probs of Bernoulli')}{BINARY}",
+        f"{_checked('((p >= 0) & (p <= 1)).all()', 'probs of distribution Bernoulli', ZERO_TO_ONE)}{BINARY}",
         "probs": "(d):\n    return d[0]",
         "mean": "(d):\n    return d[0]",
         "logits": "(d):\n    return d[1]",
-        "log_prob": "(d, value):\n    if not ((value == 0) | (value == 1)).all():\n"
-        f"        {INVALID.format('the value of Bernoulli')}\n"
+        "log_prob": f"(d, value):\n{_supported('((value == 0) | (value == 1)).all()', 'Boolean()')}"
         "    logits, value = torch.broadcast_tensors(d[1], value)\n"
         "    return -F.binary_cross_entropy_with_logits(logits, value, reduction='none')",
         "entropy": "(d):\n    return F.binary_cross_entropy_with_logits(d[1], d[0], reduction='none')",
@@ -71,9 +86,9 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     "Categorical": {
         "": "(probs=None, logits=None, validate_args=None):\n"
         f"{BOTH}    y = torch.zeros(1) if logits is None else logits - logits.logsumexp(-1, keepdim=True)\n"
-        f"{_checked('(y == y).all()', 'parameter logits of Categorical')}    if logits is not None:\n"
+        f"{_checked('(y == y).all()', 'logits of distribution Categorical', REALS)}    if logits is not None:\n"
         "        return torch.softmax(y, -1), y\n    p = probs / probs.sum(-1, keepdim=True)\n"
-        f"{_checked('((p >= 0).all(-1) & ((p.sum(-1) - 1).abs() < 1e-6)).all()', 'parameter probs of Categorical')}"
+        f"{_checked(IS_SIMPLEX, 'probs of distribution Categorical', 'Simplex()')}"
         "    eps = torch.finfo(p.dtype).eps\n"
         "    return p, torch.log(p.clamp(eps, 1 - eps))",
         "probs": "(d):\n    return d[0]",

@@ -262,6 +262,7 @@ def run_for(
     check_inputs(program, scope)
     values = {name: scope[name].detach().clone().requires_grad_(scope[name].requires_grad) for name in program.inputs}
     run = _run(program, values, memory_limit, functions)
+    run.owns_inputs = True
     with default_of(program):
         run.run(program.equations)
         return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
@@ -275,15 +276,16 @@ def evaluate_value(
     memory_limit: int | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Any:
-    """What a VALUE's expression gives: a tensor, a number, or a list of such; no gradient is recorded.
+    """What a VALUE's expression gives: a tensor, a number, or a list of such, which has no graph; parameters may be moved.
 
     Raises: as `evaluate`, but for outputs that are no tensors.
     """
     check_inputs(program, scope)
     copy = changes_inputs(program)
-    values = {name: as_leaf(name, scope[name], False, copy) for name in program.inputs}
+    values = {name: as_leaf(name, scope[name], False, copy).requires_grad_(scope[name].requires_grad) for name in program.inputs}
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
         run = _run(program, values, memory_limit, functions)
+        run.owns_inputs = True
         run.run(program.equations)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
@@ -521,7 +523,7 @@ def changes_inputs(program: Program) -> bool:
 def may_change(equation: Equation) -> bool:
     """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
     op, operands = equation.op, equation.operands
-    if is_imported(op) or is_in_place(op) or equation.kind == "functional":
+    if is_imported(op) or is_in_place(op) or equation.kind in ("functional", "step"):
         return True
     alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
     return catalog.changes_arguments(op) and not alone
@@ -593,8 +595,10 @@ def _run(
             custom,
             derivatives,
             flow,
+            optimizers,
             transforms,
         )
 
         handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **custom.HANDLERS}
+        handlers |= optimizers.HANDLERS
     return Run(program, inputs, memory_limit, functions, handlers)

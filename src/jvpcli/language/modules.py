@@ -610,10 +610,10 @@ class _Behind:
             self.maker.drawn = now.drawn
         return found
 
-    def of(self, node: ast.expr) -> Any:
-        """What an expression gives here; random numbers stay as they are."""
+    def of(self, node: ast.expr, behind: Sequence[ast.stmt] = (), whole: bool = False) -> Any:
+        """What an expression gives here, or behind further statements; random numbers stay as they are."""
         state, drawn = torch.default_generator.get_state(), self.maker.drawn
-        found = self((), node, {})
+        found = self(behind, node, {}, whole)
         torch.default_generator.set_state(state)
         self.maker.drawn = drawn
         return found

@@ -464,4 +464,5 @@ def describe(value: Any) -> str:
         return f"the result of {type(value).__name__}, which has {', '.join(readable(value))}"
     if isinstance(value, Record):
         return f"the {value.kind}, which has {', '.join(text for text, *_ in value.steps) or 'no parts'}"
-    return "a function" if isinstance(value, Known) else f"a {type(value).__name__}"
+    described: str = getattr(type(value), "DESCRIBED", f"a {type(value).__name__}")
+    return "a function" if isinstance(value, Known) else described

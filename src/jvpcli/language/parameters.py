@@ -21,7 +21,7 @@ from jvpcli.language.names import copied, dotted
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.plain import NoPlainError, literal, plain_or_none
-from jvpcli.language.preparations import CASTS, LISTS, Finder, is_under, owner
+from jvpcli.language.preparations import CASTS, LISTS, Finder, Trained, is_under, owner
 from jvpcli.language.statements import cleared
 
 INIT = frozenset({
@@ -47,6 +47,9 @@ class Value(Protocol):
 
     def __call__(self, behind: Sequence[ast.stmt], node: ast.expr, held: Mapping[str, Tensor], whole: bool = False) -> Any:
         """What one gives behind some statements, with tensors under further names; `whole`: behind all that runs before."""
+
+    def of(self, node: ast.expr, behind: Sequence[ast.stmt] = (), whole: bool = False) -> Any:
+        """The same, with random numbers as they were."""
 
 
 @dataclass
@@ -101,7 +104,9 @@ class Changes:
         """One statement; gradients are cleared in the program that is left."""
         if not isinstance(node, (ast.With, ast.For, ast.If)) and cleared(node):
             return
-        if isinstance(node, ast.With):
+        if isinstance(node, Trained):
+            self.train(node)
+        elif isinstance(node, ast.With):
             self.run(node.body, meant)
         elif isinstance(node, ast.If):
             self.run(node.body if self.truth(node.test, meant) else node.orelse, meant)
@@ -114,6 +119,18 @@ class Changes:
             self.call(node.value, meant)
         elif not isinstance(node, (ast.Pass, ast.Assert)) and not isinstance(getattr(node, "value", None), ast.Constant):
             raise self.refusal(node)
+
+    def train(self, node: Trained) -> None:
+        """Steps of optimizers, behind all that runs before: parameters are as they leave them."""
+        moved = {path: x for path, x in self._all() if x.requires_grad}
+        values = placed(ast.Tuple([name_at(path, node) for path in moved], ast.Load()), node)
+        if node.orelse == node.body:
+            found = self.value(node.body, values, {}, True)
+        else:  # random numbers go on where what is computed again begins
+            found = self.value.of(values, node.body, True)
+            self.value(node.orelse, placed(ast.Constant(0), node), {}, True)
+        for x, value in zip(moved.values(), found, strict=True):
+            x.data.copy_(value)
 
     def refusal(self, node: ast.AST) -> JvpError:
         """What can't be carried out."""

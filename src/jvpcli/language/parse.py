@@ -19,7 +19,7 @@ from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, const
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
-from jvpcli.language.statements import is_setting, is_shown
+from jvpcli.language.statements import is_setting, is_shown, method_of
 from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
 
 SHORT = 1000
@@ -188,6 +188,7 @@ class _Statements(Expressions):
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
+        self.steps = any(isinstance(part, ast.stmt) and method_of(part) == "step" for part in ast.walk(tree))
         if ".register_" in self.text.source:
             self.looking = frozenset(map(id, looking_hooks(tree)))
         self.statements(tree.body[:-1])
@@ -230,8 +231,13 @@ class _Statements(Expressions):
 
     def expression(self, node: ast.Expr) -> None:
         """An expression for what it does: one that does nothing, and what is printed, is passed over."""
-        method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
-        if method == "zero_grad":
+        call, method = node.value, method_of(node)
+        if method in ("step", "zero_grad") and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (
+            self.steps and isinstance(call.func.value, ast.Name) and self.value_of(call.func.value.id) is not None
+        ):  # fmt: skip
+            operands = (self.expr(call.func.value, 0), *self.arguments(call, 0))
+            self.emit("step" if method == "step" else "optimizer:clear", operands, node, self.keywords(call, 0))
+        elif method == "zero_grad":
             self.emit(CLEAR, (), node)
         elif method == "retain_grad":
             return  # what is asked says whose gradient it is
@@ -247,9 +253,7 @@ class _Statements(Expressions):
         return self.is_module(owner) or (isinstance(owner, ast.Name) and owner.id in self.modules.values())
 
     def assignment(self, node: ast.Assign) -> None:
-        """`a = b = value`; optimizers are passed over, as their steps are."""
-        if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
-            return
+        """`a = b = value`; an optimizer that never steps is nothing."""
         if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
@@ -257,9 +261,15 @@ class _Statements(Expressions):
             self.constructed(self.modules[id(constructor(node.value))], node.value)  # it is made before the program runs
             self.has_made = True
             return
-        value = self.expr(node.value, 0)
+        value = self.expr(node.value if self.steps else self.without_optimizers(node.value), 0)
         for target in node.targets:
             self.assign(target, value, node.value)
+
+    def without_optimizers(self, node: ast.expr) -> ast.expr:
+        """A value, or a tuple of such, in which None stands where an optimizer does."""
+        if isinstance(node, ast.Tuple):
+            return ast.copy_location(ast.Tuple(list(map(self.without_optimizers, node.elts)), node.ctx), node)
+        return ast.copy_location(ast.Constant(None), node) if self.optimizer(node) else node
 
     def annotated(self, node: ast.AnnAssign) -> None:
         """`a: Tensor = value`; without a value it says nothing."""
@@ -395,8 +405,10 @@ class _Statements(Expressions):
                     self.emit("unset", (value,), part)
 
     def raising(self, node: ast.Raise) -> None:
-        """`raise`: an error where it is reached."""
-        self.emit("raise", (), node)
+        """`raise`: an error where it is reached; one of a distribution's says what torch says there."""
+        call = node.exc if isinstance(node.exc, ast.Call) else None
+        said = call.args[0] if call is not None and names.dotted(call.func) == "torch.distributions.ValueError" else None
+        self.emit("raise", (Const(said.value),) if isinstance(said, ast.Constant) else (), node)
 
     # The end, and assignments
 

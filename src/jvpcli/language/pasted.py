@@ -10,7 +10,7 @@ from dataclasses import replace
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
-from jvpcli.language.dependence import needed, with_seed, without_needless_draws
+from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
@@ -27,13 +27,15 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned, free_names
+from jvpcli.language.loaders import with_batches
+from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
     FLAGS,
     called_by,
     is_passed_over,
+    names_made,
     opened,
     with_frozen,
     with_functional_call,
@@ -41,6 +43,7 @@ from jvpcli.language.statements import (
     with_known_flags,
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.training import Training
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
@@ -174,6 +177,7 @@ def read_pasted(
     tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_distributions(body) if "distributions" in source else body
+    body = with_batches(body) if "DataLoader" in source else body
     imported = with_imports(body)
     body = with_frozen(with_printed(with_functional_call(imported)))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
@@ -220,23 +224,36 @@ def read_pasted(
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
+    training = Training.of(before)
+    steps: list[ast.stmt] = [*turn.earlier]
+    stepped = [name for name in leaves if name in training.moves(*before)]
     made = [*leaves]
+    rest = [] if found is None else ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs])).body
+    if stepped:
+        early, kept = training.behind_steps(stepped, before, kept, rest)
+        steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
+        values = "\n".join(text_of(part, code) for part in steps)
+        leaves = {**leaves, **{name: f"{values}\n{name}" for name in stepped}}
     if found is not None and of_turn and (left := turn.left(code)):
+        left = {name: value for name, value in left.items() if name not in stepped}
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
+    makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
+    kept = training.from_the_start(kept, makers, rest)
     own_text = "\n".join(map(ast.unparse, body)) if changed else source
     told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
-    kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
+    said = [part for part in shown if called_by(part) == "print"]
+    kept = [part for part in kept if not is_passed_over(part) or training.carries(part) or part in said]
     if found is not None and subject is not None and statements != written:  # leaves before the last are another question
         earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
         if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
             told = replace(told, earlier=_apart(earlier, statements, code))
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
-    if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried
+    if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
     if found is not None:
@@ -255,7 +272,7 @@ def read_pasted(
         notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
         calls=told.calls,
         earlier=told.earlier,
-        passed_over=told.passed_over,
+        passed_over=_not_done(told.passed_over, [*kept, *steps], training, text),
     )
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
@@ -297,6 +314,16 @@ def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
     return tuple(found)
 
 
+def _not_done(
+    passed: Sequence[PassedOver], done: Sequence[ast.stmt], training: Training, text: SourceText
+) -> tuple[PassedOver, ...]:
+    """What is passed over, but for steps that are carried out."""
+    nodes = [part for statement in done for part in running(statement)]
+    steps = [part for part in nodes if isinstance(part, ast.Expr) and hasattr(part, "lineno") and training.carries(part)]
+    lines = {_line(part, text) for part in steps}
+    return tuple(each for each in passed if each.what != "step" or each.line not in lines)
+
+
 def _left_out(source: str) -> tuple[PassedOver, ...] | None:
     """What is passed over of a program that asks for no derivative itself."""
     try:
@@ -332,8 +359,11 @@ def _of_what_is_read(pasted: Pasted) -> Pasted:
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:
-    """The names that parts of a program read."""
-    return {name for text in texts for part in ast.parse(text).body for name in free_names(part)}
+    """The names that parts of a program read, and do not make themselves before."""
+    bodies = [ast.parse(text).body for text in texts]
+    return set().union(*(
+        set().union(*map(free_names, body)) - ({*assigned(body)} - read_first(body)) for body in bodies
+    ))  # fmt: skip
 
 
 def _without_unused(pasted: Pasted) -> Pasted:

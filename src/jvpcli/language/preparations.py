@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
-from jvpcli.language.dependence import changed, needed, shared_with
+from jvpcli.language.dependence import changed, makers, needed, shared_with
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -28,7 +28,8 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
-from jvpcli.language.statements import cleared, reads_grad
+from jvpcli.language.statements import cleared, is_passed_over, names_made, of_leaf, reads_grad
+from jvpcli.language.training import Training, used_behind
 
 INIT = "torch.nn.init."
 
@@ -75,9 +76,10 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
-    for statement in _separate(tree.body) if modules else ():
+    parts, stale = _with_training(text, list(_separate(tree.body)), finder.modules) if modules else ([], [])
+    for statement in parts:
         again = _is_set_again(statement, statements, paths)
-        if again or finder.changes(statement, finder.modules):
+        if again or isinstance(statement, Trained) or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
@@ -92,7 +94,7 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
             raise error.with_context(span=text.span(statement), source=text.source)
     if not changes:
         return Prepared(ast.Module(_without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
-    lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules})
+    lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules}, stale)
     return Prepared(ast.Module(_without_uncalled(lowered), []), statements, changes)
 
 
@@ -137,6 +139,48 @@ def _changed_apart(statement: ast.stmt, paths: Mapping[str, str], modules: Colle
             return [placed(ast.Expr(call), statement)]  # net = net.double()
         statement.value = without(call, name)
     return found
+
+
+class Trained(ast.If):
+    """Statements of which the first and the last step optimizers: they run as one, whatever they keep meanwhile.
+
+    Those at its end that are computed behind it again, as they read nothing that is moved later, are its `orelse`.
+    """
+
+
+def _with_training(
+    text: SourceText, statements: list[ast.stmt], modules: Collection[str]
+) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """The statements, in the place of those that train modules one that has them all, and those that a step makes stale.
+
+    A step that nothing follows stays.
+
+    Raises:
+        ForbiddenError: what was computed before a step is read behind it.
+    """
+    training, roots = Training.of(statements), {name.partition(".")[0] for name in modules}
+    last = max((place for place, part in enumerate(statements) if not is_passed_over(part)), default=0)
+    trains = [
+        place
+        for place, part in enumerate(statements[:last])
+        if roots & {name.partition(".")[0] for name in training.moves(part)}
+    ]
+    if not trains:
+        return statements, []
+    first, end = trains[0], trains[-1] + 1
+    leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
+    if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
+        return statements, []
+    stale = training.stale(statements[:end], roots)
+    read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first(statements[end:])], ast.Load())
+    wanted = makers(read, statements[:end])
+    for part in stale:
+        if part in wanted:
+            raise used_behind(part).with_context(span=text.span(part), source=text.source)
+    again = [part for part in statements[first:end] if part in wanted and part not in stale and not training.carries(part)]
+    start = statements.index(again[0]) if again else end
+    block = placed(Trained(ast.Constant(True), statements[first:end], statements[first:start]), statements[first])
+    return [*statements[:first], block, *again, *statements[end:]], stale
 
 
 def _is_set_again(statement: ast.stmt, before: Sequence[ast.stmt], paths: Mapping[str, str]) -> bool:
@@ -289,7 +333,7 @@ def _uses(statement: ast.stmt, roots: Collection[str], made: Collection[int]) ->
 
 
 def _carried_out(
-    text: SourceText, statements: list[ast.stmt], changes: Mapping[str, ast.stmt], roots: Collection[str]
+    text: SourceText, statements: list[ast.stmt], changes: Mapping[str, ast.stmt], roots: Collection[str], stale: list[ast.stmt]
 ) -> list[ast.stmt]:
     """The statements without what a change stands behind, and without functions that changes alone call."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
@@ -305,6 +349,8 @@ def _carried_out(
             raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
         if part is statements[place] or written[place + 1 : place + 2] != statements[place + 1 : place + 2]:
             continue  # of changes one behind the other the last
+        if isinstance(part, Trained):
+            continue  # behind which what is stale is left out
         before, after = statements[: place + 1], written[place + 1 :]
         early = _computed(before, {*roots, *reading}, made)
         read = placed(ast.Tuple([name_at(name, part) for name in read_first(after)], ast.Load()), part)
@@ -316,7 +362,7 @@ def _carried_out(
                 message = "This changes parameters behind a use of them, and what was computed there is used on."
                 hints = ["Change them before the modules are used, or ask for the part behind the change alone."]
                 raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
-    return _without_clearing([part for part in statements if part not in early])
+    return _without_clearing([part for part in statements if part not in early and part not in stale])
 
 
 def _shared(statement: ast.stmt, roots: Collection[str]) -> str:

@@ -98,6 +98,14 @@ def of_time() -> JvpError:
     )
 
 
+def moved() -> JvpError:
+    """A use of parameters behind the step of an optimizer which can't be carried out before."""
+    return ForbiddenError(
+        "Here a step of an optimizer has moved parameters, and the answer would be at those before it.",
+        hints=["step in a statement of the program itself, or in a loop of it: optimizer.step()"],
+    )
+
+
 def frozen() -> JvpError:
     """`requires_grad_(False)`."""
     return ForbiddenError(

@@ -86,6 +86,8 @@ class Run:
     `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
     `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share; `timed` are the
     slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph.
+    `owns_inputs`: whether nothing is differentiated by the inputs themselves, so that they may be changed as leaves of the
+    program's own; `stepped` has the inputs that a step of an optimizer has moved in Python, where they may not.
     """
 
     def __init__(
@@ -112,6 +114,8 @@ class Run:
         self.lent: set[int] = set()
         self.timed: set[int] = set()
         self.bare: set[int] = set()
+        self.owns_inputs = False
+        self.stepped: dict[int, Tensor] = {}
         self.seed = torch.default_generator.initial_seed()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
@@ -172,6 +176,8 @@ class Run:
 
     def execute(self, step: Equation) -> Operand:
         """Run one step of the tape."""
+        if self.stepped:
+            self.refuse_moved(step)
         read = [self.read(operand) for operand in step.operands]
         arguments, keywords = as_numbers(step.op, read, {name: self.read(operand) for name, operand in step.keywords})
         self.check(step.op, arguments, keywords)
@@ -223,7 +229,17 @@ class Run:
 
     def is_own_leaf(self, x: Tensor) -> bool:
         """Whether a tensor is a leaf that the program makes itself: no input reaches it, whose gradient could miss a change."""
-        return any(self.values[slot] is x for slot in self.leaves if slot not in self.inputs)
+        return any(self.values[slot] is x for slot in self.leaves if self.owns_inputs or slot not in self.inputs)
+
+    def refuse_moved(self, step: Equation) -> None:
+        """Refuse a step that reads what a step of an optimizer has moved, or asks for a derivative behind one.
+
+        Raises:
+            ForbiddenError: it does.
+        """
+        read = (self.values.get(slot) for operand in _all_operands(step) for slot in refs(operand))
+        if step.kind == "derive" or any(id(x) in self.stepped for x in read):
+            raise refusals.moved()
 
     def failure(
         self, error: Exception, step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any]

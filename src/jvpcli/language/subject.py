@@ -51,6 +51,7 @@ from jvpcli.language.statements import (
     sources,
     updates,
 )
+from jvpcli.language.training import ADDED, Training
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class Reader:
             notes = (f"{name}.grad is another question, as {name} is made of {made_of}" for name in others)
             meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
         if is_backward(each.call):
-            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
+            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest), *self._about_steps(each)))
         return self._added_up(_Subject(before, meant, (each,)))
 
     def as_value(self, subject: _Subject) -> _Subject:
@@ -293,10 +294,23 @@ class Reader:
     def _adds(self, each: Place, last: Place) -> bool:
         """Whether what a call of backward adds to `.grad` is there yet at a later one, and is not only about other leaves."""
         statement, made = self.statements[each.place], self._made_of(each)
-        gone = set().union(*map(cleared, self.statements[each.place + 1 : last.place]))
+        between = self.statements[each.place + 1 : last.place]
+        gone = set().union(*map(cleared, between))
+        if Training.of(self.statements).moves(*between):
+            return False  # there it is at other values of the weights
         if not (is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node):
             return False
         return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
+
+    def _about_steps(self, last: Place) -> tuple[str, ...]:
+        """What is to be said where gradients of weights before a step are still there."""
+        training = Training.of(self.statements)
+        read = training.weights(self._made_of(last))
+        for place, part in enumerate(self.statements[: last.place] if read else ()):
+            between = self.statements[place + 1 : last.place]
+            if training.derives(part) and training.moves(part, *between) & read - training.clears(*between):
+                return (ADDED,)
+        return ()
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""

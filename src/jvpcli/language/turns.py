@@ -23,6 +23,7 @@ from jvpcli.language.statements import (
     unused_name,
 )
 from jvpcli.language.subject import about_clipping, around, calls_of, module_of, shows
+from jvpcli.language.training import ADDED, Training, is_by_hand
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Turn:
         adds_up: whether it is all turns at once, whose gradients add up.
         carried: names whose values are what the turns before leave.
         earlier: the program up to that turn.
+        trains: whether the turns before have moved weights, which they leave as the turn finds them.
     """
 
     statements: list[ast.stmt]
@@ -44,6 +46,7 @@ class Turn:
     adds_up: bool = False
     carried: tuple[str, ...] = ()
     earlier: Sequence[ast.stmt] = ()
+    trains: bool = False
 
     def left(self, code: str) -> dict[str, str]:
         """What the turns before leave in the carried names, as text."""
@@ -91,26 +94,36 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     derived = [name for name in results if name in goes_on]
     if derived:  # a turn derives what the one before has derived
         return Turn([*shown, ast.Expr(ast.Name(derived[-1], ast.Load()))])
-    stepping = _steps(last) or any(module_of(name, around_it) for name in assigned([last]))
-    alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
-    first = alone or stepping or bool(not calls and not inner.earlier)
+    training = Training.of(around_it)
+    moved = training.moves(last)
+    leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
+    alone = isinstance(last, ast.While) or _leaves_early(last)
+    alone |= any(map(drawing(statements), last.body)) and not (modules and not leaves)  # modules go on as they are left
+    by_others = any(module_of(name, around_it) for name in {*assigned([last])} - moved)
+    alone |= by_others
+    stepping = by_others or (bool(moved) and alone)
+    first = alone or bool(not calls and not (inner.earlier or inner.trains))
     start = len(before)
     head: list[ast.stmt] = []
     earlier: list[ast.stmt] = []
-    own = {*assigned(around_it)}
+    own = {*assigned(around_it)} - training.modules
     if isinstance(last, ast.For):
         head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
         earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
         own -= {*assigned([_assign(last.target, last.iter)])}
+    until = [*before, *earlier]
+    if modules:  # what is done to them stays in the program
+        before, start = until, len(until)
     if not calls:
-        outer = _carried(last, inner.statements, around_it, own) if earlier else ()
+        outer = _carried(last, inner.statements, around_it, own, leaves) if earlier else ()
         return replace(
             inner,
             statements=[*before, *head, *inner.statements],
             start=start + len(head) + inner.start,
             notes=(*(("of the outer loop the first turn is shown",) if first and inner.earlier else ()), *inner.notes),
             carried=tuple(dict.fromkeys((*inner.carried, *outer))),
-            earlier=[*before, *earlier, *head, *inner.earlier] if inner.earlier else (),
+            earlier=[*until, *head, *inner.earlier] if inner.earlier else (),
+            trains=inner.trains or bool(moved),
         )
     end_place = max(calls)
     body, call = last.body[: end_place + 1], calls[end_place]
@@ -119,13 +132,15 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
-    wanted = needed(body[-1], [*before, *body[:-1]])
-    body = [part for place, part in enumerate(body) if part in wanted or place in calls]  # not what only keeps a record
+    if not any(map(training.carries, body)):  # not what only keeps a record
+        wanted = needed(body[-1], [*before, *body[:-1]])
+        body = [part for place, part in enumerate(body) if part in wanted or place in calls]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
-    elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
-    carried = _carried(last, body, around_it, own, {*without_leaves(around_it, code)[1]} if elsewhere else ())
+    known = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
+    elsewhere = changed(last) - known or any(not {*assigned([part])} <= known for part in augmented)  # by another name
+    carried = _carried(last, body, around_it, own, leaves | ({*without_leaves(around_it, code)[1]} if elsewhere else set()))
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
-        carried or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
+        carried or moved or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
     ):
         total = unused_name("total", [*statements, *body])
         added = assignment(total, ast.BinOp(ast.Name(total, ast.Load()), ast.Add(), call.func.value))
@@ -135,9 +150,10 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         ended = ast.Expr(ast.copy_location(whole, call))
         note = "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result"
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
-    left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
-    note = f"of the loop the last turn is shown{left}"
-    return Turn([*before, *head, *body], start, (note,), False, carried, [*before, *earlier])
+    held = (*carried, *(name for name in assigned(around_it) if name in modules))
+    left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
+    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if moved and not moved <= training.clears(last) else ()))
+    return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved))
 
 
 def _carried(
@@ -189,15 +205,6 @@ def _optimizes(statement: ast.stmt) -> bool:
     """`optimizer = torch.optim.SGD(…)`, `optimizer.zero_grad()`"""
     value = statement.value if isinstance(statement, (ast.Assign, ast.Expr)) else None
     return isinstance(value, ast.Call) and ("optim." in path(value.func) or method_of(statement) == "zero_grad")
-
-
-def _steps(loop: ast.stmt) -> bool:
-    """Whether a loop moves weights in a way that is not carried out: by an optimizer, or over a module's parameters."""
-    return any(
-        (isinstance(part, ast.stmt) and method_of(part) == "step")
-        or (isinstance(part, ast.For) and isinstance(part.iter, ast.Call) and path(part.iter.func).endswith("parameters"))
-        for part in ast.walk(loop)
-    )
 
 
 def _leaves_early(loop: ast.stmt) -> bool:

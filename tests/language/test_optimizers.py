@@ -1,0 +1,270 @@
+"""Steps of optimizers against Python that runs the same text."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import textwrap
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import jvpcli
+from jvpcli.errors import JvpError
+
+HEAD = """\
+import torch
+import torch.nn as nn
+import torch.optim as optim
+torch.manual_seed(0)
+X, Y = torch.randn(6, 2), torch.randn(6, 1)
+w = torch.tensor([[1.], [-2.]], requires_grad=True)
+b = torch.zeros(1, requires_grad=True)
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+"""
+
+LEAVES = """
+for k in range(5):
+    opt.zero_grad()
+    loss = ((X @ w + b - Y) ** 2).mean()
+    loss.backward()
+    opt.step()
+    {}
+"""
+
+MODULES = LEAVES.replace("X @ w + b", "net(X)")
+
+OPTIMIZERS = [
+    "SGD({}, lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.01)",
+    "SGD({}, 0.1, momentum=0.9, nesterov=True, maximize=True)",
+    "Adam({}, lr=0.05, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1, amsgrad=True)",
+    "AdamW({}, lr=0.05)",
+    "RMSprop({}, lr=0.05, alpha=0.9, momentum=0.5, centered=True)",
+    "Adagrad({}, lr=0.05, lr_decay=0.1, initial_accumulator_value=0.1)",
+    "Adadelta({}, lr=0.5, rho=0.8)",
+    "Adamax({}, lr=0.05)",
+    "NAdam({}, lr=0.05, momentum_decay=0.01)",
+    "RAdam({}, lr=0.05, foreach=False)",
+    "Rprop({}, lr=0.05, etas=(0.4, 1.3), step_sizes=(1e-5, 10))",
+    "ASGD({}, lr=0.05, lambd=0.01, t0=2)",
+]
+
+SCHEDULES = [
+    "StepLR(opt, step_size=2, gamma=0.5)",
+    "MultiStepLR(opt, milestones=[2, 4])",
+    "ExponentialLR(opt, 0.9)",
+    "ConstantLR(opt, factor=0.5, total_iters=3)",
+    "LinearLR(optimizer=opt, start_factor=0.1, total_iters=4)",
+    "PolynomialLR(opt, total_iters=8, power=2.0)",
+    "CosineAnnealingLR(opt, T_max=5, eta_min=0.001)",
+    "CosineAnnealingWarmRestarts(opt, T_0=2)",
+    "LambdaLR(opt, lr_lambda=[lambda k: 1 / (1 + k)])",
+    "MultiplicativeLR(opt, lambda k: 0.95)",
+    "OneCycleLR(opt, max_lr=0.2, total_steps=10)",
+    "CyclicLR(opt, base_lr=0.01, max_lr=0.1, step_size_up=2)",
+    "ReduceLROnPlateau(opt, patience=0)",
+]
+
+PROGRAMS = {
+    "steps one by one": """
+        opt = optim.Adam([w, b], lr=0.1)
+        for_each = lambda: ((X @ w + b - Y) ** 2).mean()
+        for_each().backward()
+        opt.step()
+        opt.zero_grad()
+        (w ** 3).sum().backward()
+        opt.step()
+        opt.zero_grad()
+        loss = for_each()
+        loss.backward()
+        """,
+    "groups, clipping, gradients that are kept as zeros": """
+        params = [{"params": net[0].parameters()}, {"params": [net[2].weight, net[2].bias], "lr": 0.5}]
+        opt = optim.SGD(params, lr=0.1, momentum=0.9)
+        for k in range(4):
+            loss = ((net(X) - Y) ** 2).sum()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), max_norm=0.5)
+            nn.utils.clip_grad_value_(net.parameters(), 0.2)
+            opt.step()
+            opt.zero_grad(set_to_none=False)
+            opt.step()
+        out = net(X).pow(2).mean()
+        out.backward()
+        """,
+    "batches, dropout and epochs": """
+        m = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+        opt = optim.SGD(m.parameters(), lr=0.1)
+        for epoch in range(3):
+            for k in range(0, 6, 2):
+                opt.zero_grad()
+                loss = nn.functional.mse_loss(m(X[k:k + 2]), Y[k:k + 2])
+                loss.backward()
+                opt.step()
+            print(epoch, loss.item())
+        """,
+    "batches of a loader": """
+        from torch.utils.data import DataLoader, TensorDataset
+        data = TensorDataset(X, Y)
+        loader, opt = DataLoader(data, batch_size=4, shuffle=False), optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        for epoch in range(2):
+            total = 0.
+            for xb, yb in loader:
+                opt.zero_grad()
+                loss = ((net(xb) - yb) ** 2).mean()
+                loss.backward()
+                opt.step()
+                total += loss.item() * len(xb)
+            print(epoch, total / len(data), len(loader))
+        opt.zero_grad()
+        out = sum(net(x).sum() * y.mean() for x, y in DataLoader(TensorDataset(X, Y), 4, drop_last=True)) * len(data)
+        out.backward()
+        """,
+    "a class, trained by a function that is called twice": """
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(2, 1)
+                self.scale = nn.Parameter(torch.ones(1))
+            def forward(self, x):
+                return self.scale * torch.tanh(self.fc(x))
+        def train(model, opt, n):
+            for _ in range(n):
+                opt.zero_grad()
+                loss = ((model(X) - Y) ** 2).mean()
+                loss.backward()
+                opt.step()
+        model = Model()
+        opt = optim.RMSprop(model.parameters(), lr=0.01)
+        train(model, opt, 3)
+        train(model, opt, 2)
+        opt.zero_grad()
+        out = model(X).sum()
+        out.backward()
+        """,
+    "two optimizers, one of which moves what the other's loss reads": """
+        G, D = nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 1), nn.Sigmoid())
+        optG, optD = optim.Adam(G.parameters(), lr=0.01), optim.Adam(D.parameters(), lr=0.02)
+        for k in range(3):
+            z = torch.randn(6, 2)
+            fake = G(z)
+            optD.zero_grad()
+            lossD = (D(torch.randn(6, 3)) - 1).pow(2).mean() + D(fake.detach()).pow(2).mean()
+            lossD.backward()
+            optD.step()
+            optG.zero_grad()
+            D.zero_grad()
+            lossG = (D(fake) - 1).pow(2).mean()
+            lossG.backward()
+            optG.step()
+        """,
+    "leaves and modules together": """
+        lam = nn.Parameter(torch.tensor(0.5))
+        opt = optim.Adam(list(net.parameters()) + [lam], lr=0.01)
+        for k in range(4):
+            opt.zero_grad()
+            loss = ((net(X) - lam * Y) ** 2).mean()
+            loss.backward()
+            opt.step()
+        """,
+    "a closure": """
+        opt = optim.SGD([w], lr=0.1)
+        def closure():
+            opt.zero_grad()
+            loss = (X @ w - Y).pow(2).mean()
+            loss.backward()
+            return loss
+        opt.step(closure)
+        opt.zero_grad()
+        loss = (X @ w).pow(2).sum()
+        loss.backward()
+        """,
+    "what is moved by hand": """
+        for k in range(3):
+            loss = (net(X) * Y).pow(2).sum()
+            net.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for p in net.parameters():
+                    p -= 0.01 * p.grad
+        """,
+}
+
+
+def plainly(text: str) -> dict[str, Any]:
+    scope: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(text, scope)
+    return scope
+
+
+def gradient(scope: dict[str, Any], name: str) -> Tensor | None:
+    root, _, rest = name.partition(".")
+    x = scope[root].get_parameter(rest) if rest else scope[root]
+    return x.grad
+
+
+def texts() -> dict[str, str]:
+    found = {}
+    for maker in OPTIMIZERS:
+        found[maker] = f"opt = optim.{maker.format('[w, b]')}{LEAVES.format('')}"
+        found[f"{maker} of a module"] = f"opt = optim.{maker.format('net.parameters()')}{MODULES.format('')}"
+    for maker in SCHEDULES:
+        step = "sched.step(loss.item())" if "Plateau" in maker else "sched.step()"
+        made = f"sched = optim.lr_scheduler.{maker}"
+        found[maker] = f"opt = optim.SGD([w, b], lr=0.1, momentum=0.5)\n{made}{LEAVES.format(step)}"
+    return found
+
+
+def follows(text: str) -> None:
+    scope, found = plainly(text), jvpcli.inspect(text)
+    assert found.vjp
+    for name, mine in found.vjp.items():
+        torch.testing.assert_close(mine, gradient(scope, name), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", range(4))
+def test_steps_are_torchs(number: int) -> None:
+    for text in list(texts().values())[number::4]:
+        follows(HEAD + text)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_train_as_python_does(name: str) -> None:
+    follows(HEAD + textwrap.dedent(PROGRAMS[name]))
+
+
+def test_what_is_carried_out_is_not_passed_over() -> None:
+    steps = "(w ** 2).sum().backward()\nopt.step()\nopt.zero_grad()\n(w ** 3).sum().backward()\n"
+    text = f"{HEAD}opt = optim.SGD([w], lr=0.1)\n{steps}"
+    found = jvpcli.inspect(f"{text}opt.step()\nprint(w)\n").to_dict()
+    assert [(each["what"], each["line"]) for each in found["passed_over"]] == [("step", 14)]
+    kept = jvpcli.inspect(text.replace("opt.zero_grad()\n", "")).to_dict()
+    assert kept["vjp"]["w"]["value"] == found["vjp"]["w"]["value"]  # of .grad the last part, and a note says so
+
+
+REFUSED = {
+    "opt = optim.LBFGS([w])\nopt.step(lambda: w.sum())": "`LBFGS` calls its closure",
+    "opt = optim.SGD([w], lr=-1)": "`SGD` failed: Invalid learning rate: -1",
+    "opt = optim.Adam([w], fused=True)": "`fused` of `Adam`",
+    "opt = optim.SGD([w], lr=torch.tensor(0.1))": "not a tensor of shape ()",
+    "opt = optim.SGD([{'params': [w], 'lr': w}], lr=0.1)": "not a tensor of shape (2, 1)",
+    "opt = optim.SGD([{'params': [w], 'hook': 1}], lr=0.1)": "no `hook`",
+    "opt = optim.SGD([w, w.detach() + 1], lr=print)": "not",
+    "opt = optim.Muon([w])": "`torch.optim.Muon` is not carried out here",
+    "from torch.utils import data as D\nopt = optim.SGD([w])\nd = D.DataLoader(D.TensorDataset(X), 2, True)": "that shuffles",
+    "y = (w ** 2).sum()\nopt = optim.SGD([w], lr=0.1)": "`y` is computed before a step",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_can_not_be_carried_out_is_named(line: str) -> None:
+    after = "y.backward()" if line.startswith("y") else "(w ** 3).sum().backward()"
+    text = f"{HEAD}{line}\n(w ** 2).sum().backward()\nopt.step()\nopt.zero_grad()\n{after}\n"
+    with pytest.raises(JvpError) as caught:
+        jvpcli.inspect(text)
+    assert REFUSED[line] in f"{caught.value.message}"
