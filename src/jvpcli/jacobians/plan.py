@@ -21,7 +21,7 @@ from jvpcli.jacobians.dense import BATCH_BYTES, LONG
 from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import index
-from jvpcli.jacobians.local.detect import BLOCKS
+from jvpcli.jacobians.local.detect import BLOCKS, detect
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
@@ -544,6 +544,9 @@ class _Meter:
         sizes, count = [prod(edge.shape) for edge in self.graph.edges(place)], sum(map(prod, self.graph.shapes[node]))
         if name not in RULES:  # it is called to find it out
             self.probed[place] = sum(sizes) * count
+        elif RULES[name] is detect:  # and so are those of each block
+            shapes = enumerate(self.graph.shapes[node])
+            self.nanoseconds += PROBED * sum(prod(s) * edge.widths[nr] for nr, s in shapes for edge in self.graph.edges(place))
         one = (2 * max([count, *sizes]) + self.graph.spare.get(node, 0)) * self.itemsize
         self.called = max(self.called, min(count * one, max(CALLED_BYTES, one)))
 

@@ -219,26 +219,30 @@ def _gathered(op: Op, operands: Sequence[int], key: int | None) -> Found:
         if all(torch.equal(flat * seed.reshape(-1)[cols], answer.reshape(-1)) for seed, answer in answers):
             rows = torch.arange(flat.numel(), device=flat.device)
             terms = listed(op, shape, rows, cols, flat, op.work.key("operand", key, k))
-            if _agrees(op, k, terms, first.new_zeros(shape)):
+            if agrees(op, k, terms):
                 found[k] = terms
     return found
 
 
-def _agrees(op: Op, operand: int, terms: tuple[Term, ...], zeros: Tensor) -> bool:
-    """Whether a map found by pushing pulls back what the node does, to rounding."""
-    seed = seeds(op, op.shape, 5)
+def agrees(op: Op, operand: int, terms: Sequence[Term]) -> bool:
+    """Whether a map found by pushing, or by running the operation, pulls back what the node does, to rounding."""
+    seed, shape = seeds(op, op.shape, 5), op.shapes[operand]
+    assert shape is not None
+    seed = seed.sign() * (1 + seed.abs().log2().abs())  # none so small that what is beside it hides its place
     answer = pulled(op, seed)[operand]
-    answer = zeros if answer is None else answer
-    expected, size = torch.zeros_like(answer).reshape(-1), torch.zeros_like(answer).reshape(-1)
+    answer = seed.new_zeros(shape) if answer is None else answer
+    wide = torch.promote_types(answer.dtype, torch.float32)
+    expected, size = torch.zeros((2, answer.numel()), dtype=wide, device=answer.device)
     for term in terms:
         if isinstance(term, SparseMap):
-            products = (seed.reshape(-1)[term.row_index()] * term.weights()).reshape(-1).to(answer.dtype)
+            products = (seed.reshape(-1)[term.row_index()] * term.weights().to(wide)).reshape(-1)
             expected.index_add_(0, term.pattern.cols.reshape(-1), products)
             size.index_add_(0, term.pattern.cols.reshape(-1), products.abs())
         elif isinstance(term, KroneckerMap):
             expected += seed.reshape(-1) * term.flat_diagonal()
             size += expected.abs()
-    bound = size * (64 * torch.finfo(answer.dtype).eps) + torch.finfo(answer.dtype).tiny
+    numbers = torch.finfo(answer.dtype)
+    bound = size * ((64 if numbers.bits > 16 else 8) * numbers.eps) + numbers.tiny
     return bool(((expected - answer.reshape(-1)).abs() <= bound).all())
 
 

@@ -7,8 +7,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.local.detect import listed
-from jvpcli.jacobians.local.node import Locals, Op, Rule, signed
+from jvpcli.jacobians.local.detect import agrees, listed
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed
 from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.terms import Term
 
@@ -49,7 +49,10 @@ def numbered(op: Op) -> Locals:
         kept = found.nonzero().reshape(-1)  # the others come from beyond the border
         there = found[kept] - 1
         rows, cols = (there, kept) if name in BACK else (kept, there)
-        return listed(op, shape, rows, cols, op.like.new_ones(rows.numel()), key)
+        terms = listed(op, shape, rows, cols, op.like.new_ones(rows.numel()), key)
+        if not agrees(op, 0, terms):  # the backward pass of resizing rounds otherwise
+            raise NoRuleError("other places on the way back")
+        return terms
 
     return op.first(*op.work.structure(key, make))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local.detect import block_terms, listed, pusher
+from jvpcli.jacobians.local.detect import agrees, block_terms, listed, pusher
 from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, Rule
 from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
@@ -62,7 +62,10 @@ def _windows(op: Op, shape: Shape, dims: int, key: int | None) -> SparseMap:
     make = _interpolated if operation(op.node) in INTERPOLATIONS else _averaged
     places, values = make(op, shape, dims)
     op.work.reserve(places.shape[0] * prod(op.shape), 8 + op.like.element_size())
-    return _of_each(op.shape, shape, op.like, places, values, key)
+    found = _of_each(op.shape, shape, op.like, places, values, key)
+    if not agrees(op, 0, [found]):  # torch copies what keeps its size: not both ways, and not on a line alone
+        raise NoRuleError("another map on the way back")
+    return found
 
 
 def _of_each(out_shape: Shape, shape: Shape, like: Tensor, places: Tensor, values: Tensor, key: int | None) -> SparseMap:
@@ -136,7 +139,10 @@ def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
         found: Tensor = getattr(torch.ops.aten, call)(lines.view(1, -1, *before, size), [*before, count], corners, *along)
         return found.view(-1, count)
 
-    numbers, step = torch.arange(size, device=op.like.device), (4 if "Bicubic" in call else 2) * ceil(size / max(1, count))
+    numbers = torch.arange(size, device=op.like.device)
+    step = (4 if "bicubic" in call else 2) * (ceil(size / max(1, count)) if call.endswith("_aa") else 1)
+    if min(step, size) * (size + count) > prod(op.shapes[0][-dims:]) * prod(op.shape[-dims:]):
+        raise NoRuleError("few places, each of much")
     while True:
         found = read_apart(interpolate, numbers % min(step, size), _single(op))
         if found is not None:
@@ -197,28 +203,37 @@ def sampled(op: Op) -> Locals:
     shape, grid = op.shapes[0], op.saved("grid").detach()
     result: list[tuple[Term, ...] | None] = [None, None]
     if shape is not None:
-        taps = 4 if op.node._saved_interpolation_mode == 2 else 2
-        colors = affine_index(0, shape[2:], [0] * dims, grid.device)
-        for d, size in enumerate(shape[2:]):
-            along = (torch.arange(size, device=grid.device) % taps).view([-1 if axis == d else 1 for axis in range(dims)])
-            colors = colors * taps + along
-        like = _single(op)
-        found = read_apart(partial(_sample, op.node, grid.to(like.dtype), shape[2:]), colors.reshape(-1), like)
-        if found is None:
-            raise NoRuleError("sampled otherwise")
-        places, weights = (each.view(len(each), len(grid), 1, -1) for each in found)
-        images = torch.arange(prod(shape[:2]), device=grid.device).view(1, *shape[:2], 1) * prod(shape[2:])
-        rows = torch.arange(prod(op.shape), device=grid.device).view(1, *shape[:2], -1)
-        rows, cols, values = (x.expand(len(places), *shape[:2], -1).reshape(-1) for x in (rows, places + images, weights))
-        result[0] = listed(op, shape, rows, cols, values, None)
+        result[0] = _neighbours(op, shape, grid)
     if op.shapes[1] is not None:
         result[1] = block_terms(op, 1, {0: 0, **{2 + d: 1 + d for d in range(dims)}})
     return result
 
 
-def _sample(node: Node, grid: Tensor, sizes: Shape, lines: Tensor) -> Tensor:
-    """What is sampled of images that are given as lines (many, entries), for each place of the grids of all."""
-    images = lines.view(1, -1, *sizes).expand(len(grid), -1, *[-1] * len(sizes))
+def _neighbours(op: Op, shape: Shape, grid: Tensor) -> tuple[Term, ...]:
+    """The weight of a neighbour is the product of its weights along each axis."""
+    like, taps, dims = grid.new_empty(0), 4 if op.node._saved_interpolation_mode == 2 else 2, grid.shape[-1]
+    if grid.dtype.itemsize == 2:  # it is rounded to on the way, and numbers of places don't fit into it
+        raise NoRuleError("half precision")
+    constant = _sample(op.node, grid, shape[2:], 0, like.new_ones((1, shape[2])))[0]  # Σ of all weights
+    places = torch.zeros((1, constant.numel()), dtype=torch.int64, device=like.device)
+    weights = constant[None].where(constant != 0, 1.0) ** (1 - dims)
+    for d, size in enumerate(shape[2:]):
+        colors = torch.arange(size, device=like.device) % taps
+        found = read_apart(partial(_sample, op.node, grid, shape[2:], d), colors, like)
+        if found is None or bool(((constant == 0) & (found[1] != 0)).any()):
+            raise NoRuleError("sampled otherwise")
+        places = (places[:, None] + found[0] * prod(shape[3 + d :])).flatten(0, 1)
+        weights = (weights[:, None] * found[1]).flatten(0, 1)
+    places, weights = (each.view(len(each), len(grid), 1, -1) for each in (places, weights))
+    images = torch.arange(prod(shape[:2]), device=like.device).view(1, *shape[:2], 1) * prod(shape[2:])
+    rows = torch.arange(prod(op.shape), device=like.device).view(1, *shape[:2], -1)
+    rows, cols, values = (x.expand(len(places), *shape[:2], -1).reshape(-1) for x in (rows, places + images, weights))
+    return listed(op, shape, rows, cols, values, None)
+
+
+def _sample(node: Node, grid: Tensor, sizes: Shape, axis: int, lines: Tensor) -> Tensor:
+    """What is sampled, for each place of the grids of all, of images (many) that change along one axis alone, by lines."""
+    images = lines.view(1, -1, *[size if d == axis else 1 for d, size in enumerate(sizes)]).expand(len(grid), -1, *sizes)
     parameters = node._saved_interpolation_mode, node._saved_padding_mode, node._saved_align_corners
     call = torch.ops.aten.grid_sampler_2d if len(sizes) == 2 else torch.ops.aten.grid_sampler_3d
     found: Tensor = call(images, grid, *parameters)
