@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import math
 import random
 import sys
 import time
@@ -245,6 +246,81 @@ CHANGES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
+CHANGES |= {
+    "what calls all modules": lambda: (Part(), lambda patch: patch.setattr(nn.Module, "_call_impl", lambda self, x: writes(x))),
+    "what calls a module": lambda: with_object(Calling, lambda net, patch: setattr(net, "_call_impl", writes)),
+    "what torch's function calls": lambda: (by_relu, lambda patch: patch.setattr(torch, "relu", lambda x: writes(x))),
+    "an operator of tensors": lambda: (by_operator, lambda patch: patch.setattr(Tensor, "__rsub__", lambda x, _: writes(x))),
+    "__call__ that is an object": lambda: (Through(), lambda patch: patch.setattr(Through.__call__, "write", True)),
+    "__call__ that is static": lambda: (Static(), lambda patch: patch.setattr(Static, "__call__", staticmethod(writes))),
+    "what objects of the same class start with": lambda: (Again(), lambda patch: patch.setitem(TABLE, "write", True)),
+    "the name of a parameter": lambda: with_object(Naming, lambda net, patch: renamed(net)),
+    "two tensors that become one": lambda: (by_identity, lambda patch: patch.setitem(TENSORS, "b", TENSORS["a"])),
+    "a sign of zero": lambda: (by_sign, lambda patch: patch.setitem(TABLE, "zero", -0.0)),
+}  # fmt: skip
+
+TENSORS = {"a": torch.ones(3, dtype=DOUBLE), "b": torch.ones(3, dtype=DOUBLE)}
+TABLE["zero"] = 0.0  # type: ignore[assignment]
+
+
+class Calling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self._call_impl = plain
+
+
+class Through:
+    __call__ = Held()
+
+
+class Static:
+    __call__ = staticmethod(plain)
+
+
+class Again:
+    def __init__(self) -> None:
+        self.write = TABLE["write"]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return type(self)().one(x)
+
+    def one(self, x: Tensor) -> Tensor:
+        return writes(x) if self.write else plain(x)
+
+
+class Naming(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.quiet = nn.Parameter(torch.ones(3, dtype=DOUBLE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, parameter in self.named_parameters():
+            x = writes(x) if name == "write" else x * parameter
+        return x
+
+
+def renamed(net: nn.Module) -> None:
+    parameter = net.quiet
+    del net.quiet
+    net.write = parameter
+
+
+def by_relu(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def by_operator(x: Tensor) -> Tensor:
+    return 1 - x
+
+
+def by_identity(x: Tensor) -> Tensor:
+    return writes(x) if TENSORS["a"] is TENSORS["b"] else plain(x) * TENSORS["a"]
+
+
+def by_sign(x: Tensor) -> Tensor:
+    return writes(x) if math.copysign(1, TABLE["zero"]) < 0 else plain(x)
+
+
 def optional() -> Any:
     return partial(chosen, options=[False])
 
@@ -384,6 +460,75 @@ class Opening:
             return x * self.open * len(file.read(1))
 
 
+class Strided:
+    """An attribute has the name of what tells how tensors are laid out."""
+
+    stride = 2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * 2 if x.stride(0) < self.stride else x
+
+
+def by_size(x: Tensor) -> Tensor:
+    return x * 2 if (x > 0).nonzero().shape[0] < 9 else x
+
+
+def by_mask(x: Tensor) -> Tensor:
+    return x * 2 if len(x[x > 0]) < 9 else x
+
+
+def by_slice(x: Tensor) -> Tensor:
+    return x * 2 if len(x[: x.argmax()]) < 9 else x
+
+
+def by_count(x: Tensor) -> Tensor:
+    return x * 2 if len(torch.zeros(x.argmax())) < 9 else x  # type: ignore[call-overload]
+
+
+def by_failure(x: Tensor) -> Tensor:
+    try:
+        torch.linalg.cholesky(x.exp().diag())
+    except RuntimeError:
+        return x
+    return x * 2
+
+
+class Swallowing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *failure: object) -> bool:
+        return True
+
+
+SWALLOWING = Swallowing()
+
+
+def by_swallowing(x: Tensor) -> Tensor:
+    with SWALLOWING:
+        return torch.linalg.cholesky(x.exp().diag()).diagonal()
+    return x
+
+
+class Marked:
+    write = False
+
+
+MARKED = Marked()
+NUMBERS.write = False  # type: ignore[attr-defined]
+
+
+def by_attribute(x: Tensor) -> Tensor:
+    return writes(x) if MARKED.write or NUMBERS.write else x  # type: ignore[attr-defined]
+
+
+def deep(steps: int = 400) -> Callable[[Tensor], Tensor]:
+    """Too deep to be walked through, and not for Python."""
+    call = plain
+    for _ in range(steps):
+        call = (lambda inner: lambda x: inner(x))(call)
+    return call
+
+
 def by_words(x: Tensor) -> Tensor:
     return x * 2 if str(NUMBERS) else x
 
@@ -399,9 +544,10 @@ class Scripted:
 
 
 UNKNOWN = [by_time, by_chance, by_turns, by_name, by_import, by_numbers, by_layout, by_item, by_memory, by_words]
+UNKNOWN += [by_size, by_mask, by_slice, by_count, by_failure, by_swallowing, by_attribute, deep()]
 
 
-@pytest.mark.parametrize("call", [*UNKNOWN, Opening(), Running(), Scripted()])
+@pytest.mark.parametrize("call", [*UNKNOWN, Opening(), Strided(), Running(), Scripted()])
 def test_what_cannot_be_known_is_watched_each_time(call, unwatched):
     for seed in range(7):
         jvpcli.jacobian(call, drawn(3, seed=seed))

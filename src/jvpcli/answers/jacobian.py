@@ -137,7 +137,7 @@ def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple
 def _made(evaluation: Evaluation, start: int) -> Hashable:
     """Of each output its form, how many nodes autograd had made for it since it had made `start`, and which was the last."""
     ends = [(y, y.grad_fn) for y in evaluation.outputs.values()]
-    return tuple([(y.shape, y.dtype, type(end), end and end._sequence_nr() - start) for y, end in ends])
+    return tuple([(y.shape, y.dtype, type(end).__name__, end and end._sequence_nr() - start) for y, end in ends])
 
 
 def linear_maps(request: Request, workspace: Workspaces | None = None, question: Question | None = None) -> Maps:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import islice, pairwise
 from operator import itemgetter
 from types import (
     BuiltinFunctionType,
@@ -24,6 +24,7 @@ from types import (
     FunctionType,
     MethodDescriptorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
     NoneType,
     SimpleNamespace,
@@ -41,7 +42,7 @@ from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import MARK, Evaluation, arranged, as_leaf, outputs_of, seeded
-from jvpcli.language.readings import FORMS, tensors_in, top_hooks, traits
+from jvpcli.language.readings import FORMS, name_of, tensors_in, top_hooks, traits
 from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_with
 
 if TYPE_CHECKING:
@@ -79,19 +80,26 @@ parameters named_parameters children named_children modules named_modules get_pa
 training __init__ __class__ __name__ __qualname__ _forward_unimplemented
 """
 """What else does the same each time, or is looked at where it is found: of tensors, modules, functions and containers."""
+
 LAYOUT = frozenset(("stride", "is_contiguous", "storage_offset", "data_ptr", "is_conj", "is_neg", "is_shared", "is_pinned"))
-"""What tells how a tensor's memory is laid out, and nothing here compares."""
+"""What tells how a tensor's memory is laid out, and nothing here compares: also where something else has such a name."""
+
+SIZING = frozenset(
+    ("nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "bincount", "repeat_interleave", "one_hot",
+     "tensor_split", "to_sparse", "coalesce")
+)  # fmt: skip
+"""Operations whose results have sizes that depend on numbers; Python may ask for those."""
 
 NAMING = frozenset(("buffers", "named_buffers", "get_buffer", "state_dict"))
 """What leads to a module's buffers without their names."""
 
-BRANCHING = ("IMPORT_", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "LOAD_NAME", "LOAD_BUILD_CLASS")
-"""Instructions by which names come to mean something that is not found under them before."""
+BRANCHING = ("IMPORT_", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "LOAD_NAME", "LOAD_BUILD_CLASS", "SETUP_FINALLY")
+"""Instructions by which names come to mean something that is not found under them before, or code goes on where some failed."""
 
-OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap", "apply")
-"""What torch calls of a class of the user's own, without a name in the code."""
+CALLED = ("forward", "backward", "setup_context", "jvp", "vmap", "apply", "_call_impl", "_compiled_call_impl", "_slow_forward")
+"""What torch calls of a class of the user's own, or of a module, without a name in the code."""
 
-COMPILED = (WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType)
+COMPILED = (WrapperDescriptorType, MethodDescriptorType, ClassMethodDescriptorType, MethodWrapperType)
 """What only classes have that are not written in Python."""
 
 HOLDING = (Tensor, tuple, list, dict, set, str, int, float, complex)
@@ -99,6 +107,12 @@ HOLDING = (Tensor, tuple, list, dict, set, str, int, float, complex)
 
 MADE = frozenset(("__init__", "__new__", "__post_init__"))
 """What runs where an object is made."""
+
+LEADING = frozenset(("type", "__class__"))
+"""Names that lead from an object to its class, which may make others."""
+
+BOUND = (staticmethod, classmethod, property)
+"""What functions of a class may be wrapped in."""
 
 SHOWN = frozenset(("__repr__", "__str__", "__format__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"))
 """What is not done with objects where nothing but tensors is computed."""
@@ -130,9 +144,21 @@ class Asking(TorchFunctionMode):
         """torch's hook: every call of a torch function."""
         result = func(*args, **kwargs) if kwargs else func(*args)
         self.packed = self.packed or top_hooks(True) is not None
+        self.asked = self.asked or _is_sized_by_numbers(func, args, kwargs or {})
         if isinstance(result, str) or not (isinstance(result, (Tensor, torch.UntypedStorage, *FORMS)) or traits(func)[1]):
             self.asked = self.asked or next(tensors_in(result), None) is None
         return result
+
+
+def _is_sized_by_numbers(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the size of what a torch function gives may depend on numbers in tensors: a mask's, or a whole number's."""
+    name, given = name_of(func), [*args[type(func) in COMPILED :], *kwargs.values()]
+    if name in SIZING or (name == "where" and len(args) + len(kwargs) == 1):
+        return True
+    given += [part for each in given if type(each) in (tuple, list) for part in each]
+    given += [end for each in given if type(each) is slice for end in (each.start, each.stop, each.step)]
+    whole = [x for x in given if isinstance(x, Tensor) and not (x.is_floating_point() or x.is_complex())]
+    return any(x.ndim == 0 or (name == "__getitem__" and x.dtype in (torch.bool, torch.uint8)) for x in whole)
 
 
 class _ChangingError(Exception):
@@ -168,13 +194,11 @@ class Surroundings:
         walk = _Walk(self.names)
         try:
             walk.see(function)
-        except _ChangingError:
+            same = walk.marks == self.marks and all([named(space) == values for space, named, values in self.fixed])
+        except Exception:  # it goes too deep, another thread changes it, or it runs code of its own as it is looked at
             return None
-        if walk.marks != self.marks:
+        if not same:
             return None
-        for space, named, values in self.fixed:
-            if named(space) != values:
-                return None
         if not walk.buffers:
             return []
         return [Place(buffers, name, True) for buffers in walk.buffers for name, x in buffers.items() if x is not None]
@@ -200,7 +224,7 @@ def evaluated_again(
     positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
     own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
     call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    with seeded(0, leaves.values()):
+    with seeded(0, leaves.values()), torch.enable_grad():
         if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
             result = call()
         else:
@@ -212,7 +236,7 @@ def evaluated_again(
 
 def surroundings_of(function: Any) -> Surroundings | None:
     """The surroundings of a function; None where something in them is not known to be the same whenever it looks the same."""
-    names = frozenset(OF_FUNCTIONS)
+    names = frozenset(CALLED)
     try:
         while True:
             walk = _Walk(names, [])
@@ -223,7 +247,7 @@ def surroundings_of(function: Any) -> Surroundings | None:
                 break
             names = more
         _refuse_unknown(walk, known_names())
-    except _ChangingError:
+    except Exception:  # as in `again`
         return None
     return Surroundings(names, walk.marks, walk.fixed or ()) if _is_plain_there() else None
 
@@ -234,23 +258,23 @@ def _is_plain_there() -> bool:
         return False
     if top_hooks is not bool and top_hooks(True) is not None:
         return False
-    return not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks or nn_module._global_backward_hooks)
+    forward, backward = nn_module._global_forward_hooks, nn_module._global_backward_hooks
+    return not (forward or nn_module._global_forward_pre_hooks or backward or nn_module._global_backward_pre_hooks)
 
 
 def _refuse_unknown(walk: _Walk, known: frozenset[str]) -> None:
     stored = set[str]()
     for code in walk.codes:
-        for each in dis.get_instructions(code):
-            if each.opname.startswith(BRANCHING):
-                raise _ChangingError(each.opname)
-            if each.opname == "STORE_ATTR":
-                stored.add(each.argval)
-    for name in {name for code in walk.codes for name in code.co_names} - walk.found - stored:
-        if name not in known:
-            raise _ChangingError(name)
-    for name in walk.given:  # functions and classes of torch's own, whatever they are called here
-        if name not in known:
-            raise _ChangingError(name)
+        steps = [*dis.get_instructions(code)]
+        stored.update([each.argval for each in steps if each.opname == "STORE_ATTR"])
+        branches = any(each.opname.startswith(BRANCHING) for each in steps)
+        catches = any(a.opname == "PUSH_EXC_INFO" != b.opname != "WITH_EXCEPT_START" for a, b in pairwise(steps))
+        if branches or catches or code.co_name in ("__exit__", "__aexit__"):  # which may catch, too
+            raise _ChangingError(code.co_name)
+    named = {name for code in walk.codes for name in code.co_names}
+    # functions and classes of torch's own are `given`, whatever they are called here
+    if not LAYOUT.isdisjoint(named) or not (named - walk.found - stored) | walk.given <= known:
+        raise _ChangingError("a name of which nobody knows what it does")
 
 
 @lru_cache(maxsize=1024)
@@ -284,14 +308,16 @@ class _Walk:
 
     def __init__(self, names: frozenset[str], fixed: list[_Fixed] | None = None) -> None:
         self.names, self.fixed = names, fixed
-        self.marks: list[Any] = [RemovableHandle.next_id, nn.Module.__call__, len(vars(Tensor))]
+        self.marks: list[Any] = [RemovableHandle.next_id, len(vars(Tensor)), len(vars(nn.Module))]
         self.codes: list[CodeType] = []
         self.found, self.given = set[str](), set[str]()
         self._seen: dict[int, int] = {}
-        self._classes = set[Any]()
+        self._tensors: dict[int, int] = {}
+        self._classes, self._packages = set[Any](), set[ModuleType]()
         self.buffers: list[Mapping[str, Tensor | None]] = []
         self._names_buffers = not names.isdisjoint(NAMING)
         self._asks_for_gradients = "grad" in names
+        self._makes = not names.isdisjoint(LEADING)
 
     def see(self, value: Any) -> None:
         """Walk on from a value.
@@ -302,7 +328,7 @@ class _Walk:
         kind, marks = type(value), self.marks
         if kind in PLAIN:
             marks.append(kind)
-            marks.append(value)
+            marks.append(repr(value) if kind is float else value)  # 0.0 equals -0.0
             return
         if kind is nn.Parameter:
             self._tensor(value)
@@ -330,12 +356,16 @@ class _Walk:
             self._object(value, kind)
 
     def see_what_is_everywhere(self) -> None:
-        """Look at Python's own functions, and at methods of tensors in Python; a new one is told by their number."""
-        for space in (BUILTINS, vars(Tensor)):
-            self._fix(space, self.names, [] if self.fixed is None else self.fixed)
+        """Look at Python's own functions, and at methods of tensors and modules in Python; a new one is told by their number."""
+        self._fix(BUILTINS, self.names)
+        for space in (vars(Tensor), vars(nn.Module)):
+            self._fix(space, self.names.union([name for name, value in space.items() if name[:2] == "__" and callable(value)]))
 
     def _tensor(self, x: Tensor) -> None:
         marks = self.marks
+        if x.__dict__ and not self.names.isdisjoint(x.__dict__):
+            raise _ChangingError("a tensor with attributes")
+        marks.append(self._tensors.setdefault(id(x), len(self._tensors)))
         marks.append(x.shape)
         marks.append(x.dtype)
         marks.append(x.requires_grad)
@@ -348,6 +378,7 @@ class _Walk:
         self.marks.append(code)
         if _is_torchs(function.__module__):
             self.given.add(function.__name__)
+            self._fix_calls(function)
             self._cells(function)
             return
         codes, names = _names_of(code)
@@ -380,40 +411,54 @@ class _Walk:
 
     def _builtin(self, function: Any) -> None:
         owner = getattr(function, "__self__", None)
-        if not (owner is None or isinstance(owner, ModuleType) or owner is OPERATIONS):
-            raise _ChangingError("a method of an object")
+        where = owner.__name__ if isinstance(owner, ModuleType) else None
+        if not (owner is OPERATIONS or where in ("builtins", "math", "_operator") or _is_torchs(where)):
+            raise _ChangingError("a method of an object, or of a library that is not written in Python")
         self.marks.append(function)
         self.given.add(function.__name__)
 
     def _package(self, package: ModuleType) -> None:
         if package.__name__ == "math" or _is_torchs(package.__name__):
             self.marks.append(package)
-            if self.fixed is not None:
-                self._fix_package(package, self.fixed)
+            self._fix_package(package)
             return
         self.marks.append(ref(package))
         space = vars(package)
+        if "__getattr__" in space:
+            raise _ChangingError("a module that makes what it is asked for")
         there = [name for name in self.names if name in space]
         self.found.update(there)
         self._items([space[name] for name in there])
 
-    def _fix_package(self, package: ModuleType, fixed: list[_Fixed]) -> None:
-        space = vars(package)
-        if any(each.space is space for each in fixed):
+    def _fix_package(self, package: ModuleType) -> None:
+        if self.fixed is None or package in self._packages:
             return
-        for name, value in self._fix(space, self.names, fixed):
+        self._packages.add(package)
+        for name, value in self._fix(vars(package), self.names):
             if isinstance(value, ModuleType):
-                self._fix_package(value, fixed)
-            elif isinstance(value, FunctionType) and not _is_torchs(value.__module__):
-                raise _ChangingError("a function of torch's that was replaced")
+                self._fix_package(value)
+            elif isinstance(value, FunctionType):
+                self.given.add(name)
+                self._fix_calls(value)
             elif callable(value):
                 self.given.add(name)
 
-    def _fix(self, space: Mapping[str, Any], names: Iterable[str], fixed: list[_Fixed]) -> list[tuple[str, Any]]:
+    def _fix_calls(self, function: FunctionType) -> None:
+        """Of a function of torch's own what it calls may be replaced, too."""
+        if self.fixed is None:
+            return
+        if not _is_torchs(function.__module__):
+            raise _ChangingError("a function of torch's that was replaced")
+        scope, names = function.__globals__, function.__code__.co_names
+        packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
+        for space in (scope, *map(vars, packages)):
+            self._fix(space, names)
+
+    def _fix(self, space: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
         there = [name for name in names if name in space]
-        if there:
+        if there and self.fixed is not None:
             named = itemgetter(*there)
-            fixed.append(_Fixed(space, named, named(space)))
+            self.fixed.append(_Fixed(space, named, named(space)))
         return [(name, space[name]) for name in there]
 
     def _items(self, values: Iterable[Any]) -> None:
@@ -440,9 +485,7 @@ class _Walk:
         marks.append(held["training"])
         if _is_torchs(kind.__module__):
             marks.append(kind)
-            marks.append(kind.forward)
-            if self.fixed is not None:
-                self._fix_forward(kind.forward, self.fixed)
+            self.see(kind.forward)
             for value in islice(held.values(), len(_first_keys()), None):
                 if type(value) in PLAIN:
                     marks.append(type(value))
@@ -460,6 +503,7 @@ class _Walk:
             if tensors:
                 if self.fixed is not None:
                     self.found.update(tensors)
+                marks += tensors
                 for x in tensors.values():
                     self.see(x)
         buffers = held["_buffers"]
@@ -472,15 +516,6 @@ class _Walk:
             marks += parts
             for part in parts.values():
                 self.see(part)
-
-    def _fix_forward(self, forward: Any, fixed: list[_Fixed]) -> None:
-        """Of a module of torch's own what it calls may be replaced, too."""
-        if type(forward) is not FunctionType or not _is_torchs(forward.__module__):
-            raise _ChangingError("forward of torch's was replaced")
-        scope, names = forward.__globals__, forward.__code__.co_names
-        packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
-        for space in (scope, *map(vars, packages)):
-            self._fix(space, names, fixed)
 
     def _type(self, kind: type) -> None:
         if _is_torchs(kind.__module__) or kind.__module__ == "builtins":
@@ -505,6 +540,7 @@ class _Walk:
 
     def _class(self, kind: type, made: bool = False) -> None:
         """What a class of the user's own gives its objects; `made`: they are made there, too."""
+        made = made or self._makes
         if (kind, made) in self._classes:
             return
         self._classes.add((kind, made))
@@ -520,23 +556,19 @@ class _Walk:
             for name, value in vars(base).items():
                 if name == "__slots__" or type(value) in COMPILED:
                     raise _ChangingError("a class that is not written in Python, or keeps what it has in slots")
-                if name[:2] == "__" == name[-2:]:
-                    if type(value) is FunctionType and name not in SHOWN and (made or name not in MADE):
-                        self.see(value)
-                elif name in self.names:
+                special = name[:2] == "__" == name[-2:] and (callable(value) or type(value) in BOUND)
+                if name in self.names or (special and name not in SHOWN and (made or name not in MADE)):
                     self.found.add(name)
                     self.marks.append(name)
                     self._attribute(value)
 
     def _attribute(self, value: Any) -> None:
         kind = type(value)
-        self.marks.append(kind)
-        if kind in (staticmethod, classmethod):
-            self.see(value.__func__)
-        elif kind is property:
-            self._items((value.fget, value.fset))
-        else:
+        if kind not in BOUND:
             self.see(value)
+            return
+        self.marks.append(kind)
+        self._items((value.fget, value.fset) if kind is property else (value.__func__,))
 
 
 LOOKS: Mapping[type, Callable[[_Walk, Any], None]] = {
