@@ -19,6 +19,7 @@ from jvpcli.language.calls import (
     parsed,
     path,
     text_of,
+    transformed,
     without_places,
 )
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
@@ -472,5 +473,6 @@ class _Plain(ast.NodeTransformer):
 
 
 def _derives(statement: ast.stmt, code: str) -> bool:
-    """Whether a statement is a derivative call, which reads what it is by, and makes nothing of it."""
-    return any(asked(layer, code) for layer in layers(getattr(statement, "value", None)))
+    """Whether a statement is a derivative call on a graph, which reads what it is by, and makes nothing of it."""
+    value = getattr(statement, "value", None)
+    return any(asked(layer, code) for layer in layers(value) if transformed(layer) is None)
