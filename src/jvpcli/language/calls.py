@@ -128,7 +128,10 @@ def _outward(function: ast.Call) -> ast.Call:
         inner = _with_function(inner, _with_function(inner, _function(inner)[0], "jacrev"), "jacrev")
     if name_of(inner) not in COMPOSED or not _function(inner):
         return function
-    return _with_function(inner, _with_function(function, _function(inner)[0]))
+    mapped = _with_function(function, _function(inner)[0])
+    mapped.args[2:3] = [ast.Constant(0)] * len(mapped.args[2:3])  # where the samples stand in the derivative, not in what f gives
+    mapped.keywords = [keyword for keyword in mapped.keywords if keyword.arg != "out_dims"]
+    return _with_function(inner, mapped)
 
 
 def _with_function(call: ast.Call, function: ast.expr, name: str = "") -> ast.Call:
@@ -337,23 +340,26 @@ def _transform(function: ast.Call, arguments: Sequence[ast.expr], source: str) -
     if has_aux:
         notes.append("has_aux: what else the function gives is left out")
     found = _of_function(functions, arguments, source, chosen, has_aux)
-    mapped = (0, True) if made is function else _mapped(function, chosen, len(arguments))
+    mapped = _mapped(function, chosen, len(arguments)) if made is not function else (0, [])
     if found is None or mapped is None:
         return None
     (depth, shared), is_gradient = mapped, name in ("grad", "grad_and_value")
-    if depth:
-        notes.append(OF_SAMPLES[is_gradient, shared])
+    for kind in sorted({*shared}):
+        names = ", ".join(each for each, own in zip(found.wrt, shared, strict=True) if own is kind)
+        notes.append(f"vmap{f', by {names}' if len({*shared}) > 1 else ''}: {OF_SAMPLES[is_gradient, kind]}")
     weight = f"implicit:grad_{depth}" if depth else "implicit:grad"
     return replace(found, grad_outputs=(weight,) if is_gradient else (), notes=tuple(notes))
 
 
 OF_SAMPLES = {
-    (True, False): "vmap: no sample sees another, so the result by ones holds the gradient of each sample",
-    (True, True): "vmap: the gradient of each sample is the part of the Jacobian with its index in the output; the result by "
-    "ones is their sum",
-    (False, False): "vmap: no sample sees another: the Jacobian of each is the block of the one here with its index in the "
-    "output and in the input, and all other blocks are zero",
-    (False, True): "vmap: the Jacobian of each sample is the part of the one here with its index in the output",
+    (True, False): "no sample sees another, so the result by ones holds the gradient of each sample, where the sample stands "
+    "in the input",
+    (True, True): "the gradient of each sample is the part of the Jacobian with its index in the output, which counts the "
+    "samples first; the result by ones is their sum",
+    (False, False): "no sample sees another: the Jacobian of each is the block of the one here with its index in the "
+    "output, which counts the samples first, and in the input, and all other blocks are zero",
+    (False, True): "the Jacobian of each sample is the part of the one here with its index in the output, which counts the "
+    "samples first",
 }
 """How what is asked of each sample stands in the answer, of a gradient or not, by an input that the samples share or not."""
 
@@ -364,24 +370,22 @@ def _innermost(function: ast.expr) -> str:
     return _innermost(_function(function)[0]) if isinstance(function, ast.Call) and name == "vmap" else name
 
 
-def _mapped(function: ast.expr, chosen: Sequence[int], count: int) -> tuple[int, bool] | None:
-    """How many times vmap stands around a function of so many arguments, and whether the samples share those that are chosen.
+def _mapped(function: ast.expr, chosen: Sequence[int], count: int) -> tuple[int, list[bool]] | None:
+    """How many times vmap stands around a function of so many arguments, and whether the samples share each that is chosen.
 
-    None where they share some of them only, or where that can't be read.
+    None where one is shared by some vmap only, or where that can't be read.
     """
     if not isinstance(function, ast.Call) or name_of(function) != "vmap":
-        return 0, True
+        return 0, []
     inner = _mapped(_function(function)[0], chosen, count)
     given = argument(function, 1, "in_dims")
     try:
         dims = 0 if given is None else ast.literal_eval(given)
         axes = [dims] * count if isinstance(dims, int) else list(dims)
-        shared = {axes[place] is None for place in chosen}
+        shared = [axes[place] is None for place in chosen]
     except (ValueError, TypeError, IndexError):
         return None
-    if inner is None or len(shared) > 1 or (inner[0] and {inner[1]} != shared):
-        return None
-    return inner[0] + 1, True in shared
+    return None if inner is None or inner[1] not in ([], shared) else (inner[0] + 1, shared)
 
 
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {

@@ -41,6 +41,7 @@ from jvpcli.language.statements import (
     assignment,
     called_by,
     cleared,
+    functions_of,
     is_passed_over,
     is_shown,
     method_of,
@@ -352,7 +353,7 @@ class Reader:
             number = self.calls.index(each) + 1
             named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
             for texts, own, name in named:
-                names = {text: name + "_" * k for k, text in enumerate(own) if _reads(text, changed)}
+                names = {text: name + "_" * k for k, text in enumerate(own) if _reads(text, changed, functions_of(kept))}
                 kept[each.place : each.place] = [assignment(name, f"({text}).clone()") for text, name in names.items()]
                 texts[:0] = [names.get(text, text) for text in own]  # where its names mean something else at the end
         note = (
@@ -391,9 +392,9 @@ def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
     return found if all(map(str.isidentifier, found)) else [name]
 
 
-def _reads(text: str, names: set[str]) -> bool:
-    """Whether an expression reads one of some names; a weight that is left to PyTorch reads none."""
-    return not text.startswith("implicit") and bool(free_names(parsed(text)) & names)
+def _reads(text: str, names: set[str], functions: Sequence[ast.stmt]) -> bool:
+    """Whether an expression reads one of some names, by itself or by a function; a weight that is left to PyTorch reads none."""
+    return not text.startswith("implicit") and bool(all_read(free_names(parsed(text)), functions) & names)
 
 
 def _outputs(meant: Pasted) -> list[str]:
