@@ -52,7 +52,7 @@ def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         name = _frozen(statement)
         before = [part for part in statements[:place] if not is_backward(getattr(part, "value", None))]
         values = read_first(statements[place + 1 :]) - {name}.union(*map(names_changed, functions_of(before)))
-        if name in made and not any(name in all_read({each}, before) for each in values):
+        if name and name in made and not any(name in all_read({each}, before) for each in values):
             statement = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
         found.append(statement)
         made -= {*assigned([statement])} - {name}
