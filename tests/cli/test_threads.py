@@ -699,7 +699,7 @@ def test_a_value_that_a_distribution_does_not_have(jvp):
     text = "p = torch.tensor(0.2, requires_grad=True)\ntorch.distributions.Bernoulli(p).log_prob(torch.tensor(2.)).backward()"
     with pytest.raises(ValueError, match="found invalid values"):
         exec(text, {"torch": torch})
-    assert "found invalid values" in json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]["explanation"]
+    assert "found invalid values" in json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]["message"]
 
 
 def test_the_time_may_be_shown_and_is_not_computed_with(jvp):

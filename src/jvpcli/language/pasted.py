@@ -228,7 +228,8 @@ def read_pasted(
     steps: list[ast.stmt] = [*turn.earlier]
     stepped = [name for name in leaves if name in training.moves(*before)]
     made = [*leaves]
-    rest = [] if found is None else ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs])).body
+    roots = [] if found is None else [name.partition(".")[0] for name in found.wrt]  # of `net.0.weight`, which is no Python
+    rest = [] if found is None else ast.parse("\n".join([found.expression, *roots, *found.grad_outputs])).body
     if stepped:
         early, kept = training.behind_steps(stepped, before, kept, rest)
         steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
