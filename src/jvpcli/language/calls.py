@@ -70,7 +70,7 @@ def asked(call: ast.expr | None, source: str) -> Pasted | None:
             text_of(call.func.value, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 1)
         )
     if (made := pulled(call.func)) is not None:  # vjp(f, x)[1](v)
-        found, v = _vjp(made, source), call.args[0] if call.args else None
+        found, v = _pullback(made, source), call.args[0] if call.args else None
         return found and replace(found, grad_outputs=_texts(v, source), is_grads_batched=isinstance(call.func, ast.Call))
     if isinstance(call.func, ast.Call):
         return _transform(call.func, call.args, source)
@@ -283,10 +283,17 @@ def _jacobian(call: ast.Call, source: str) -> Pasted | None:
 def _vjp(call: ast.Call, source: str) -> Pasted | None:
     """autograd.functional.vjp(f, inputs, v); torch.func.vjp(f, *inputs)."""
     if ".func." in path(call.func):
-        return _of_function(call.args[:1], call.args[1:], source)
+        return _pullback(call, source)
     found = _of_function(_function(call), items(argument(call, 1, "inputs")), source)
     weights = argument(call, 2, "v")
     return found and replace(found, grad_outputs=_texts(weights, source) if weights else ("implicit:vjp",))
+
+
+def _pullback(call: ast.Call, source: str) -> Pasted | None:
+    """torch.func.vjp(f, *inputs), whose second part is called with v."""
+    has_aux = is_true(next((keyword.value for keyword in call.keywords if keyword.arg == "has_aux"), None))
+    found = _of_function(call.args[:1], call.args[1:], source, has_aux=has_aux)
+    return found and replace(found, notes=(HAS_AUX,) if has_aux else ())
 
 
 def _jvp(call: ast.Call, source: str) -> Pasted | None:
@@ -338,7 +345,7 @@ def _transform(function: ast.Call, arguments: Sequence[ast.expr], source: str) -
         notes.append("the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated")
     has_aux = is_true(argument(made, 2, "has_aux"))
     if has_aux:
-        notes.append("has_aux: what else the function gives is left out")
+        notes.append(HAS_AUX)
     found = _of_function(functions, arguments, source, chosen, has_aux)
     mapped = _mapped(function, chosen, len(arguments)) if made is not function else (0, [])
     if found is None or mapped is None:
@@ -350,6 +357,8 @@ def _transform(function: ast.Call, arguments: Sequence[ast.expr], source: str) -
     weight = f"implicit:grad_{depth}" if depth else "implicit:grad"
     return replace(found, grad_outputs=(weight,) if is_gradient else (), notes=tuple(notes))
 
+
+HAS_AUX = "has_aux: what else the function gives is left out"
 
 OF_SAMPLES = {
     (True, False): "no sample sees another, so the result by ones holds the gradient of each sample, where the sample stands "

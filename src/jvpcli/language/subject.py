@@ -99,7 +99,7 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
             call = node if callee is node.func else ast.Call(callee, node.args, node.keywords)
             if root_of(call) in own and not is_backward(node):
                 continue
-            elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
+            elif len(names) in (2, 3) and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
                 if not any(_gives_weights(part, names[1]) for part in statements[place + 1 :]):
                     yield Place(place, node, node, place)
                 else:
@@ -539,7 +539,7 @@ def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence
     """
     made = maker(call)
     keywords = {keyword.arg for keyword in made.keywords}
-    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux" and name_of(made) not in COMPOSED]
+    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux" and name_of(made) not in (*COMPOSED, "vjp")]
     given_ = [*made.args[1:], *(keyword.value for keyword in made.keywords if keyword.arg != "func")]
     others = [*given_, *(part for part in call.args if part is not function)]
     if made is not call and (call.keywords or (not is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux
