@@ -34,6 +34,15 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     yield from _in_place(list(_opened(statements)))
 
 
+def modules_of(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names of what the classes of torch.nn, and those of the program, make; a parameter is a tensor."""
+    classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
+    made = [part for part in statements if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and (
+        path(part.value.func) in classes or path(part.value.func).startswith(("nn.", "torch.nn."))
+    )]  # fmt: skip
+    return {name for part in made if of_leaf(part.value) is None for name in names_made(part)}
+
+
 def functions_of(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements that give a name to a function or a class, which reads the names in it when it is called."""
     return [part for part in statements if isinstance(part, (ast.FunctionDef, ast.ClassDef)) or (
@@ -48,6 +57,7 @@ def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """
     made: set[str] = set()
     found: list[ast.stmt] = []
+    modules = modules_of(statements)
     for place, statement in enumerate(statements):
         name = _frozen(statement)
         before = [part for part in statements[:place] if not is_backward(getattr(part, "value", None))]
@@ -58,7 +68,7 @@ def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         made -= {*assigned([statement])} - {name}
         value = statement.value if isinstance(statement, ast.Assign) else None
         if value is not None and (of_leaf(value) is not None or free_names(value) <= NAMESPACES):
-            made |= {*names_made(statement)}
+            made |= {*names_made(statement)} - modules
     return found
 
 
