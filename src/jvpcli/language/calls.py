@@ -238,20 +238,45 @@ OF_TENSORS = frozenset({"T", "mT", "H", "mH", "data", "grad", "real", "imag"})
 
 def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
     """The names of what is differentiated to; none where that is not said, None where it is said by no name."""
-    names = tuple(_wanted(item) for item in items(inputs))
+    names = tuple(parameters_of(item) or _part_of_module(item) for item in _joined(inputs))
     paths = [name.removesuffix(".parameters()").split(".") for name in names]
     known = (each[0].isidentifier() and "" not in each and (len(each) == 1 or each[-1] not in OF_TENSORS) for each in paths)
     return names if all(known) else None
 
 
-def _wanted(node: ast.expr) -> str:
-    """A name, a parameter of a module, or `net.parameters()`, maybe as a list or tuple."""
-    if isinstance(node, ast.Call) and path(node.func) in ("list", "tuple") and len(node.args) == 1:
-        node = node.args[0]
-    if isinstance(node, ast.Call):
-        called = _part_of_module(node.func)
-        return f"{called}()" if called.endswith(".parameters") else ""
-    return _part_of_module(node)
+def _joined(node: ast.expr | None) -> list[ast.expr]:
+    """What a tuple or a list holds, those joined by `*` and `+` too; any other expression alone."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and all(
+        isinstance(part, (ast.List, ast.Tuple, ast.BinOp)) or _inside(part, "list", "tuple") for part in (node.left, node.right)
+    ):  # fmt: skip
+        return [*_joined(node.left), *_joined(node.right)]
+    return [item.value if isinstance(item, ast.Starred) else item for item in items(node)]
+
+
+def _inside(node: ast.expr, *names: str) -> ast.expr | None:
+    """`x` of `list(x)`, of a call of one of some names; None of anything else."""
+    is_call = isinstance(node, ast.Call) and path(node.func) in names and len(node.args) == 1
+    return node.args[0] if is_call and isinstance(node, ast.Call) else None
+
+
+def parameters_of(node: ast.expr, named: bool = False) -> str:
+    """`net.parameters()` of that, and of a list or dictionary of these, or of those that require a gradient; else nothing.
+
+    Those of `net.named_parameters()` are `named`.
+    """
+    if (inner := _inside(node, "list", "tuple")) is not None:
+        return parameters_of(inner, named)
+    if (inner := _inside(node, "dict")) is not None:
+        return parameters_of(inner, True)
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp)) and len(node.generators) == 1:
+        (loop,) = node.generators
+        own = path(items(loop.target)[-1])
+        if path(node.elt) != own or any(path(part) != f"{own}.requires_grad" for part in loop.ifs):
+            return ""
+        return parameters_of(loop.iter, isinstance(loop.target, ast.Tuple))
+    called = _part_of_module(node.func) if isinstance(node, ast.Call) else ""
+    owner, _, method = called.rpartition(".")
+    return f"{owner}.parameters()" if owner and method == ("named_parameters" if named else "parameters") else ""
 
 
 def _part_of_module(node: ast.expr) -> str:

@@ -25,6 +25,7 @@ from jvpcli.language.calls import (
     maker,
     makes_function,
     name_of,
+    parameters_of,
     parsed,
     path,
     text_of,
@@ -259,7 +260,7 @@ class Reader:
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
-        wrt = [f"{net}.parameters()" if (net := module_of(name, before)) else name for name in names]
+        wrt = [parameters_in(name, before) or name for name in names]
         along = [name for each in meant.tangent for name in _listed(each, before)]
         meant = replace(meant, wrt=tuple(wrt), tangent=tuple(along))
         rest = self.statements[each.place + 1 :]
@@ -369,18 +370,10 @@ class Reader:
         return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
-def module_of(name: str, before: Sequence[ast.stmt]) -> str:
-    """`net` of a name that is given to `dict(net.named_parameters())`, or to a list of these; empty for any other name."""
+def parameters_in(name: str, before: Sequence[ast.stmt]) -> str:
+    """`net.parameters()` of a name that is given to a list or dictionary of these; empty for any other name."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    pairs = made[-1] if made else None
-    if isinstance(pairs, ast.Call) and path(pairs.func) in ("dict", "list", "tuple") and pairs.args:
-        (pairs, *_) = pairs.args
-    if isinstance(pairs, (ast.ListComp, ast.GeneratorExp)) and path(pairs.elt) == path(pairs.generators[0].target) and all(
-        path(part).endswith(".requires_grad") for part in pairs.generators[0].ifs
-    ):  # fmt: skip
-        pairs = pairs.generators[0].iter
-    owner, _, method = path(pairs.func).rpartition(".") if isinstance(pairs, ast.Call) else ("", "", "")
-    return owner if method in ("parameters", "named_parameters") else ""
+    return parameters_of(made[-1]) if made else ""
 
 
 def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
