@@ -70,7 +70,7 @@ def asked(call: ast.expr | None, source: str) -> Pasted | None:
             text_of(call.func.value, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 1)
         )
     if (made := pulled(call.func)) is not None:  # vjp(f, x)[1](v)
-        found, v = _vjp(made, source), call.args[0] if call.args else None
+        found, v = _pullback(made, source), call.args[0] if call.args else None
         return found and replace(found, grad_outputs=_texts(v, source), is_grads_batched=isinstance(call.func, ast.Call))
     if isinstance(call.func, ast.Call):
         return _transform(call.func, call.args, source)
@@ -128,7 +128,10 @@ def _outward(function: ast.Call) -> ast.Call:
         inner = _with_function(inner, _with_function(inner, _function(inner)[0], "jacrev"), "jacrev")
     if name_of(inner) not in COMPOSED or not _function(inner):
         return function
-    return _with_function(inner, _with_function(function, _function(inner)[0]))
+    mapped = _with_function(function, _function(inner)[0])
+    mapped.args[2:3] = [ast.Constant(0)] * len(mapped.args[2:3])  # where the samples stand in the derivative, not in what f gives
+    mapped.keywords = [keyword for keyword in mapped.keywords if keyword.arg != "out_dims"]
+    return _with_function(inner, mapped)
 
 
 def _with_function(call: ast.Call, function: ast.expr, name: str = "") -> ast.Call:
@@ -235,20 +238,45 @@ OF_TENSORS = frozenset({"T", "mT", "H", "mH", "data", "grad", "real", "imag"})
 
 def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
     """The names of what is differentiated to; none where that is not said, None where it is said by no name."""
-    names = tuple(_wanted(item) for item in items(inputs))
+    names = tuple(parameters_of(item) or _part_of_module(item) for item in _joined(inputs))
     paths = [name.removesuffix(".parameters()").split(".") for name in names]
     known = (each[0].isidentifier() and "" not in each and (len(each) == 1 or each[-1] not in OF_TENSORS) for each in paths)
     return names if all(known) else None
 
 
-def _wanted(node: ast.expr) -> str:
-    """A name, a parameter of a module, or `net.parameters()`, maybe as a list or tuple."""
-    if isinstance(node, ast.Call) and path(node.func) in ("list", "tuple") and len(node.args) == 1:
-        node = node.args[0]
-    if isinstance(node, ast.Call):
-        called = _part_of_module(node.func)
-        return f"{called}()" if called.endswith(".parameters") else ""
-    return _part_of_module(node)
+def _joined(node: ast.expr | None) -> list[ast.expr]:
+    """What a tuple or a list holds, those joined by `*` and `+` too; any other expression alone."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and all(
+        isinstance(part, (ast.List, ast.Tuple, ast.BinOp)) or _inside(part, "list", "tuple") for part in (node.left, node.right)
+    ):  # fmt: skip
+        return [*_joined(node.left), *_joined(node.right)]
+    return [item.value if isinstance(item, ast.Starred) else item for item in items(node)]
+
+
+def _inside(node: ast.expr, *names: str) -> ast.expr | None:
+    """`x` of `list(x)`, of a call of one of some names; None of anything else."""
+    is_call = isinstance(node, ast.Call) and path(node.func) in names and len(node.args) == 1
+    return node.args[0] if is_call and isinstance(node, ast.Call) else None
+
+
+def parameters_of(node: ast.expr, named: bool = False) -> str:
+    """`net.parameters()` of that, and of a list or dictionary of these, or of those that require a gradient; else nothing.
+
+    Those of `net.named_parameters()` are `named`.
+    """
+    if (inner := _inside(node, "list", "tuple")) is not None:
+        return parameters_of(inner, named)
+    if (inner := _inside(node, "dict")) is not None:
+        return parameters_of(inner, True)
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp)) and len(node.generators) == 1:
+        (loop,) = node.generators
+        own = path(items(loop.target)[-1])
+        if path(node.elt) != own or any(path(part) != f"{own}.requires_grad" for part in loop.ifs):
+            return ""
+        return parameters_of(loop.iter, isinstance(loop.target, ast.Tuple))
+    called = _part_of_module(node.func) if isinstance(node, ast.Call) else ""
+    owner, _, method = called.rpartition(".")
+    return f"{owner}.parameters()" if owner and method == ("named_parameters" if named else "parameters") else ""
 
 
 def _part_of_module(node: ast.expr) -> str:
@@ -280,10 +308,17 @@ def _jacobian(call: ast.Call, source: str) -> Pasted | None:
 def _vjp(call: ast.Call, source: str) -> Pasted | None:
     """autograd.functional.vjp(f, inputs, v); torch.func.vjp(f, *inputs)."""
     if ".func." in path(call.func):
-        return _of_function(call.args[:1], call.args[1:], source)
+        return _pullback(call, source)
     found = _of_function(_function(call), items(argument(call, 1, "inputs")), source)
     weights = argument(call, 2, "v")
     return found and replace(found, grad_outputs=_texts(weights, source) if weights else ("implicit:vjp",))
+
+
+def _pullback(call: ast.Call, source: str) -> Pasted | None:
+    """torch.func.vjp(f, *inputs), whose second part is called with v."""
+    has_aux = is_true(next((keyword.value for keyword in call.keywords if keyword.arg == "has_aux"), None))
+    found = _of_function(call.args[:1], call.args[1:], source, has_aux=has_aux)
+    return found and replace(found, notes=(HAS_AUX,) if has_aux else ())
 
 
 def _jvp(call: ast.Call, source: str) -> Pasted | None:
@@ -335,25 +370,30 @@ def _transform(function: ast.Call, arguments: Sequence[ast.expr], source: str) -
         notes.append("the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated")
     has_aux = is_true(argument(made, 2, "has_aux"))
     if has_aux:
-        notes.append("has_aux: what else the function gives is left out")
+        notes.append(HAS_AUX)
     found = _of_function(functions, arguments, source, chosen, has_aux)
-    mapped = (0, True) if made is function else _mapped(function, chosen, len(arguments))
+    mapped = _mapped(function, chosen, len(arguments)) if made is not function else (0, [])
     if found is None or mapped is None:
         return None
     (depth, shared), is_gradient = mapped, name in ("grad", "grad_and_value")
-    if depth:
-        notes.append(OF_SAMPLES[is_gradient, shared])
+    for kind in sorted({*shared}):
+        names = ", ".join(each for each, own in zip(found.wrt, shared, strict=True) if own is kind)
+        notes.append(f"vmap{f', by {names}' if len({*shared}) > 1 else ''}: {OF_SAMPLES[is_gradient, kind]}")
     weight = f"implicit:grad_{depth}" if depth else "implicit:grad"
     return replace(found, grad_outputs=(weight,) if is_gradient else (), notes=tuple(notes))
 
 
+HAS_AUX = "has_aux: what else the function gives is left out"
+
 OF_SAMPLES = {
-    (True, False): "vmap: no sample sees another, so the result by ones holds the gradient of each sample",
-    (True, True): "vmap: the gradient of each sample is the part of the Jacobian with its index in the output; the result by "
-    "ones is their sum",
-    (False, False): "vmap: no sample sees another: the Jacobian of each is the block of the one here with its index in the "
-    "output and in the input, and all other blocks are zero",
-    (False, True): "vmap: the Jacobian of each sample is the part of the one here with its index in the output",
+    (True, False): "no sample sees another, so the result by ones holds the gradient of each sample, where the sample stands "
+    "in the input",
+    (True, True): "the gradient of each sample is the part of the Jacobian with its index in the output, which counts the "
+    "samples first; the result by ones is their sum",
+    (False, False): "no sample sees another: the Jacobian of each is the block of the one here with its index in the "
+    "output, which counts the samples first, and in the input, and all other blocks are zero",
+    (False, True): "the Jacobian of each sample is the part of the one here with its index in the output, which counts the "
+    "samples first",
 }
 """How what is asked of each sample stands in the answer, of a gradient or not, by an input that the samples share or not."""
 
@@ -364,24 +404,22 @@ def _innermost(function: ast.expr) -> str:
     return _innermost(_function(function)[0]) if isinstance(function, ast.Call) and name == "vmap" else name
 
 
-def _mapped(function: ast.expr, chosen: Sequence[int], count: int) -> tuple[int, bool] | None:
-    """How many times vmap stands around a function of so many arguments, and whether the samples share those that are chosen.
+def _mapped(function: ast.expr, chosen: Sequence[int], count: int) -> tuple[int, list[bool]] | None:
+    """How many times vmap stands around a function of so many arguments, and whether the samples share each that is chosen.
 
-    None where they share some of them only, or where that can't be read.
+    None where one is shared by some vmap only, or where that can't be read.
     """
     if not isinstance(function, ast.Call) or name_of(function) != "vmap":
-        return 0, True
+        return 0, []
     inner = _mapped(_function(function)[0], chosen, count)
     given = argument(function, 1, "in_dims")
     try:
         dims = 0 if given is None else ast.literal_eval(given)
         axes = [dims] * count if isinstance(dims, int) else list(dims)
-        shared = {axes[place] is None for place in chosen}
+        shared = [axes[place] is None for place in chosen]
     except (ValueError, TypeError, IndexError):
         return None
-    if inner is None or len(shared) > 1 or (inner[0] and {inner[1]} != shared):
-        return None
-    return inner[0] + 1, True in shared
+    return None if inner is None or inner[1] not in ([], shared) else (inner[0] + 1, shared)
 
 
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {

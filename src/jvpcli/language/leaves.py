@@ -19,6 +19,7 @@ from jvpcli.language.calls import (
     parsed,
     path,
     text_of,
+    transformed,
     without_places,
 )
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
@@ -29,6 +30,7 @@ from jvpcli.language.statements import (
     is_passed_over,
     is_setting,
     method_of,
+    modules_of,
     names_made,
     of_leaf,
     reads_grad,
@@ -166,6 +168,12 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     later: dict[str, int] = {}
     written: dict[str, list[ast.stmt]] = {}
     own = {*assigned(statements)}
+    modules = modules_of(statements)
+
+    def switches(part: ast.stmt) -> list[str]:
+        """The tensors that a statement makes leaves; a module is none, nor is what it has."""
+        return [name for name in _switches(part) if name.isidentifier() and name not in modules]
+
     shared: set[str] = set()  # what leaves are made of, which may be in the same memory
     for place, statement in enumerate(statements):
         name = _written(statement)
@@ -180,11 +188,13 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             statement = without_places(_Detached(before).visit(copied(statement)))
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
-        if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and names[0] in _switched(statements[place:]):
+        if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and (
+            any(names[0] in switches(part) for part in statements[place:])
+        ):  # fmt: skip
             value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
             if value is not None:
-                later[names[0]] = next(k for k, part in enumerate(statements) if k >= place and names[0] in _switches(part))
-        if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
+                later[names[0]] = next(k for k, part in enumerate(statements) if k >= place and names[0] in switches(part))
+        if (filled := [name for name in switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
             names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
             made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
             read = set().union(*map(free_names, (*kept, *statements[place + 1 :])))
@@ -197,7 +207,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             if own.isdisjoint(free_names(value)):
                 written[names[0]] = [*kept, assignment(names[0], value)]
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
-        elif not (_switches(statement) or _is_said_otherwise(statement)):
+        elif not (switches(statement) or _is_said_otherwise(statement)):
             kept.append(statement)
     return kept, leaves
 
@@ -472,5 +482,6 @@ class _Plain(ast.NodeTransformer):
 
 
 def _derives(statement: ast.stmt, code: str) -> bool:
-    """Whether a statement is a derivative call, which reads what it is by, and makes nothing of it."""
-    return any(asked(layer, code) for layer in layers(getattr(statement, "value", None)))
+    """Whether a statement is a derivative call on a graph, which reads what it is by, and makes nothing of it."""
+    value = getattr(statement, "value", None)
+    return any(asked(layer, code) for layer in layers(value) if transformed(layer) is None)

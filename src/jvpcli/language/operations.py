@@ -242,7 +242,7 @@ def _attribute(name: str) -> Done:
 def _operator(name: str) -> Done:
     if name == "setitem":
         return _set_item
-    function, keyed, on_text = getattr(operator, name), name == "getitem", name in _ON_TEXT
+    function, keyed, on_text = _IDENTITY.get(name) or getattr(operator, name), name == "getitem", name in _ON_TEXT
 
     def done(arguments: Arguments, keywords: Keywords) -> Any:
         if not on_text:
@@ -262,6 +262,12 @@ def _set_item(arguments: Arguments, keywords: Keywords) -> Any:
     return target
 
 
+def _is_same(x: Any, y: Any) -> bool:
+    """`x is y`; a module or a function that the program names twice is the same one."""
+    return x == y if isinstance(x, Known) and isinstance(y, Known) else x is y
+
+
+_IDENTITY: Mapping[str, Callable[..., bool]] = {"is_": _is_same, "is_not": lambda x, y: not _is_same(x, y)}
 _ON_TEXT = ("eq", "ne", "is_", "is_not", "not_", "contains")
 
 

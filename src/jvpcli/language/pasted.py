@@ -228,8 +228,7 @@ def read_pasted(
     steps: list[ast.stmt] = [*turn.earlier]
     stepped = [name for name in leaves if name in training.moves(*before)]
     made = [*leaves]
-    roots = [] if found is None else [name.partition(".")[0] for name in found.wrt]  # of `net.0.weight`, which is no Python
-    rest = [] if found is None else ast.parse("\n".join([found.expression, *roots, *found.grad_outputs])).body
+    rest = [] if found is None else _asking(found).body
     if stepped:
         early, kept = training.behind_steps(stepped, before, kept, rest)
         steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
@@ -253,7 +252,7 @@ def read_pasted(
         earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
         if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
             told = replace(told, earlier=_apart(earlier, statements, code))
-        kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
+        kept = needed(_asking(found), kept)
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
@@ -278,6 +277,12 @@ def read_pasted(
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
+
+
+def _asking(meant: Pasted) -> ast.Module:
+    """What a request reads at the end of its program; of `net.0.weight`, which is no Python, that is the module."""
+    roots = (name.partition(".")[0] for name in meant.wrt)
+    return ast.parse("\n".join([meant.expression, *roots, *meant.grad_outputs, *meant.tangent]))
 
 
 def _refuse_called_flags(tree: ast.Module, last: int, text: SourceText) -> None:

@@ -19,7 +19,7 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import imported, root_of
-from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, turns_on
+from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, read_first, turns_on
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -34,19 +34,41 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     yield from _in_place(list(_opened(statements)))
 
 
+def modules_of(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names of what the classes of torch.nn, and those of the program, make; a parameter is a tensor."""
+    classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
+    made = [part for part in statements if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and (
+        path(part.value.func) in classes or path(part.value.func).startswith(("nn.", "torch.nn."))
+    )]  # fmt: skip
+    return {name for part in made if of_leaf(part.value) is None for name in names_made(part)}
+
+
+def functions_of(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements that give a name to a function or a class, which reads the names in it when it is called."""
+    return [part for part in statements if isinstance(part, (ast.FunctionDef, ast.ClassDef)) or (
+        isinstance(part, ast.Assign) and isinstance(part.value, ast.Lambda)
+    )]  # fmt: skip
+
+
 def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where a tensor that the program makes is detached from where it says `x.requires_grad = False`."""
+    """The statements, where a tensor that the program makes is detached from where it says `x.requires_grad = False`.
+
+    Not where what was made of it before, which has its graph still, or is the same tensor, is read behind that.
+    """
     made: set[str] = set()
     found: list[ast.stmt] = []
-    for statement in statements:
+    modules = modules_of(statements)
+    for place, statement in enumerate(statements):
         name = _frozen(statement)
-        if name and name in made:
+        before = [part for part in statements[:place] if not is_backward(getattr(part, "value", None))]
+        values = read_first(statements[place + 1 :]) - {name}.union(*map(names_changed, functions_of(before)))
+        if name and name in made and not any(name in all_read({each}, before) for each in values):
             statement = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
         found.append(statement)
         made -= {*assigned([statement])} - {name}
         value = statement.value if isinstance(statement, ast.Assign) else None
         if value is not None and (of_leaf(value) is not None or free_names(value) <= NAMESPACES):
-            made |= {*names_made(statement)}
+            made |= {*names_made(statement)} - modules
     return found
 
 

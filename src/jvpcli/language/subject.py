@@ -25,6 +25,7 @@ from jvpcli.language.calls import (
     maker,
     makes_function,
     name_of,
+    parameters_of,
     parsed,
     path,
     text_of,
@@ -41,6 +42,7 @@ from jvpcli.language.statements import (
     assignment,
     called_by,
     cleared,
+    functions_of,
     is_passed_over,
     is_shown,
     method_of,
@@ -98,7 +100,7 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
             call = node if callee is node.func else ast.Call(callee, node.args, node.keywords)
             if root_of(call) in own and not is_backward(node):
                 continue
-            elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
+            elif len(names) in (2, 3) and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
                 if not any(_gives_weights(part, names[1]) for part in statements[place + 1 :]):
                     yield Place(place, node, node, place)
                 else:
@@ -258,7 +260,7 @@ class Reader:
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
-        wrt = [f"{net}.parameters()" if (net := module_of(name, before)) else name for name in names]
+        wrt = [parameters_in(name, before) or name for name in names]
         along = [name for each in meant.tangent for name in _listed(each, before)]
         meant = replace(meant, wrt=tuple(wrt), tangent=tuple(along))
         rest = self.statements[each.place + 1 :]
@@ -352,7 +354,7 @@ class Reader:
             number = self.calls.index(each) + 1
             named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
             for texts, own, name in named:
-                names = {text: name + "_" * k for k, text in enumerate(own) if _reads(text, changed)}
+                names = {text: name + "_" * k for k, text in enumerate(own) if _reads(text, changed, functions_of(kept))}
                 kept[each.place : each.place] = [assignment(name, f"({text}).clone()") for text, name in names.items()]
                 texts[:0] = [names.get(text, text) for text in own]  # where its names mean something else at the end
         note = (
@@ -368,18 +370,10 @@ class Reader:
         return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
-def module_of(name: str, before: Sequence[ast.stmt]) -> str:
-    """`net` of a name that is given to `dict(net.named_parameters())`, or to a list of these; empty for any other name."""
+def parameters_in(name: str, before: Sequence[ast.stmt]) -> str:
+    """`net.parameters()` of a name that is given to a list or dictionary of these; empty for any other name."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    pairs = made[-1] if made else None
-    if isinstance(pairs, ast.Call) and path(pairs.func) in ("dict", "list", "tuple") and pairs.args:
-        (pairs, *_) = pairs.args
-    if isinstance(pairs, (ast.ListComp, ast.GeneratorExp)) and path(pairs.elt) == path(pairs.generators[0].target) and all(
-        path(part).endswith(".requires_grad") for part in pairs.generators[0].ifs
-    ):  # fmt: skip
-        pairs = pairs.generators[0].iter
-    owner, _, method = path(pairs.func).rpartition(".") if isinstance(pairs, ast.Call) else ("", "", "")
-    return owner if method in ("parameters", "named_parameters") else ""
+    return parameters_of(made[-1]) if made else ""
 
 
 def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
@@ -391,9 +385,9 @@ def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
     return found if all(map(str.isidentifier, found)) else [name]
 
 
-def _reads(text: str, names: set[str]) -> bool:
-    """Whether an expression reads one of some names; a weight that is left to PyTorch reads none."""
-    return not text.startswith("implicit") and bool(free_names(parsed(text)) & names)
+def _reads(text: str, names: set[str], functions: Sequence[ast.stmt]) -> bool:
+    """Whether an expression reads one of some names, by itself or by a function; a weight that is left to PyTorch reads none."""
+    return not text.startswith("implicit") and bool(all_read(free_names(parsed(text)), functions) & names)
 
 
 def _outputs(meant: Pasted) -> list[str]:
@@ -538,7 +532,7 @@ def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence
     """
     made = maker(call)
     keywords = {keyword.arg for keyword in made.keywords}
-    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux" and name_of(made) not in COMPOSED]
+    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux" and name_of(made) not in (*COMPOSED, "vjp")]
     given_ = [*made.args[1:], *(keyword.value for keyword in made.keywords if keyword.arg != "func")]
     others = [*given_, *(part for part in call.args if part is not function)]
     if made is not call and (call.keywords or (not is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux

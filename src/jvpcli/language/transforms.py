@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, UnknownNameError
@@ -270,17 +271,18 @@ def _hessian(f: Transformed, call: Call, arguments: Arguments, keywords: Keyword
 def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     """Row by row, and the results stacked."""
     dims = call.plain(f.options.get("in_dims"), 0)
-    axes = list(dims) if isinstance(dims, (tuple, list)) else [dims] * len(arguments)
+    axes = list(dims) if isinstance(dims, tuple) else [dims] * len(arguments)
     mapped = [(leaf, axis) for x, axis in zip(arguments, axes, strict=False) if axis is not None for leaf in _leaves(x)]
     ranks = [call.tensor(leaf).dim() for leaf, _ in mapped]
     fit = (isinstance(axis, int) and -rank <= axis < rank for (_, axis), rank in zip(mapped, ranks, strict=True))
     if len(axes) != len(arguments) or not all(fit):
-        raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments.")
+        raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments: one number, or a tuple of one for each.")
     sizes = {call.tensor(leaf).shape[axis] for leaf, axis in mapped}
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
     results = []
     rows, outer, mapped_outside = sizes.pop(), call.run.keeps_graph, call.run.mapped
+    drawn = torch.get_rng_state()
 
     def row(x: Operand, axis: int | None, index: int) -> Operand:
         return x if axis is None else call.each(lambda leaf: call.do("method:select", leaf, Const(axis), Const(index)), x)
@@ -295,6 +297,8 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
         call.run.mapped = mapped_outside.union(*map(refs, own))
         results.append(call.value(f.function, given, keywords))
     call.run.mapped = mapped_outside
+    if not torch.equal(drawn, torch.get_rng_state()):
+        raise _drawn(call.plain(f.options.get("randomness"), "error"))
     if not results:
         raise EvaluationError("torch.vmap over an axis of length 0 has nothing to tell what it gives.")
     out = call.plain(f.options.get("out_dims"), 0)
@@ -305,6 +309,20 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     if len(places) != len(call.parts(results[0])):
         raise EvaluationError(f"out_dims={out} does not fit {len(call.parts(results[0]))} results.")
     return call.run.pack("tuple", list(map(stacked, columns, places)))
+
+
+def _drawn(randomness: Any) -> EvaluationError:
+    """What is to be said where the rows draw random numbers: PyTorch draws for all of them at once, or refuses it."""
+    hints = ["Draw before torch.vmap, and give what is drawn to the function: each row's by in_dims=0, or None: the same."]
+    if randomness != "error":
+        said = f"With randomness={randomness!r} torch.vmap draws otherwise than row by row, as is done here: to other numbers."
+        return EvaluationError(said, hints=hints)
+    return EvaluationError(
+        "torch.vmap lets no random numbers be drawn in its function, unless it is told how",
+        torch_message="vmap: called random operation while in randomness error mode. Please either use the 'same' or "
+        "'different' randomness flags on vmap or perform the randomness operation out of vmap",
+        hints=hints,
+    )
 
 
 def _pulled(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:

@@ -22,7 +22,7 @@ from jvpcli.language.statements import (
     reads_grad,
     unused_name,
 )
-from jvpcli.language.subject import about_clipping, around, calls_of, module_of, shows
+from jvpcli.language.subject import about_clipping, around, calls_of, parameters_in, shows
 from jvpcli.language.training import ADDED, Training, is_by_hand
 
 
@@ -99,7 +99,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
     alone = isinstance(last, ast.While) or _leaves_early(last)
     alone |= any(map(drawing(statements), last.body)) and not (modules and not leaves)  # modules go on as they are left
-    by_others = any(module_of(name, around_it) for name in {*assigned([last])} - moved)
+    by_others = any(parameters_in(name, around_it) for name in {*assigned([last])} - moved)
     alone |= by_others
     stepping = by_others or (bool(moved) and alone)
     first = alone or bool(not calls and not (inner.earlier or inner.trains))
