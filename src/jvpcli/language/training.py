@@ -56,6 +56,10 @@ class Training:
             made = without_mode(call) if isinstance(call, ast.Call) else None
             if isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes):
                 modules |= {*names}
+            if isinstance(call, ast.Name) and call.id in moved:  # by another name
+                moved |= {name: moved[call.id] for name in names}
+            elif isinstance(call, ast.Name) and call.id in schedules:
+                schedules |= {*names}
             if not isinstance(call, ast.Call) or len(names) != 1 or not kind.startswith("torch.optim."):
                 continue
             if kind.startswith("torch.optim.lr_scheduler."):
