@@ -617,7 +617,8 @@ class _Behind:
         now = _Now(NOW, nn.Module(), (), self.modules, drawn=self.maker.drawn)  # they draw once more what they have drawn
         parameters, functions = Imports(self.functions, self.modules).parameters, {**self.functions, NOW: now}
         statements = [*kept, holder(NOW, node), *asked]
-        found = self.maker.run(statements, {**self.scope, **parameters, **held}, functions, self.seed)
+        scope = {name: _differentiable(x) for name, x in self.scope.items()} if whole else self.scope
+        found = self.maker.run(statements, {**scope, **parameters, **held}, functions, self.seed)
         if not any(map(drawing(statements, constructors=False), statements)):
             now.leave()
             self.maker.drawn = now.drawn
@@ -630,6 +631,11 @@ class _Behind:
         torch.default_generator.set_state(state)
         self.maker.drawn = drawn
         return found
+
+
+def _differentiable(x: Tensor) -> Tensor:
+    """An input as a leaf, which a program that calls backward makes of it."""
+    return x.detach().requires_grad_() if x.is_floating_point() or x.is_complex() else x
 
 
 class _Held(ast.NodeTransformer):
