@@ -80,6 +80,8 @@ PUBLIC_KEYWORDS = frozenset({"_random_samples"})
 MODULE_REASONS: Mapping[str, str] = {
     "torch.autograd": "jvp itself computes the derivative: write the function alone, and its weights as --grad-outputs",
     "torch.func": "jvp itself computes the derivative: write the function alone",
+    "torch.optim": "it is no function; an optimizer gets a name in a statement of its own: opt = torch.optim.SGD([w], 0.1)",
+    "torch.utils.data": "it is no function; of data there is a DataLoader over a TensorDataset, in order",
     "torch.nn.Module": "it is a class; call the function in torch.nn.functional",
     "torch.nn": "it is a class of torch.nn; call its function in torch.nn.functional",
     "torch.Tensor": "it is a class; methods are called on a tensor, as in x.sum()",
@@ -319,7 +321,7 @@ def why_forbidden(path: str) -> str | None:
         return MODULE_REASONS.get(path, forbidden[path])
     if parts[:2] == ["torch", "Tensor"]:
         return MODULE_REASONS["torch.Tensor"] if lookup(f"torch.Tensor.{parts[-1]}") or len(parts) != 3 else None
-    for length in range(2, len(parts)):
+    for length in reversed(range(2, len(parts))):  # the nearest reason
         prefix = ".".join(parts[:length])
         reason = None if prefix in NAMESPACES else MODULE_REASONS.get(prefix, forbidden.get(prefix))
         if reason:

@@ -260,7 +260,8 @@ def run_for(
     Raises: as `evaluate`.
     """
     check_inputs(program, scope)
-    values = {name: scope[name].detach().clone().requires_grad_(scope[name].requires_grad) for name in program.inputs}
+    copies = {id(x): x.detach().clone().requires_grad_(x.requires_grad) for x in map(scope.__getitem__, program.inputs)}
+    values = {name: copies[id(scope[name])] for name in program.inputs}  # one that is shared is one
     run = _run(program, values, memory_limit, functions)
     run.owns_inputs = True
     with default_of(program):
@@ -282,7 +283,9 @@ def evaluate_value(
     """
     check_inputs(program, scope)
     copy = changes_inputs(program)
-    values = {name: as_leaf(name, scope[name], False, copy).requires_grad_(scope[name].requires_grad) for name in program.inputs}
+    pairs = [(name, scope[name]) for name in program.inputs]
+    given = {id(x): as_leaf(name, x, False, copy).requires_grad_(x.requires_grad) for name, x in pairs}
+    values = {name: given[id(x)] for name, x in pairs}  # one that is shared is one
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
         run = _run(program, values, memory_limit, functions)
         run.owns_inputs = True

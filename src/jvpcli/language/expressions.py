@@ -82,6 +82,9 @@ TRANSFORMS: Mapping[str, str] = {
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
+OF_OPTIMIZERS = {"step": "step", "zero_grad": "optimizer:clear"}
+"""What a program asks of an optimizer, and the step of the tape that it is."""
+
 CLIPPING = frozenset(f"{root}.utils.{name}" for root in ("torch.nn", "nn") for name in ("clip_grad_norm_", "clip_grad_value_"))
 """What clips gradients before a step."""
 
@@ -405,6 +408,8 @@ class Expressions(Lowering):
         if func.attr in LIST_METHODS and self.is_program:
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
+        if func.attr in OF_OPTIMIZERS and self.steps:
+            return self.emit(OF_OPTIMIZERS[func.attr], (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
         gradient = dotted(func.value).endswith(".grad.data")  # which has no graph anyway
         if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not gradient:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language.calls import argument, path, without_places
-from jvpcli.language.dependence import drawing
-from jvpcli.language.names import assigned, copied, imported_paths
+from jvpcli.language.dependence import changed, drawing
+from jvpcli.language.names import assigned, copied, free_names, imported_paths
 
 DATASET, LOADER = "torch.utils.data.TensorDataset", "torch.utils.data.DataLoader"
 
-BATCHES = "[[t_[k_:k_ + {size}] for t_ in d_] for d_ in [{data}] for k_ in range(0, len(d_[0]){less}, {size})]"
+BATCHES = "[[t_[k_:k_ + {size}].clone() for t_ in d_] for d_ in [{data}] for k_ in range(0, len(d_[0]){less}, {size})]"
 
 NEEDLESS = ("shuffle", "num_workers", "pin_memory", "persistent_workers")
 """What changes nothing of the batches, but for a shuffle."""
@@ -35,9 +35,13 @@ def with_batches(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     measured = [node.args[0] for node in nodes if isinstance(node, ast.Call) and path(node.func) == "len" and len(node.args) == 1]
     given = {id(argument(call, 0, "dataset")) for call in loaders} | {*map(id, measured)}
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id in made and isinstance(node.ctx, ast.Load)]
-    if not loaders or not all(id(node) in given for node in uses) or not all(_is_read(call, made, calls) for call in loaders):
+    stored = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    once = all(stored.count(name) == 1 for name in made) and all(id(node) in given for node in uses)
+    if not (loaders and once and all(_is_read(call, made, calls) for call in loaders)):
         return list(statements)
     first = next(place for place, part in enumerate(statements) if any(node in loaders for node in ast.walk(part)))
+    if _written(statements[first:], nodes, calls):
+        return list(statements)
     shuffles = [call for call in loaders if not _is_false(argument(call, 2, "shuffle"))]
     if shuffles or any(map(drawing(statements), statements[first:])):
         what = "A `DataLoader` that shuffles" if shuffles else "A `DataLoader` before what draws random numbers"
@@ -47,6 +51,20 @@ def with_batches(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         )
     written = _Written(made)
     return [without_places(written.visit(copied(part))) if _has(part, calls) else part for part in statements]
+
+
+def _written(behind: Sequence[ast.stmt], nodes: Sequence[ast.AST], calls: Mapping[int, str]) -> bool:
+    """Whether a tensor of a dataset may change behind a loader, which copies it for each batch, or a batch may itself."""
+    held = [free_names(node) for node in nodes if isinstance(node, ast.Call) and calls[id(node)] == DATASET]
+    loops = [part for each in behind for part in ast.walk(each) if isinstance(part, ast.For)]
+    named_here = {*assigned(behind)}
+    turns = [{*assigned([part.target])} for part in loops if free_names(part.iter) & named_here or _has(part, calls)]
+    parts = [part for each in behind for part in ast.walk(each) if isinstance(part, ast.stmt)]
+    batches = set().union(*turns)
+    named = [part for part in parts if isinstance(part, ast.Assign) and path(part.value) in batches]
+    batches |= {*assigned(named)}  # xb, yb = batch
+    augmented = [name for part in parts if isinstance(part, ast.AugAssign) for name in assigned([part.target])]
+    return not batches.union(*held).isdisjoint({*augmented}.union(*map(changed, behind)))
 
 
 def _meant(call: ast.Call, paths: Mapping[str, str]) -> str:
@@ -62,7 +80,9 @@ def _has(part: ast.stmt, calls: Mapping[int, str]) -> bool:
 def _is_read(call: ast.Call, made: set[str], calls: Mapping[int, str]) -> bool:
     """Whether a loader is one of the tensors of a dataset, in batches."""
     data, known = argument(call, 0, "dataset"), ("dataset", "batch_size", "drop_last", *NEEDLESS)
-    whole = argument(call, 1, "batch_size") is not None and {each.arg for each in call.keywords} <= {*known}
+    sizes = [*call.args[1:2], *(each.value for each in call.keywords if each.arg == "batch_size")]
+    known_size = not any(isinstance(size, ast.Constant) and size.value is None for size in sizes)  # for no batches
+    whole = known_size and {each.arg for each in call.keywords} <= {*known}
     return whole and len(call.args) < 4 and (path(data) in made if isinstance(data, ast.Name) else calls.get(id(data)) == DATASET)
 
 
@@ -84,9 +104,9 @@ class _Written(ast.NodeTransformer):
             return ast.Tuple(node.args, ast.Load())
         if name == "len" and len(node.args) == 1 and path(node.args[0]) in self.made:
             return ast.parse(f"len({path(node.args[0])}[0])", mode="eval").body
-        data, size = argument(node, 0, "dataset"), argument(node, 1, "batch_size")
-        if name != "DataLoader" or data is None or size is None:
+        data = argument(node, 0, "dataset")
+        if name != "DataLoader" or data is None:
             return node
-        size_ = ast.unparse(size)
+        size_ = ast.unparse(argument(node, 1, "batch_size") or ast.Constant(1))
         less = "" if _is_false(argument(node, 8, "drop_last")) else f" - ({size_}) + 1"
         return ast.parse(BATCHES.format(data=ast.unparse(data), size=f"({size_})", less=less), mode="eval").body

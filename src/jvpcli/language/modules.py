@@ -42,7 +42,7 @@ from jvpcli.language.operations import describe
 from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered
 from jvpcli.language.plain import literal, plain_or_none
-from jvpcli.language.preparations import Finder, holder
+from jvpcli.language.preparations import Finder, Trained, holder, without_uncalled
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -206,6 +206,10 @@ def construct(
                 maker.register(modules[owner], own, node, behind((), _written(node.args[0]), {}))
             else:
                 modules[name] = maker.make(node)
+                for call in reversed(_chained(tree, node)):
+                    modules[name].train(_mode(call, maker))
+                if isinstance(program.changes.get(name), Trained):  # in the modes that are set before
+                    _set_modes(ast.Module([*before], []), modules, bound, maker)
                 if name in program.changes:
                     changes.value = behind
                     if not {*assigned(before[-1:])} & program.changes.keys():
@@ -223,10 +227,9 @@ def construct(
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 raise maker.at(node, ForbiddenError(message, hints=[ONCE]))
     _check_names(tree, found, bound, maker)
-    for name, (node, _) in found.items():
-        for call in reversed(_chained(tree, node)):
-            modules[name].train(_mode(call, maker))
-    _set_modes(tree, modules, bound, maker)
+    trained = {name: part.body for name, part in program.changes.items() if isinstance(part, Trained)}
+    whole = [each for part in without_uncalled(statements) for each in trained.get("".join(assigned([part])), [part])]
+    _set_modes(ast.Module(whole, []), modules, bound, maker)
     return Imports(functions, modules)
 
 
@@ -340,6 +343,13 @@ def _mode(call: ast.Call, maker: _Maker) -> bool:
     return values[0] if values else training
 
 
+def _has_modes(module: nn.Module) -> bool:
+    """Whether a module or a part of it computes something else in evaluation, as its classes read."""
+    kinds = {kind for part in module.modules() for kind in type(part).__mro__ if kind is not nn.Module}
+    codes = (getattr(each, "__code__", None) for kind in kinds for each in vars(kind).values())
+    return any("training" in code.co_names for code in codes if code is not None)
+
+
 def _set_modes(
     tree: ast.Module, modules: Mapping[str, nn.Module], bound: Mapping[str, list[ast.AST]], maker: _Maker
 ) -> None:
@@ -369,7 +379,9 @@ def _set_modes(
         mode = _mode(node, maker)
         if id(node) in plain and owner.id not in used:
             modules[owner.id].train(mode)
-        elif modules[owner.id].training != mode or len(bound.get(owner.id, ())) > 1:  # a parameter may stand for another module
+        elif (modules[owner.id].training != mode and (".training" in maker.text.source or _has_modes(modules[owner.id]))) or (
+            len(bound.get(owner.id, ())) > 1  # a parameter may stand for another module
+        ):
             message = f"`{owner.id}` has one mode throughout a program here, and this may change it after a use."
             hints = [f"Set the mode in a statement of its own, before `{owner.id}` is used: {owner.id}.{node.func.attr}()"]
             raise maker.at(node, ForbiddenError(message, hints=hints))
@@ -457,7 +469,8 @@ class _Maker:
     ) -> Any:
         """What the last of some statements gives, and random numbers as they leave them, which begin with `seed`."""
         torch.default_generator.manual_seed(seed)
-        known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
+        modules = next(iter(functions.values())).modules if functions else {}
+        known = tuple(Imports(functions, modules).reads(scope).items())
         program = lowered(self.text, ast.Module([*statements], []), tuple(scope), known)
         found, self.drawn = run_for(program, scope, functions, self.memory_limit)
         return found
@@ -604,7 +617,8 @@ class _Behind:
         now = _Now(NOW, nn.Module(), (), self.modules, drawn=self.maker.drawn)  # they draw once more what they have drawn
         parameters, functions = Imports(self.functions, self.modules).parameters, {**self.functions, NOW: now}
         statements = [*kept, holder(NOW, node), *asked]
-        found = self.maker.run(statements, {**self.scope, **parameters, **held}, functions, self.seed)
+        scope = {name: _differentiable(x) for name, x in self.scope.items()} if whole else self.scope
+        found = self.maker.run(statements, {**scope, **parameters, **held}, functions, self.seed)
         if not any(map(drawing(statements, constructors=False), statements)):
             now.leave()
             self.maker.drawn = now.drawn
@@ -617,6 +631,11 @@ class _Behind:
         torch.default_generator.set_state(state)
         self.maker.drawn = drawn
         return found
+
+
+def _differentiable(x: Tensor) -> Tensor:
+    """An input as a leaf, which a program that calls backward makes of it."""
+    return x.detach().requires_grad_() if x.is_floating_point() or x.is_complex() else x
 
 
 class _Held(ast.NodeTransformer):

@@ -88,7 +88,7 @@ def made(run: Run, equation: Equation) -> Operand:
     given = run.held(keywords.pop("params")) if "params" in keywords else operands.pop(0) if operands else Const(None)
     arguments = [_plain(run, name, "", each) for each in operands]
     options = {word: _plain(run, name, word, run.held(each)) for word, each in keywords.items()}
-    groups = [_group(run, name, each) for each in run.items_of(given)] if run.is_sequence(given) else run.read(given)
+    groups = [_group(run, name, each) for each in run.items_of(given)] if run.is_sequence(given) else _parameter(run, name, given)
     with _as_torch(run, equation):
         optimizer = _kind(name)(groups, *arguments, **options)
     found = Stepper(optimizer)
@@ -104,11 +104,20 @@ def _group(run: Run, name: str, operand: Operand) -> Any:
     """A parameter, one with its name, or a group of parameters with options of its own."""
     entries = entries_in(operand)
     if entries is None:
-        return run.read(run.written_out(operand))
+        return _parameter(run, name, operand)
     held = entries.get("params", Const(None))
-    parameters = [run.read(each) for each in run.items_of(held)] if run.is_sequence(held) else run.read(held)
+    several = run.is_sequence(held)
+    parameters = [_parameter(run, name, each) for each in run.items_of(held)] if several else _parameter(run, name, held)
     options = {word: _plain(run, name, str(word), each) for word, each in entries.items() if word != "params"}
     return {"params": parameters, **options}
+
+
+def _parameter(run: Run, name: str, operand: Operand) -> Any:
+    """A tensor, or one with its name."""
+    value = run.read(run.written_out(operand))
+    if not all(isinstance(part, (Tensor, str)) for part in (value if isinstance(value, tuple) else (value,))):
+        raise ForbiddenError(f"`{name}` takes tensors of the program here, and not {describe(value)}.")
+    return value
 
 
 def _plain(run: Run, name: str, word: str, operand: Operand) -> Any:
@@ -194,8 +203,7 @@ def stepped(run: Run, equation: Equation) -> Operand:
     if not run.owns_inputs:
         run.stepped.update((id(x), x) for x in parameters)
         return Const(None)
-    for closure in arguments:
-        call_value(run, closure, (), {}, equation)
+    found = [call_value(run, closure, (), {}, equation) for closure in arguments]
     for slot, x in _held(run, parameters):
         gradient = run.grads.get(slot)
         x.grad = None if gradient is None else gradient.detach()
@@ -205,7 +213,7 @@ def stepped(run: Run, equation: Equation) -> Operand:
     finally:
         for x in parameters:
             x.grad = None
-    return Const(None)
+    return found[0] if found else Const(None)
 
 
 def cleared(run: Run, equation: Equation) -> Operand:
@@ -224,11 +232,11 @@ def cleared(run: Run, equation: Equation) -> Operand:
 
 def clipped(run: Run, equation: Equation) -> Operand:
     """`torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)`: of what the leaves of a run hold in `.grad`."""
-    given, *limits = run.held_items(equation.operands)
+    limits, keywords = run.held_items(equation.operands), dict(run.spread(equation.keywords))
+    given = run.held(keywords.pop("parameters")) if "parameters" in keywords else limits.pop(0) if limits else Const(None)
     if not run.owns_inputs:
         raise ForbiddenError(f"`{equation.target}` changes .grad, and what is read of it behind would have no derivative here.")
-    parameters = [run.read(each) for each in run.items_of(given)] if run.is_sequence(given) else [run.read(given)]
-    keywords = dict(equation.keywords)
+    parameters = [_parameter(run, equation.target, each) for each in (run.items_of(given) if run.is_sequence(given) else [given])]
     numbers = [_plain(run, equation.target, "", each) for each in limits]
     named = {word: _plain(run, equation.target, "", run.held(each)) for word, each in keywords.items()}
     slots = [(slot, x) for slot, x in _held(run, parameters) if slot in run.grads]

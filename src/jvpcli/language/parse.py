@@ -15,7 +15,7 @@ from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Spa
 from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.classes import without_classes
 from jvpcli.language.dependence import drawing
-from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, constructor, flat_parts
+from jvpcli.language.expressions import MAX_DEPTH, OF_OPTIMIZERS, OPERATORS, Expressions, constructor, flat_parts
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
@@ -181,6 +181,8 @@ class _Statements(Expressions):
     looking: frozenset[int] = frozenset()
     """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
+    read: Collection[str] = frozenset()
+    """The names whose values are read, and not only parts of them."""
     has_made = False
     """Whether a module of the program stands above."""
 
@@ -188,7 +190,11 @@ class _Statements(Expressions):
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
-        self.steps = any(isinstance(part, ast.stmt) and method_of(part) == "step" for part in ast.walk(tree))
+        parts = list(ast.walk(tree))
+        self.steps = any(isinstance(part, ast.Attribute) and part.attr == "step" for part in parts)
+        owners = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
+        loads = (part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load))
+        self.read = {part.id for part in loads if id(part) not in owners}
         if ".register_" in self.text.source:
             self.looking = frozenset(map(id, looking_hooks(tree)))
         self.statements(tree.body[:-1])
@@ -202,7 +208,7 @@ class _Statements(Expressions):
             slots=self.slots,
             input_spans=tuple(self.input_spans),
             names=tuple(self.scope.names.items()),
-            has_statements=self.is_program or self.derives,
+            has_statements=self.is_program or self.derives or self.steps,
             default=self.default,
             derived=tuple(name for name, slot in self.inputs.items() if self.accumulates or slot in self.derived),
         )
@@ -232,11 +238,8 @@ class _Statements(Expressions):
     def expression(self, node: ast.Expr) -> None:
         """An expression for what it does: one that does nothing, and what is printed, is passed over."""
         call, method = node.value, method_of(node)
-        if method in ("step", "zero_grad") and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (
-            self.steps and isinstance(call.func.value, ast.Name) and self.value_of(call.func.value.id) is not None
-        ):  # fmt: skip
-            operands = (self.expr(call.func.value, 0), *self.arguments(call, 0))
-            self.emit("step" if method == "step" else "optimizer:clear", operands, node, self.keywords(call, 0))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and self.is_of_optimizer(call.func):
+            self.expr(call, 0)
         elif method == "zero_grad":
             self.emit(CLEAR, (), node)
         elif method == "retain_grad":
@@ -248,12 +251,20 @@ class _Statements(Expressions):
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node) or method == "step"):
             self.expr(node.value, 0)
 
+    def is_of_optimizer(self, func: ast.Attribute) -> bool:
+        """`optimizer.step`, `optimizer.zero_grad` of what may be an optimizer of the program."""
+        names = [part.id for part in ast.walk(func.value) if isinstance(part, ast.Name)]
+        of_module = func.attr == "zero_grad" and not isinstance(func.value, ast.Name)
+        if not self.steps or func.attr not in OF_OPTIMIZERS or of_module:
+            return False
+        return bool(self.optimizer(func.value)) or any(self.value_of(name) is not None for name in names)
+
     def sets_mode(self, owner: ast.expr) -> bool:
         """Whether what has its mode set is a module that the program constructs."""
         return self.is_module(owner) or (isinstance(owner, ast.Name) and owner.id in self.modules.values())
 
     def assignment(self, node: ast.Assign) -> None:
-        """`a = b = value`; an optimizer that never steps is nothing."""
+        """`a = b = value`; an optimizer that never steps, and that nothing else reads, is nothing."""
         if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
@@ -261,14 +272,15 @@ class _Statements(Expressions):
             self.constructed(self.modules[id(constructor(node.value))], node.value)  # it is made before the program runs
             self.has_made = True
             return
+        self.steps |= bool(self.optimizer(node.value)) and any(name in self.read for name in names.assigned([node]))
         value = self.expr(node.value if self.steps else self.without_optimizers(node.value), 0)
         for target in node.targets:
             self.assign(target, value, node.value)
 
     def without_optimizers(self, node: ast.expr) -> ast.expr:
-        """A value, or a tuple of such, in which None stands where an optimizer does."""
-        if isinstance(node, ast.Tuple):
-            return ast.copy_location(ast.Tuple(list(map(self.without_optimizers, node.elts)), node.ctx), node)
+        """A value, or a tuple or list of such, in which None stands where an optimizer does."""
+        if isinstance(node, (ast.Tuple, ast.List)):
+            return ast.copy_location(type(node)(list(map(self.without_optimizers, node.elts)), node.ctx), node)
         return ast.copy_location(ast.Constant(None), node) if self.optimizer(node) else node
 
     def annotated(self, node: ast.AnnAssign) -> None:

@@ -93,9 +93,9 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
             error = LimitError(f"A program changes parameters by at most {MOST_CHANGES:,} statements of its own.")
             raise error.with_context(span=text.span(statement), source=text.source)
     if not changes:
-        return Prepared(ast.Module(_without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
+        return Prepared(ast.Module(without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
     lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules}, stale)
-    return Prepared(ast.Module(_without_uncalled(lowered), []), statements, changes)
+    return Prepared(ast.Module(without_uncalled(lowered), []), statements, changes)
 
 
 def holder(name: str, node: ast.AST) -> ast.stmt:
@@ -168,6 +168,13 @@ def _with_training(
     if not trains:
         return statements, []
     first, end = trains[0], trains[-1] + 1
+    held: set[str] = set()
+    for part in statements[:end]:
+        if _root(part) in held:
+            message = f"`{_root(part)}` gets a part here behind an optimizer, which moves the parameters from before alone."
+            error = ForbiddenError(message, hints=["make the optimizer behind all parts of what it moves"])
+            raise error.with_context(span=text.span(part), source=text.source)
+        held = held.union(*(training.moved.get(name, ()) for name in names_made(part)))
     leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
     if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
         return statements, []
@@ -181,6 +188,15 @@ def _with_training(
     start = statements.index(again[0]) if again else end
     block = placed(Trained(ast.Constant(True), statements[first:end], statements[first:start]), statements[first])
     return [*statements[:first], block, *again, *statements[end:]], stale
+
+
+def _root(statement: ast.stmt) -> str:
+    """`net` of `net.fc = nn.Linear(2, 2)` and `net.weight = other.weight`, which no optimizer from before holds; else empty."""
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+    name = dotted(target) or _path(target) if isinstance(target, (ast.Name, ast.Attribute)) else ""
+    root, _, part = name.rpartition(".")
+    plain = isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+    return root.partition(".")[0] if not plain and part not in ("data", "grad") else ""
 
 
 def _is_set_again(statement: ast.stmt, before: Sequence[ast.stmt], paths: Mapping[str, str]) -> bool:
@@ -375,7 +391,7 @@ def _shared(statement: ast.stmt, roots: Collection[str]) -> str:
     return name if name not in roots else ""
 
 
-def _without_uncalled(statements: list[ast.stmt]) -> list[ast.stmt]:
+def without_uncalled(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements without the functions that nothing in them calls, which may change what no function can."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
     called = _reached({name for part in statements if part not in functions.values() for name in free_names(part)}, functions)

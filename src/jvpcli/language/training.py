@@ -51,17 +51,27 @@ class Training:
         parts = [(k, each) for k, part in enumerate(statements) if isinstance(part, ast.Assign) for each in separated(part)]
         for place, each in parts:
             call, names = each.value, names_made(each)
-            root, _, rest = path(call.func).partition(".") if isinstance(call, ast.Call) else ("", "", "")
-            kind = f"{paths.get(root, root)}.{rest}".rstrip(".")
+            kind = _meant(call, paths)
             made = without_mode(call) if isinstance(call, ast.Call) else None
             if isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes):
                 modules |= {*names}
+            if isinstance(call, ast.Name) and call.id in moved:  # by another name
+                moved |= dict.fromkeys(names, moved[call.id])
+            elif isinstance(call, ast.Name) and call.id in schedules:
+                schedules |= {*names}
             if not isinstance(call, ast.Call) or len(names) != 1 or not kind.startswith("torch.optim."):
                 continue
             if kind.startswith("torch.optim.lr_scheduler."):
                 schedules.add(names[0])
             else:
                 moved[names[0]] = frozenset(all_read(free_names(call), statements[:place]) - NAMESPACES - {"optim"})
+        named = {id(each.value) for _, each in parts}
+        for place, part in enumerate(statements):  # those without a name of their own
+            for node in ast.walk(part):
+                kind = _meant(node, paths)
+                if id(node) not in named and kind.startswith("torch.optim.") and ".lr_scheduler." not in kind:
+                    read = all_read(free_names(node), statements[:place]) - NAMESPACES - {"optim"}
+                    moved[""] = moved.get("", frozenset()) | read
         found = cls(moved, frozenset(schedules), frozenset(modules))
         for part in statements if moved else ():
             if isinstance(part, ast.FunctionDef) and (inside := found.moves(*part.body)):
@@ -75,7 +85,10 @@ class Training:
     def _moves(self, statement: ast.stmt) -> set[str]:
         nodes = list(running(statement))
         names = [path(node.func) for node in nodes if isinstance(node, ast.Call)]
+        known = {*self.moved, *self.schedules}
         found = set().union(*(self.moved.get(name.removesuffix(".step"), ()) for name in names))
+        if any(name.endswith(".step") and name.removesuffix(".step") not in known for name in names):
+            found |= set().union(*self.moved.values())  # whichever it is: `for opt in (first, second): opt.step()`
         if any(name.rpartition(".")[2] in ("backward", "grad") for name in names):
             found |= {root_of(node.iter) for node in nodes if is_by_hand(node)}
         return found
@@ -182,6 +195,12 @@ class _Renamed(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """A name."""
         return ast.Name(self.names.get(node.id, node.id), node.ctx)
+
+
+def _meant(node: ast.AST | None, paths: Mapping[str, str]) -> str:
+    """What a call calls, by its whole path; empty for anything else."""
+    root, _, rest = path(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
+    return f"{paths.get(root, root)}.{rest}".rstrip(".")
 
 
 def runs_at_once(statement: ast.stmt) -> bool:

@@ -248,8 +248,7 @@ class _Reader:
 
     def expression(self, text: str) -> Tensor:
         """An expression over torch and the inputs before."""
-        functions, parameters = self.modules(text) if may_construct(text) else ({}, {})
-        reads = {name: [key for key in parameters if key.startswith(f"{name}.")] for name in functions}
+        functions, parameters, reads = self.modules(text) if may_construct(text) else ({}, {}, {})
         try:
             program = parse(text, functions=reads)
         except ExpressionSyntaxError as error:
@@ -268,12 +267,12 @@ class _Reader:
                                 hints=["Join them with torch.stack or torch.cat."])  # fmt: skip
         return to_tensor(result, self.dtype)
 
-    def modules(self, text: str) -> tuple[Mapping[str, Callable[..., Any]], Mapping[str, Tensor]]:
-        """The modules that an expression constructs, and their parameters."""
+    def modules(self, text: str) -> tuple[Mapping[str, Callable[..., Any]], Mapping[str, Tensor], Mapping[str, tuple[str, ...]]]:
+        """The modules that an expression constructs, their parameters, and which of these each reads."""
         from jvpcli.language.modules import construct  # few values construct any
 
         made = construct(text, self.seed, self.memory_limit, self.scope)
-        return ({}, {}) if made is None else (made.functions, made.parameters)
+        return ({}, {}, {}) if made is None else (made.functions, made.parameters, made.reads(made.parameters))
 
     def no_such_name(self, name: str, text: str, span: tuple[int, int]) -> BadValueError:
         """A word that is no earlier input."""
