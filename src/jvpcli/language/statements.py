@@ -317,7 +317,7 @@ def cleared(statement: ast.stmt) -> set[str]:
         parts = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and not is_block(part)]
         return {"*"} if any(map(cleared, parts)) else set()
     if isinstance(statement, ast.Assign):
-        return {root_of(each) for each in statement.targets if path(each).endswith(".grad")}
+        return {root_of(each) for target in statement.targets for each in items(target) if path(each).endswith(".grad")}
     if method_of(statement) == "zero_grad":
         return {"*"}
     return {root_of(statement.value)} if isinstance(statement, ast.Expr) and method_of(statement) == "zero_" and reads_grad(
