@@ -118,9 +118,11 @@ def _kept(function: ast.FunctionDef) -> set[str]:
 
 
 def _shows(node: ast.AST) -> bool:
-    """Whether a statement only prints."""
+    """Whether a statement only prints, or shows what a list or dictionary holds."""
     if isinstance(node, ast.For):
         return all(map(_shows, node.body))
+    if isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Subscript)):
+        return True
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and dotted(node.value.func) == "print"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from inspect import signature
 from typing import Any
 
 import torch
@@ -132,8 +133,10 @@ class Module(ImportedFunction):
         Raises:
             ForbiddenError: something else is given.
         """
-        if any("." not in name for name in keywords):
-            raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
+        named = {name: value for name, value in keywords.items() if "." not in name}
+        if named:  # loss(input=x, target=y)
+            keywords = {name: value for name, value in keywords.items() if "." in name}
+            arguments = self.in_order(arguments, named)
         line = type(self.function).__mro__  # where a class of the text has any name
         torchs = (each for each in line if each.__module__.startswith("torch."))
         takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in torchs)
@@ -145,6 +148,23 @@ class Module(ImportedFunction):
             if not takes_integers and not (value.is_floating_point() or value.is_complex()):
                 raise EvaluationError(f"`{self.name}` takes tensors of floating point, not {str(value.dtype)[6:]}.")
         return super().__call__(*arguments, **keywords)
+
+
+    def in_order(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All arguments by their places.
+
+        Raises:
+            EvaluationError: its `forward` does not take them.
+            ForbiddenError: it takes one by its name alone.
+        """
+        assert isinstance(self.function, nn.Module)
+        try:
+            bound = signature(self.function.forward).bind(*arguments, **named)
+        except TypeError as error:
+            raise EvaluationError(f"`{self.name}` refuses its arguments: {error}.", torch_message=str(error)) from None
+        if bound.kwargs:
+            raise ForbiddenError(f"`{self.name}` takes `{next(iter(bound.kwargs))}` by its name alone, which can't be given here.")
+        return bound.args
 
 
 def _flat(values: tuple[Any, ...]) -> Iterator[Any]:

@@ -367,16 +367,21 @@ class _Statements(Expressions):
         """What follows `with`: its path and arguments."""
         call = item.context_expr
         func = call.func if isinstance(call, ast.Call) else call
-        path = ".".join(self.dotted(func) or []) if isinstance(func, (ast.Name, ast.Attribute)) else ""
+        path = self.mode(func)
         if path not in MANAGERS or item.optional_vars is not None:
             raise self.at(item.context_expr, refusals.manager(MANAGERS))
         return path, self.arguments(call, 0) if isinstance(call, ast.Call) else ()
+
+    def mode(self, func: ast.expr) -> str:
+        """The path of `torch.no_grad`, which stands in torch.autograd, too."""
+        path = ".".join(self.dotted(func) or []) if isinstance(func, (ast.Name, ast.Attribute)) else ""
+        return path.replace("torch.autograd.", "torch.").replace("torch.grad_mode.", "torch.")
 
     def definition(self, node: ast.FunctionDef) -> None:
         """`def`"""
         modes = node.decorator_list
         for mode in modes:
-            if ".".join(self.dotted(mode.func if isinstance(mode, ast.Call) else mode) or []) not in MANAGERS:
+            if self.mode(mode.func if isinstance(mode, ast.Call) else mode) not in MANAGERS:
                 raise self.at(mode, refusals.decorator(MANAGERS))
         if modes:  # `@torch.no_grad()`: what the function does, it does inside of that
             inside = ast.copy_location(ast.With([ast.withitem(mode) for mode in modes], node.body), node)

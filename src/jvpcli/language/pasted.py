@@ -252,7 +252,8 @@ def read_pasted(
         earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
         if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
             told = replace(told, earlier=_apart(earlier, statements, code))
-        kept = needed(_asking(found), kept)
+        if not training.moves(*kept):  # what trains needs all
+            kept = needed(_asking(found), kept)
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))

@@ -18,7 +18,7 @@ from jvpcli.language.calls import (
     path,
     without_places,
 )
-from jvpcli.language.dependence import imported, root_of
+from jvpcli.language.dependence import changed, imported, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, read_first, turns_on
 from jvpcli.language.source import is_text
 
@@ -339,7 +339,7 @@ def cleared(statement: ast.stmt) -> set[str]:
         parts = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and not is_block(part)]
         return {"*"} if any(map(cleared, parts)) else set()
     if isinstance(statement, ast.Assign):
-        return {root_of(each) for each in statement.targets if path(each).endswith(".grad")}
+        return {root_of(each) for target in statement.targets for each in items(target) if path(each).endswith(".grad")}
     if method_of(statement) == "zero_grad":
         return {"*"}
     return {root_of(statement.value)} if isinstance(statement, ast.Expr) and method_of(statement) == "zero_" and reads_grad(
@@ -378,11 +378,12 @@ def sources(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
     """The leaves, the names that nothing makes, and what is made of none, that some names are made of at the end of a program."""
     open_, found = names - NAMESPACES, set[str]()
     for statement in reversed(before):
-        made = {*names_made(statement)} if isinstance(statement, ast.Assign) else names_changed(statement)
+        written = changed(statement)  # y[0] = x
+        made = {*names_made(statement), *written} if isinstance(statement, ast.Assign) else names_changed(statement)
         if not made & open_ or is_passed_over(statement):
             continue
         reads = free_names(statement) - NAMESPACES - made
-        if isinstance(statement, ast.Assign):
+        if isinstance(statement, ast.Assign) and not written:
             if of_leaf(statement.value) is not None or not reads:
                 found |= made & open_
                 reads = set()

@@ -200,7 +200,8 @@ class Reader:
 
         None where something is made of what the call gives: it is one of the program's equations then.
         """
-        return self._ending_call() or self._ending_value()
+        found = self._ending_call() or self._ending_value()
+        return found or (None if without_leaves(self.statements, self.code)[1] else self._ending_call(alone=True))
 
     def _ending_value(self) -> _Subject | None:
         """The last value that is made of derivatives, where it reads no leaf: by the tensors that they are given."""
@@ -226,7 +227,8 @@ class Reader:
         made_of = sources(free_names(value), before) - {*dir(builtins)}.union(*map(imported, before))
         return given(value, before) if made_of <= {*assigned(before)} - {*without_leaves(before, self.code)[1]} else ()
 
-    def _ending_call(self) -> _Subject | None:
+    def _ending_call(self, alone: bool = False) -> _Subject | None:
+        """The call that the program ends with; `alone`: it has no leaf, to which a graph of what a call gives could lead."""
         carried_out = [each for each in self.calls if not isinstance(self.statements[each.place], ast.Assert)]
         for each in reversed(carried_out or self.calls):
             statement, rest = self.statements[each.place], self.statements[each.place + 1 :]
@@ -235,7 +237,9 @@ class Reader:
                 shown = [statement.value]
             if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
                 return None
-            if _is_used(statement, each.call, rest) or (has_graph(each.call) and (rest or not is_backward(each.call))):
+            if _is_used(statement, each.call, rest) or (
+                has_graph(each.call) and (rest or not is_backward(each.call)) and not (alone and is_functional(each.call))
+            ):
                 return None
             found = self.chosen(each)
             looks = [*shown, *(layer for part in rest[-1:] for layer in _looks(part, {*names_made(statement)}) or ())]
@@ -589,6 +593,8 @@ def _compares(layer: ast.expr) -> bool:
 
 def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands; of one that is constant also what is made of it alone."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Tuple):  # x.grad, y.grad
+        return all(shows(ast.Expr(part), results, constant) for part in statement.value.elts)
     looks = _looks(statement, results)
     compared = isinstance(statement, ast.Expr) and any(map(_compares, layers(statement.value)))
     return isinstance(statement, ast.Assert) or is_shown(statement) or compared or (

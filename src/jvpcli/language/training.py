@@ -127,7 +127,8 @@ class Training:
         for part in statements:
             own = {name.partition(".")[0] for name in (*assigned([part]), *changed(part))}
             read = set().union(*(eachof.get(name.partition(".")[0], set()) for name in _read(part)))
-            computed.append(read if runs_at_once(part) and not own & same else set())
+            named = isinstance(getattr(part, "value", None), ast.Name)  # another name computes nothing
+            computed.append(read if runs_at_once(part) and not named and not own & same else set())
             afresh = isinstance(part, ast.Assign) and not changed(part)
             for name in own - same:
                 eachof[name] = read if afresh else read | eachof.get(name, set())
@@ -170,7 +171,7 @@ class Training:
             ForbiddenError: a function of the program reads one that is moved.
         """
         moved, end = self.moves(*kept), max((place for place, part in enumerate(kept, 1) if self.carries(part)), default=0)
-        own = _Renamed({name: unused_name(f"{name}_", kept) for name in moved & leaves.keys()})
+        own = Renamed({name: unused_name(f"{name}_", kept) for name in moved & leaves.keys()})
         if not (own.names and moved & self.modules):
             return [*kept]
         read = read_first([*kept[end:], *rest])
@@ -186,7 +187,7 @@ class Training:
         return [*kept[:first], *again, *kept[end:]]
 
 
-class _Renamed(ast.NodeTransformer):
+class Renamed(ast.NodeTransformer):
     """Gives names other ones."""
 
     def __init__(self, names: Mapping[str, str]) -> None:

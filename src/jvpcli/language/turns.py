@@ -7,10 +7,20 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, has_graph, is_backward, name_of, path, text_of
+from jvpcli.language.calls import (
+    FUNCTIONAL,
+    TRANSFORMS,
+    argument,
+    has_graph,
+    is_backward,
+    name_of,
+    path,
+    text_of,
+    without_places,
+)
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, constructed, free_names, read_first
+from jvpcli.language.names import assigned, constructed, copied, free_names, read_first
 from jvpcli.language.statements import (
     all_read,
     assignment,
@@ -23,7 +33,7 @@ from jvpcli.language.statements import (
     unused_name,
 )
 from jvpcli.language.subject import about_clipping, around, calls_of, parameters_in, shows
-from jvpcli.language.training import ADDED, Training, is_by_hand
+from jvpcli.language.training import ADDED, Renamed, Training, is_by_hand
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,10 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
         own -= {*assigned([_assign(last.target, last.iter)])}
     until = [*before, *earlier]
-    if modules:  # what is done to them stays in the program
+    if modules:  # what is done to them stays in the program, where the leaves of the turns before have other names
+        inside = without_leaves(last.body, code)[1].keys() - {*assigned(around_it)}
+        own_names = Renamed({name: unused_name(f"{name}_", statements) for name in inside})
+        until = [*before, *(without_places(own_names.visit(copied(part))) for part in earlier)] if inside else until
         before, start = until, len(until)
     if not calls:
         outer = _carried(last, inner.statements, around_it, own, leaves) if earlier else ()
@@ -133,7 +146,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     if not any(map(training.carries, body)):  # not what only keeps a record
-        wanted = needed(body[-1], [*before, *body[:-1]])
+        wanted = needed(ast.Module([body[place] for place in calls], []), [*before, *body[:-1]])
         body = [part for place, part in enumerate(body) if part in wanted or place in calls]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
     known = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
@@ -195,9 +208,11 @@ def _derives(statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
     calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
     asking = any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL, "backward") for call in calls)
     reads = set().union(*(free_names(part) for part in rest if not is_passed_over(part) and not _optimizes(part)))
-    makes = any(of_leaf(call) is not None for call in calls) and not reads.isdisjoint(assigned([statement]))
+    numbers = any(getattr(node, "attr", "") in ("numpy", "data", "detach") for part in rest for node in ast.walk(part))
+    leaf = any(of_leaf(call) is not None for call in calls) and not numbers  # with which what was trained is only tried
+    makes = leaf and not reads.isdisjoint(assigned([statement]))
     return asking or reads_grad(statement) or makes or not isinstance(
-        statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For)
+        statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For, ast.Import, ast.ImportFrom)
     )
 
 
