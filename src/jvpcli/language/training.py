@@ -157,7 +157,7 @@ class Training:
             ForbiddenError: a function of the program reads one that is moved.
         """
         moved, end = self.moves(*kept), max((place for place, part in enumerate(kept, 1) if self.carries(part)), default=0)
-        own = _Renamed({name: unused_name(f"{name}_", kept) for name in moved & leaves.keys()})
+        own = Renamed({name: unused_name(f"{name}_", kept) for name in moved & leaves.keys()})
         if not (own.names and moved & self.modules):
             return [*kept]
         read = read_first([*kept[end:], *rest])
@@ -173,7 +173,7 @@ class Training:
         return [*kept[:first], *again, *kept[end:]]
 
 
-class _Renamed(ast.NodeTransformer):
+class Renamed(ast.NodeTransformer):
     """Gives names other ones."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -181,7 +181,7 @@ class _Renamed(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """A name."""
-        return ast.Name(self.names.get(node.id, node.id), node.ctx)
+        return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
 
 
 def runs_at_once(statement: ast.stmt) -> bool:
