@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from jvpcli.language import refusals
 from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, path, without_places
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
@@ -29,9 +30,42 @@ def in_place(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """
     before: list[ast.stmt] = []
     found = [*statements]
-    while before != found and any(isinstance(part, ast.FunctionDef) for part in found):
-        before, found = found, _once_called(_by_name(_with_losses(found)))
+    while before != found and any(isinstance(node, ast.FunctionDef) for part in found for node in ast.walk(part)):
+        before, found = found, _once_called(_by_name(_with_losses(_with_closures(found))))
     return found
+
+
+def _with_closures(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with a function that one step of an optimizer calls as what comes before that step.
+
+    Raises:
+        ForbiddenError: the program ends with a step of LBFGS.
+    """
+    uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
+    training = Training.of(statements)
+    for place, outer in enumerate(statements if training.moved else ()):
+        body = outer.body if isinstance(outer, ast.For) else [outer]
+        functions = {part.name: part for part in (*statements[:place], *body) if isinstance(part, ast.FunctionDef)}
+        for part in body:
+            call = part.value if isinstance(part, (ast.Expr, ast.Assign)) else None
+            given = call.args if isinstance(call, ast.Call) and len(call.args) == 1 else []
+            closure = functions.get(path(given[0])) if given else None
+            if not isinstance(call, ast.Call) or closure is None or any(_arguments(closure.args)):
+                continue
+            name = path(call.func).removesuffix(".step")
+            if name in training.searching and not any(map(training.derives, statements[place + 1 :])):
+                raise refusals.searching()
+            if name not in {*training.moved} - training.searching or uses.count(closure.name) != 1:
+                continue
+            computed = _with(part, {id(call): ast.copy_location(ast.Call(ast.Name(closure.name, ast.Load()), [], []), call)})
+            step = without_places(ast.copy_location(ast.Expr(ast.Call(call.func, [], [])), part))
+            inner = [each for each in body if each is not closure]
+            at = inner.index(part)
+            inner[at : at + 1] = [computed, step]
+            first = [closure] if closure in body else []
+            done = [*first, *_with_block([outer], body, inner)] if isinstance(outer, ast.For) else inner
+            return [*statements[:place], *done, *statements[place + 1 :]]
+    return statements
 
 
 def _with_losses(statements: list[ast.stmt]) -> list[ast.stmt]:
