@@ -59,6 +59,8 @@ class Training:
             made = without_mode(call) if isinstance(call, ast.Call) else None
             if isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes):
                 modules |= {*names}
+            if isinstance(call, ast.Name) and len(names) == 1 and call.id in moved:  # another name of it
+                moved[names[0]] = moved[call.id]
             if not isinstance(call, ast.Call) or len(names) != 1 or not kind.startswith("torch.optim."):
                 continue
             if kind.startswith("torch.optim.lr_scheduler."):
