@@ -181,6 +181,40 @@ PROGRAMS = {
         loss = (X @ w).pow(2).sum()
         loss.backward()
         """,
+    "functions that are given modules, optimizers and losses under other names": """
+        m2 = nn.Linear(2, 1)
+        def make(model, lr=0.1):
+            o = optim.SGD(model.parameters(), lr=lr, momentum=0.5)
+            return o, optim.lr_scheduler.StepLR(o, 1)
+        def reg(net, k=2):
+            return sum(p.pow(k).sum() for p in net.parameters())
+        def step(net, o, x, y, crit, sched=None):
+            o.zero_grad()
+            loss = crit(net(x), y) + reg(m2, 3) * reg(net)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 0.3)
+            o.step()
+            return loss.item()
+        opt, plan = make(net)
+        losses = []
+        for k in range(4):
+            losses.append(step(net, opt, X, Y, nn.MSELoss()))
+            plan.step()
+        opt.zero_grad()
+        for p in m2.parameters(): p.grad = None
+        (reg(net) * reg(m2)).backward()
+        """,
+    "a closure that ends the program, in a loop": """
+        opt = optim.Adam(net.parameters(), lr=0.1)
+        for k in range(3):
+            def closure():
+                opt.zero_grad()
+                loss = (net(X) - Y).pow(2).mean()
+                loss.backward()
+                return loss
+            l = opt.step(closure)
+            print(l.item())
+        """,
     "what is moved by hand": """
         for k in range(3):
             loss = (net(X) * Y).pow(2).sum()
@@ -236,6 +270,18 @@ def test_steps_are_torchs(number: int) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_train_as_python_does(name: str) -> None:
     follows(HEAD + textwrap.dedent(PROGRAMS[name]))
+
+
+def test_a_function_that_derives_by_what_it_is_given() -> None:
+    given = {
+        "def of(model, x):\n    return torch.autograd.grad(model(x).sum(), model.parameters())\n": "of(net, X)",
+        "def of(params, y):\n    return torch.autograd.grad(y.sum(), params)\n": "of(list(net.parameters()), net(X))",
+    }
+    for function, call in given.items():
+        scope, found = plainly(f"{HEAD}{function}found = {call}"), jvpcli.inspect(f"{HEAD}{function}found = {call}")
+        assert found.vjp
+        for (name, _), theirs in zip(scope["net"].named_parameters(), scope["found"], strict=True):
+            torch.testing.assert_close(found.vjp[f"net.{name}"], theirs)
 
 
 def test_what_is_carried_out_is_not_passed_over() -> None:

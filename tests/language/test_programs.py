@@ -48,6 +48,20 @@ PROGRAMS = {
             y = k.exp()
         y + k
     """,
+    "what something is an instance of": """
+        import math
+        def weight(v):
+            if isinstance(v, (list, tuple, dict)):
+                return 2 + 5 * isinstance(v, list) + 11 * isinstance(v, dict) + sum(weight(one) for one in list(v))
+            number = isinstance(v, int) + 3 * isinstance(v, (bool, str)) + 7 * isinstance(v, float)
+            return number + 19 * isinstance(v, torch.Tensor)
+        found = 0.
+        of_x = [x.shape, x.size(0), len(x), x > 0, x.detach().tolist(), x.dtype == s.dtype, x.max(0)]
+        others = [2, float(s.detach()), int(s.detach()), s.item(), bool(s > 1), "t", True, 2j, None, math.pi, range(3), [[]]]
+        for k, v in enumerate([x, [x, 1], (s, 1.), {"a": x}, *of_x, *others]):
+            found = found + (k + 1) * weight(v) + 0.5 * isinstance(v, complex)
+        x * found
+    """,
     "append": """
         rows = []
         for i in range(4):

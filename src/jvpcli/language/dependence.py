@@ -132,7 +132,7 @@ def changed(statement: ast.AST) -> set[str]:
     owners: list[ast.expr] = []
     for node in ast.walk(statement):
         if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
-            owners.append(node.value)
+            owners += [node.value] if getattr(node, "attr", "") != "grad" else []
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
             in_place = name.endswith("_") and not name.startswith("_")

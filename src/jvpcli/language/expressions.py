@@ -46,6 +46,9 @@ TYPED: Mapping[str, str] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give."""
 
+KINDS = ("int", "float", "complex", "bool", "str", "list", "tuple", "dict", "torch.Tensor", "numpy.ndarray")
+"""Types that `isinstance` knows."""
+
 USUAL: Mapping[str, str] = {
     "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
 }  # fmt: skip
@@ -466,6 +469,8 @@ class Expressions(Lowering):
         ) else None  # fmt: skip
         if isinstance(named, str) and named.isidentifier() and not self.is_value("getattr"):
             return self.expr(ast.copy_location(ast.Attribute(node.args[0], named, ast.Load()), node), depth)
+        if dotted(func) == "isinstance" and len(node.args) == 2 and not node.keywords and not self.is_value("isinstance"):
+            return self.emit("isinstance", (self.expr(node.args[0], depth), self.kinds(node.args[1])), node)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
@@ -480,6 +485,15 @@ class Expressions(Lowering):
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
         return self.emit(op, self.arguments(node, depth), node, keywords)
+
+    def kinds(self, node: ast.expr) -> Const:
+        """The names of the types of which something may be an instance."""
+        parts = node.elts if isinstance(node, ast.Tuple) else [node]
+        names = [".".join(self.dotted(part) or [dotted(part)]) for part in parts]
+        for part, name in zip(parts, names, strict=True):
+            if name not in KINDS or self.is_value(name):
+                raise self.at(part, ForbiddenError(f"`isinstance` knows only {', '.join(KINDS)} here, and tuples of these."))
+        return Const(tuple(names))
 
     def module_named(self, node: ast.expr) -> str:
         """The name of the module that a path means; empty where it means none."""

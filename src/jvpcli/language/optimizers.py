@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
+from jvpcli.language import refusals
 from jvpcli.language.flow import call_value
 from jvpcli.language.forecast import in_words
 from jvpcli.language.operations import describe
@@ -274,10 +275,9 @@ def _as_torch(run: Run, equation: Equation) -> Iterator[None]:
         raise run.failure(error, replace(equation, operands=(), keywords=()), (), {}) from None
 
 
-def _refused(name: str) -> ForbiddenError:
+def _refused(name: str) -> JvpError:
     if name == "LBFGS":
-        message = "`LBFGS` calls its closure as often as it likes in a step, and torch calls no function of a program here."
-        return ForbiddenError(message, hints=["save the program in a file: jvp run FILE.py"])
+        return refusals.searching()
     return ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
 
 

@@ -14,6 +14,7 @@ from jvpcli.language.dependence import needed, running, with_seed, without_needl
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
+from jvpcli.language.helpers import in_place
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -181,7 +182,7 @@ def read_pasted(
     imported = with_imports(body)
     body = with_frozen(with_printed(with_functional_call(imported)))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves([*opened(body)]))))
+    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, UnknownNameError
+from jvpcli.errors import EvaluationError, ForbiddenError, UnknownNameError
 from jvpcli.language import arrays, catalog, limits, refusals
 from jvpcli.language.arrays import Array
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
@@ -296,7 +296,29 @@ def _path(equation: Equation) -> str:
     return dtype.path or ""
 
 
+TYPES: Mapping[str, type] = {
+    "torch.Tensor": Tensor, "numpy.ndarray": Array,
+    **{kind.__name__: kind for kind in (int, float, complex, bool, str, list, tuple, dict)},
+}  # fmt: skip
+"""What `isinstance` knows, by its name."""
+
+
+def of_type(run: Run, equation: Equation) -> Operand:
+    """`isinstance(x, (int, float))`"""
+    operand, names = run.held_items(equation.operands)
+    assert isinstance(names, Const)
+    if entries_in(operand) is not None:
+        return Const("dict" in names.value)
+    if items_in(operand) is not None:
+        return Const(kind_of(operand) in names.value)
+    value, unsure = run.read(run.written_out(operand)), {"float", "complex", "numpy.ndarray"}
+    if isinstance(value, Array) and not value.ndim and not unsure.isdisjoint(names.value):
+        raise ForbiddenError("Whether numpy has a number here, or an array without axes, is not known.")
+    return Const(isinstance(value, tuple(TYPES[name] for name in names.value)))
+
+
 HANDLERS: Mapping[str, Handler] = {
+    "isinstance": of_type,
     "typed": typed,
     "clock": clock,
     "random:construct": constructed,

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jvpcli.language.calls import (
     CHECKS,
-    has_graph,
     is_backward,
     is_block,
     is_true,
     items,
-    makes_function,
     name_of,
     parsed,
     path,
@@ -24,14 +22,6 @@ from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 """What a `with` may name where its statements do what they do without it."""
-
-
-def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts.
-
-    A function that is called once, for nothing that it gives, stands there as what it does.
-    """
-    yield from _in_place(list(_opened(statements)))
 
 
 def modules_of(statements: Sequence[ast.stmt]) -> set[str]:
@@ -86,70 +76,8 @@ def _frozen(statement: ast.stmt) -> str:
     return path(target).removesuffix(end) if off and path(target).endswith(end) else ""
 
 
-def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
-    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
-    uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
-    for place, statement in enumerate(statements):
-        call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
-        if isinstance(call, ast.Call) and called_by(statement) == "print":
-            call = next((part for part in call.args if isinstance(part, ast.Call) and path(part.func) in functions), None)
-        function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
-        given = _given(function, call) if function is not None and isinstance(call, ast.Call) else None
-        if function is None or given is None or uses.count(function.name) != 1:
-            continue
-        done = _done_by(function, statement)
-        if done is None:
-            continue
-        rest = [part for part in statements if part is not function and part is not statement]
-        own = {*assigned([*function.body, *given])} - {part.arg for part in function.args.args if part.arg not in assigned(given)}
-        if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
-            body = [*statements[:place], *given, *_opened(done), *statements[place + 1 :]]
-            return _in_place([part for part in body if part is not function])
-    return statements
-
-
-def _done_by(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt] | None:
-    """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
-
-    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does, or
-    where it asks for a gradient without a graph, and that is all that is done with it.
-    """
-    *body, last = function.body
-    if not _leaves(function.body):
-        return function.body if isinstance(statement, ast.Expr) else None
-    calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
-    asks = any(map(is_backward, calls)) or (isinstance(statement, ast.Expr) and not any(map(has_graph, calls)) and any(
-        name_of(call) == "grad" and not makes_function(call) for call in calls
-    ))  # fmt: skip
-    if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
-        return None
-    taken = ast.Assign(statement.targets, last.value, lineno=0) if isinstance(statement, ast.Assign) else ast.Expr(last.value)
-    return [*body, taken]
-
-
-def _given(function: ast.FunctionDef, call: ast.Call) -> list[ast.Assign] | None:
-    """The parameters of a function with what a call gives for them, but under their own names; None where that is not plain.
-
-    No name of what there is gets another one: what changes it would change it under both.
-    """
-    taken, names = function.args, [part.arg for part in function.args.args]
-    others = [*taken.posonlyargs, *taken.kwonlyargs, *taken.defaults, taken.vararg, taken.kwarg]
-    pairs = [(name, given) for name, given in zip(names, call.args, strict=False) if path(given) != name]
-    made = all(isinstance(given, (ast.Call, ast.Constant)) for _, given in pairs)
-    if any(others) or call.keywords or len(names) != len(call.args) or not made:
-        return None
-    return [assignment(name, given) for name, given in pairs]
-
-
-def _leaves(statements: Sequence[ast.AST]) -> bool:
-    """Whether a function's body gives something back, or changes names around it."""
-    own = [part for part in statements if not isinstance(part, (ast.FunctionDef, ast.ClassDef, ast.Lambda))]
-    leaving = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield)
-    return any(isinstance(part, leaving) or _leaves(list(ast.iter_child_nodes(part))) for part in own)
-
-
-def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
     for place, statement in enumerate(statements):
         if is_text(statement):
             continue
@@ -158,9 +86,9 @@ def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
         clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
         if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
-            yield from _opened(statement.body)
+            yield from opened(statement.body)
         elif isinstance(statement, ast.Try) and _only_says(statement, statements[place + 1 :]):
-            yield from _opened([*statement.body, *statement.orelse, *statement.finalbody])
+            yield from opened([*statement.body, *statement.orelse, *statement.finalbody])
         else:
             yield statement
 

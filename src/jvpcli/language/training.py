@@ -34,11 +34,13 @@ class Training:
         moved: by the names of optimizers, and of the functions that step them, the names that their parameters are made of.
         schedules: the names of what moves learning rates.
         modules: the names of modules, and of objects of the program's classes.
+        searching: the names of the optimizers that ask for gradients at several places in a step.
     """
 
     moved: Mapping[str, frozenset[str]]
     schedules: frozenset[str]
     modules: frozenset[str]
+    searching: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, statements: Sequence[ast.stmt]) -> Training:
@@ -47,6 +49,7 @@ class Training:
         moved: dict[str, frozenset[str]] = {}
         schedules: set[str] = set()
         modules: set[str] = set()
+        searching: set[str] = set()
         classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
         parts = [(k, each) for k, part in enumerate(statements) if isinstance(part, ast.Assign) for each in separated(part)]
         for place, each in parts:
@@ -64,6 +67,7 @@ class Training:
             if kind.startswith("torch.optim.lr_scheduler."):
                 schedules.add(names[0])
             else:
+                searching |= {*names} if kind.endswith(".LBFGS") else set()
                 moved[names[0]] = frozenset(all_read(free_names(call), statements[:place]) - NAMESPACES - {"optim"})
         named = {id(each.value) for _, each in parts}
         for place, part in enumerate(statements):  # those without a name of their own
@@ -72,7 +76,7 @@ class Training:
                 if id(node) not in named and kind.startswith("torch.optim.") and ".lr_scheduler." not in kind:
                     read = all_read(free_names(node), statements[:place]) - NAMESPACES - {"optim"}
                     moved[""] = moved.get("", frozenset()) | read
-        found = cls(moved, frozenset(schedules), frozenset(modules))
+        found = cls(moved, frozenset(schedules), frozenset(modules), frozenset(searching))
         for part in statements if moved else ():
             if isinstance(part, ast.FunctionDef) and (inside := found.moves(*part.body)):
                 moved[part.name] = frozenset(inside)
@@ -195,7 +199,7 @@ class Renamed(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """A name."""
-        return ast.Name(self.names.get(node.id, node.id), node.ctx)
+        return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
 
 
 def _meant(node: ast.AST | None, paths: Mapping[str, str]) -> str:

@@ -1,0 +1,319 @@
+"""A program's own functions: by the modules and optimizers that they are given, and in the place of their calls.
+
+Only the text is read; no torch is loaded.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from jvpcli.language import refusals
+from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, path, without_places
+from jvpcli.language.dependence import root_of
+from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
+from jvpcli.language.statements import NAMESPACES, assignment, called_by, opened, unused_name
+from jvpcli.language.training import Renamed, Training
+
+Known = tuple[tuple[str, str], ...]
+"""Parameters of a function, each with the name that a call gives for it."""
+
+Bound = list[tuple[str, ast.expr]]
+"""The parameters of a function with what a call gives for them, in the order of the call."""
+
+
+def in_place(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with each function that is called once, for what it does, in the place of its call.
+
+    A function that is given modules, optimizers or schedules, and does more than to call them, knows them by their own names;
+    where it is given different ones, there is one for each.
+    """
+    before: list[ast.stmt] = []
+    found = [*statements]
+    while before != found and any(isinstance(node, ast.FunctionDef) for part in found for node in ast.walk(part)):
+        before, found = found, _once_called(_by_name(_with_losses(_with_closures(found))))
+    return found
+
+
+def _with_closures(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with a function that one step of an optimizer calls as what comes before that step.
+
+    Raises:
+        ForbiddenError: the program ends with a step of LBFGS.
+    """
+    uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
+    training = Training.of(statements)
+    for place, outer in enumerate(statements if training.moved else ()):
+        body = outer.body if isinstance(outer, ast.For) else [outer]
+        functions = {part.name: part for part in (*statements[:place], *body) if isinstance(part, ast.FunctionDef)}
+        for part in body:
+            call = part.value if isinstance(part, (ast.Expr, ast.Assign)) else None
+            given = call.args if isinstance(call, ast.Call) and len(call.args) == 1 else []
+            closure = functions.get(path(given[0])) if given else None
+            if not isinstance(call, ast.Call) or closure is None or any(_arguments(closure.args)):
+                continue
+            name = path(call.func).removesuffix(".step")
+            if name in training.searching and not any(map(training.derives, statements[place + 1 :])):
+                raise refusals.searching()
+            if name not in {*training.moved} - training.searching or uses.count(closure.name) != 1:
+                continue
+            computed = _with(part, {id(call): ast.copy_location(ast.Call(ast.Name(closure.name, ast.Load()), [], []), call)})
+            step = without_places(ast.copy_location(ast.Expr(ast.Call(call.func, [], [])), part))
+            inner = [each for each in body if each is not closure]
+            at = inner.index(part)
+            inner[at : at + 1] = [computed, step]
+            first = [closure] if closure in body else []
+            done = [*first, *_with_block([outer], body, inner)] if isinstance(outer, ast.For) else inner
+            return [*statements[:place], *done, *statements[place + 1 :]]
+    return statements
+
+
+def _with_losses(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with a name for each loss that is made where a function is called: `train(net, nn.MSELoss())`."""
+    paths = imported_paths(ast.Module(statements, []))
+    functions = {part.name for part in statements if isinstance(part, ast.FunctionDef)}
+    found: list[ast.stmt] = []
+    for part in statements:
+        nodes = [] if isinstance(part, (ast.FunctionDef, ast.ClassDef)) else [*ast.walk(part)]
+        calls = [node for node in nodes if isinstance(node, ast.Call) and path(node.func) in functions]
+        names: dict[int, ast.AST] = {}
+        for each in (given for call in calls for given in (*call.args, *(keyword.value for keyword in call.keywords))):
+            plain = isinstance(each, ast.Call) and all(isinstance(value.value, ast.Constant) for value in each.keywords)
+            if isinstance(each, ast.Call) and plain and not each.args and class_of(each.func, paths).endswith("Loss"):
+                name = unused_name("criterion_", [*statements, *found])
+                found.append(without_places(ast.copy_location(assignment(name, copied(each)), part)))
+                names[id(each)] = ast.copy_location(ast.Name(name, ast.Load()), each)
+        found.append(_with(part, names))
+    return found
+
+
+def _by_name(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with functions that know the modules, optimizers and schedules that they are given."""
+    defined = [part for part in statements if isinstance(part, ast.FunctionDef)]
+    functions = {part.name: part for part in defined if _is_only_called(part, statements)}
+    training = Training.of(statements)
+    made = [name for part in statements for name in assigned([part])]
+    shared = {name for name in {*training.modules, *training.moved, *training.schedules} - {*functions} if made.count(name) == 1}
+    ways: dict[int, tuple[str, Known]] = {}
+    for part in statements:
+        within = isinstance(part, (ast.FunctionDef, ast.ClassDef))
+        own = _names_inside(part) if within else {each.arg for each in _arguments(part)}
+        for call in (node for node in ast.walk(part) if isinstance(node, ast.Call) and path(node.func) in functions):
+            ways[id(call)] = path(call.func), _known(functions[path(call.func)], call, shared - own)
+    forms = {way: way[0] for way in ways.values() if way[1]}
+    for way in forms:
+        if len({other for other in ways.values() if other[0] == way[0]}) > 1:
+            forms[way] = unused_name("_".join((way[0], *(name for _, name in way[1]))), statements)
+    found: list[ast.stmt] = []
+    waiting: list[tuple[set[str], ast.stmt]] = []
+    for part in statements:
+        calls = [node for node in ast.walk(part) if isinstance(node, ast.Call) and ways.get(id(node), ("", ()))[1]]
+        again = _with(part, {id(call): _call_of(call, forms[ways[id(call)]], ways[id(call)][1]) for call in calls})
+        name = part.name if isinstance(part, ast.FunctionDef) else ""
+        if not any(way[0] == name for way in forms) or any(way[0] == name and not way[1] for way in ways.values()):
+            found.append(again)
+        made_by = {*assigned([*found])}
+        waiting += [({each for _, each in way[1]} - made_by, _form(again, way[1], forms[way])) for way in forms if way[0] == name]
+        found += [form for later, form in waiting if not later - made_by]  # behind what they know
+        waiting = [(later, form) for later, form in waiting if later - made_by]
+    return found if forms else statements
+
+
+def _known(function: ast.FunctionDef, call: ast.Call, shared: Collection[str]) -> Known:
+    """The parameters for which a call gives shared names; none where the function only calls them, or could not know them."""
+    known = tuple((name, path(given)) for name, given in _bound(function, call) or () if path(given) in shared)
+    names, again = {name for name, _ in known}, [node.arg for node in _arguments(function)]
+    if names & {*assigned(function.body)} or any(again.count(name) > 1 for name in names):
+        return ()
+    if {each for _, each in known} & (_names_inside(function) - names):
+        return ()
+    nodes = [node for part in function.body for node in ast.walk(part)]
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    asks = any(isinstance(node, ast.Call) and (is_backward(node) or name_of(node) == "grad") for node in nodes)
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id in names]
+    return known if asks or any(id(node) not in called for node in uses) else ()
+
+
+def _call_of(call: ast.Call, name: str, known: Known) -> ast.Call:
+    """A call of a function that knows a part of what it is given."""
+    given, words = {each for _, each in known}, {word for word, _ in known}
+    arguments = [part for part in call.args if path(part) not in given]
+    function = ast.copy_location(ast.Name(name, ast.Load()), call.func)
+    return ast.copy_location(ast.Call(function, arguments, [part for part in call.keywords if part.arg not in words]), call)
+
+
+def _form(function: ast.stmt, known: Known, name: str) -> ast.stmt:
+    """A function that knows a part of what it is given, under another name."""
+    again = without_places(copied(function))
+    if isinstance(again, ast.FunctionDef):
+        names = dict(known)
+        again.name, again.args.args = name, [part for part in again.args.args if part.arg not in names]
+        again.body = [Renamed(names).visit(part) for part in again.body]
+    return again
+
+
+def _bound(function: ast.FunctionDef, call: ast.Call) -> Bound | None:
+    """The parameters of a function with what a call gives for them, and their defaults, where that is plain."""
+    taken, names = function.args, [part.arg for part in function.args.args]
+    others = [*taken.posonlyargs, *taken.kwonlyargs, taken.vararg, taken.kwarg]
+    words = [part.arg for part in call.keywords]
+    if any(others) or len(call.args) > len(names) or any(isinstance(part, ast.Starred) for part in call.args):
+        return None
+    found = [*zip(names, call.args, strict=False), *((part.arg or "", part.value) for part in call.keywords)]
+    lacking = [name for name in names if name not in dict(found)]
+    defaults = dict(zip(names[len(names) - len(taken.defaults) :], taken.defaults, strict=True))
+    if len(dict(found)) < len(found) or not {*words} <= {*names} or not {*lacking} <= {*defaults}:
+        return None
+    return [*found, *((name, defaults[name]) for name in lacking)]
+
+
+def _is_only_called(function: ast.FunctionDef, statements: Sequence[ast.stmt]) -> bool:
+    """Whether a function of a program has no other use than that it is called, under its one name."""
+    nodes = [node for part in statements for node in ast.walk(part)]
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    uses = [id(node) for node in nodes if isinstance(node, ast.Name) and node.id == function.name]
+    alone = [name for part in statements for name in assigned([part])].count(function.name) == 1
+    plain = all(isinstance(part, ast.Constant) or root_of(part) in NAMESPACES for part in function.args.defaults)
+    own = any(node.arg == function.name for part in statements for node in _arguments(part))
+    return alone and plain and not own and not function.decorator_list and {*uses} <= called
+
+
+def _arguments(node: ast.AST) -> Iterator[ast.arg]:
+    return (part for part in ast.walk(node) if isinstance(part, ast.arg))
+
+
+def _names_inside(node: ast.AST) -> set[str]:
+    """All names that a part of a program gives a meaning, those in its functions and comprehensions among them."""
+    stored = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)}
+    return stored | {part.arg for part in _arguments(node)}
+
+
+def _once_called(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
+    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
+    uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
+    paths = imported_paths(ast.Module(statements, []))
+    for body, statement, call in _calls(statements, functions):
+        function = functions[path(call.func)]
+        given = _given(function, call) if uses.count(function.name) == 1 else None
+        done = _done_by(function, call, statement, paths) if given is not None else None
+        if given is None or done is None:
+            continue
+        begun, names = given
+        done = [without_places(Renamed(names).visit(copied(part))) for part in done] if names else done
+        rest = [part for part in statements if part is not function and part is not statement]
+        rest = [_with(part, {id(statement): ast.Pass()}) for part in rest]
+        own = {*assigned([*function.body, *begun])} - {part.arg for part in function.args.args if part.arg not in assigned(begun)}
+        own -= {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
+        if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
+            place = body.index(statement)
+            again = [*body[:place], *begun, *opened(done), *body[place + 1 :]]
+            return [part for part in _with_block(statements, body, again) if part is not function]
+    return statements
+
+
+def _calls(
+    body: list[ast.stmt], functions: Collection[str]
+) -> Iterator[tuple[list[ast.stmt], ast.stmt, ast.Call]]:
+    """The calls of functions that statements, and those of loops among them, make first of all, with where they stand."""
+    for part in body:
+        if isinstance(part, ast.For):
+            yield from _calls(part.body, functions)
+        value = part.value if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)) else None
+        if isinstance(value, ast.Call) and called_by(part) in ("print", "append"):
+            value = next((each for each in value.args if isinstance(each, ast.Call) and path(each.func) in functions), None)
+        if isinstance(value, ast.Call) and path(value.func) in functions:
+            yield body, part, value
+
+
+def _done_by(
+    function: ast.FunctionDef, call: ast.Call, statement: ast.stmt, paths: Mapping[str, str]
+) -> list[ast.stmt] | None:
+    """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
+
+    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does,
+    asks for a gradient without a graph, or makes an optimizer.
+    """
+    *body, last = function.body
+    if not _leaves(function.body):
+        return function.body if isinstance(statement, ast.Expr) and statement.value is call else None
+    calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
+    asks = any(map(is_backward, calls)) or (not any(map(has_graph, calls)) and any(
+        (name_of(each) == "grad" and not makes_function(each)) or _makes_optimizer(each, paths) for each in calls
+    ))  # fmt: skip
+    if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
+        return None
+    if isinstance(statement, ast.Assign):
+        return [*body, ast.Assign(statement.targets, last.value, lineno=0)]
+    shown = isinstance(statement, ast.Expr) and (statement.value is call or called_by(statement) == "print")
+    return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
+
+
+def _makes_optimizer(call: ast.Call, paths: Mapping[str, str]) -> bool:
+    root, _, rest = path(call.func).partition(".")
+    return f"{paths.get(root, root)}.{rest}".startswith(("torch.optim.", "optim."))
+
+
+def _given(function: ast.FunctionDef, call: ast.Call) -> tuple[list[ast.Assign], Mapping[str, str]] | None:
+    """What a function's parameters are made before it does anything, and those that have other names outside; None where that
+    is not plain.
+
+    No name of what there is gets another one: what changes it would change it under both.
+    """
+    bound = _bound(function, call)
+    pairs = [(name, given) for name, given in bound or () if path(given) != name]
+    names = {name: path(given) for name, given in pairs if isinstance(given, ast.Name)}
+    plain = (ast.Call, ast.Constant)
+    made = all(name in names or isinstance(given, plain) or root_of(given) in NAMESPACES for name, given in pairs)
+    again = [node.arg for node in _arguments(function)]
+    inside = {*assigned(function.body)}.union(name for name in again if again.count(name) > 1 or name not in names)
+    if bound is None or not made or not inside.isdisjoint({*names, *names.values()}):
+        return None
+    return [assignment(name, given) for name, given in pairs if name not in names], names
+
+
+def _leaves(statements: Sequence[ast.AST]) -> bool:
+    """Whether a function's body gives something back, or changes names around it."""
+    own = [part for part in statements if not isinstance(part, (ast.FunctionDef, ast.ClassDef, ast.Lambda))]
+    leaving = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield)
+    return any(isinstance(part, leaving) or _leaves(list(ast.iter_child_nodes(part))) for part in own)
+
+
+# Other parts in a tree
+
+
+def _with(part: ast.stmt, new: Mapping[int, ast.AST]) -> ast.stmt:
+    """A statement with other nodes in the place of some, which are given by their identities; itself where it has none."""
+    if new.keys().isdisjoint(map(id, ast.walk(part))):
+        return part
+    again = copied(part)
+    nodes = {id(made): new[id(old)] for old, made in zip(ast.walk(part), ast.walk(again), strict=True) if id(old) in new}
+    found = without_places(_Exchanged(nodes).visit(again))
+    assert isinstance(found, ast.stmt)
+    return found
+
+
+class _Exchanged(ast.NodeTransformer):
+    """Puts other nodes in the place of some."""
+
+    def __init__(self, nodes: Mapping[int, ast.AST]) -> None:
+        self.nodes = nodes
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """A node: the one in its place, or itself with those in it."""
+        found: ast.AST = self.nodes[id(node)] if id(node) in self.nodes else self.generic_visit(node)
+        return found
+
+
+def _with_block(statements: list[ast.stmt], body: list[ast.stmt], again: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with others as the body of one of them, or of one in it."""
+    if statements is body:
+        return again
+    found: list[ast.stmt] = []
+    for part in statements:
+        inner = _with_block(part.body, body, again) if isinstance(part, ast.For) else []
+        if isinstance(part, ast.For) and inner is not part.body:
+            part = ast.copy_location(ast.For(part.target, part.iter, inner, part.orelse), part)
+            part.end_lineno = None
+        found.append(part)
+    return found if any(old is not new for old, new in zip(statements, found, strict=True)) else statements
