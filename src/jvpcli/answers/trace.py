@@ -34,7 +34,6 @@ from jvpcli.tracing.steps import Traced, compare_product, compare_swept, trace_p
 class Tracing:
     """Everything that one trace computed, as tensors; `report` is all of it as plain data."""
 
-    traced: Traced
     vjp: Mapping[str, Tensor]
     report: TraceReport
 
@@ -61,7 +60,7 @@ def follow(request: Request, *, step: int | str | None = None) -> Tracing:
     vjp = _gradients(traced)
     report = _report(request, traced, weights, vjp, step if isinstance(step, int) else None)
     problem.settle()
-    return Tracing(traced, vjp, report)
+    return Tracing(vjp, report)
 
 
 def opened_problem(request: Request) -> Problem:

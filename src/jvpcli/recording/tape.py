@@ -48,11 +48,11 @@ class Recorded:
 
 
 class NotRecorded(Exception):
-    """Some step between the tensors was not seen, or its operands have been changed since: `call` asks for it, `why` says why."""
+    """Some step between the tensors was not seen, or its operands have been changed since; `why` says why."""
 
-    def __init__(self, why: str, call: Call | None = None) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.why, self.call = why, call
+        self.why = why
 
 
 def record_of(
