@@ -71,8 +71,6 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
         ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
         LimitError: there are too many objects, or too many steps to make them.
     """
-    if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and not re.search("nn|Sequential|hook", text.source):
-        return Prepared(ast.Module(tree.body, []), tree.body, {})  # one expression, and no module in it
     tree = with_casts(tree) if ".to(" in text.source else tree
     tree = with_vectors(tree) if TO_VECTOR in text.source else tree
     return prepared(text, with_hooks(text, _read(text, tree)))

@@ -13,13 +13,9 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
-from jvpcli.language.classes import without_classes
-from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, constructor, flat_parts
-from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
-from jvpcli.language.statements import is_setting, is_shown, method_of
 from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
 
 SHORT = 1000
@@ -53,7 +49,11 @@ def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_source(source)
-    return lowered(text, without_classes(text, tree).tree, input_names, functions)
+    if names.may_hold(tree, source):
+        from jvpcli.language.classes import without_classes
+
+        tree = without_classes(text, tree).tree
+    return lowered(text, tree, input_names, functions)
 
 
 _remembered = lru_cache(maxsize=64)(_parse)
@@ -74,7 +74,11 @@ def lowered(
     made = names.constructed(tree) if functions else {}
     holders = {name: name if name in dict(functions) else name.rpartition(".")[0] for name in made}  # of a parameter its object
     modules = {id(node): holders[name] for name, (node, _) in made.items() if holders[name] in dict(functions)}
-    draws = bool(modules) and any(map(drawing(tree.body, constructors=False), tree.body))
+    draws = False
+    if modules:
+        from jvpcli.language.dependence import drawing
+
+        draws = any(map(drawing(tree.body, constructors=False), tree.body))
     assigned = [name for name in names.assigned(tree.body) if name not in made] if is_program else ()
     input_count = 0
     while True:
@@ -188,8 +192,10 @@ class _Statements(Expressions):
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
-        self.steps = any(isinstance(part, ast.stmt) and method_of(part) == "step" for part in ast.walk(tree))
+        self.steps = any(isinstance(part, ast.stmt) and names.method_of(part) == "step" for part in ast.walk(tree))
         if ".register_" in self.text.source:
+            from jvpcli.language.hooks import looking_hooks
+
             self.looking = frozenset(map(id, looking_hooks(tree)))
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
@@ -216,6 +222,8 @@ class _Statements(Expressions):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
+        from jvpcli.language.statements import is_setting, is_shown  # most texts are one expression
+
         if id(node) in self.looking or is_setting(node) or (is_shown(node) and not _is_print(node)):
             return
         if (default := names.default_set(node)) is not None:
@@ -231,7 +239,7 @@ class _Statements(Expressions):
 
     def expression(self, node: ast.Expr) -> None:
         """An expression for what it does: one that does nothing, and what is printed, is passed over."""
-        call, method = node.value, method_of(node)
+        call, method = node.value, names.method_of(node)
         if method in ("step", "zero_grad") and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and (
             self.steps and isinstance(call.func.value, ast.Name) and self.value_of(call.func.value.id) is not None
         ):  # fmt: skip

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, has_graph, is_backward, name_of, path, text_of
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, constructed, free_names, read_first
+from jvpcli.language.names import assigned, constructed, free_names, method_of, read_first
 from jvpcli.language.statements import (
     all_read,
     assignment,
     cleared,
     is_passed_over,
-    method_of,
     names_made,
     of_leaf,
     reads_grad,
