@@ -21,6 +21,7 @@ from jvpcli.language.definitions import NAMED, RECORDS, is_mixin, named_tuple, p
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
+from jvpcli.language.lowering import Custom
 from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_vectors
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
@@ -35,7 +36,6 @@ from jvpcli.language.names import (
 from jvpcli.language.objects import (
     ONCE,
     Class,
-    Custom,
     Module,
     New,
     Object,

@@ -10,10 +10,6 @@ from typing import Any, TypeVar
 
 from jvpcli.language.names import dotted
 
-FORWARD = ".forward"
-"""The keyword, which no text can write, by which a functional_call is given the function of an object."""
-
-
 DERIVED = ".derived"
 """The keyword, which no text can write, by which a constructor is told the classes of the program that the module is of, and
 what they set anew of those of torch.nn."""
@@ -23,16 +19,6 @@ RESETS = "reset_parameters"
 
 MARKS, MATERIALIZES, ONCE = "mark_non_differentiable", "set_materialize_grads", "once_differentiable"
 """What the context of a Function says to torch, and a backward of itself: the keys of its dictionary under which that stands."""
-
-
-class Custom(ast.expr):
-    """`Square.apply`: a function with a backward of its own, by the names of its static methods; no text is read as one."""
-
-    _fields = ("parts",)
-
-    def __init__(self, name: str, parts: list[ast.expr]) -> None:
-        super().__init__()
-        self.name, self.parts = name, parts
 
 
 @dataclass
