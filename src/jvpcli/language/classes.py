@@ -17,7 +17,6 @@ from typing import Any
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
 from jvpcli.language.attachments import registers
-from jvpcli.language.definitions import NAMED, RECORDS, is_mixin, named_tuple, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
@@ -34,15 +33,22 @@ from jvpcli.language.names import (
     separated,
 )
 from jvpcli.language.objects import (
+    NAMED,
     ONCE,
+    RECORDS,
     Class,
     Module,
     New,
     Object,
     Parts,
     Renamed,
+    is_mixin,
     name_at,
+    named_tuple,
     placed,
+    plain_part,
+    record_mark,
+    with_fields,
 )
 from jvpcli.language.plain import is_literal
 from jvpcli.language.preparations import Prepared, prepared
