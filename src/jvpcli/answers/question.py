@@ -28,6 +28,7 @@ from jvpcli.errors import (
 from jvpcli.language import may_construct
 from jvpcli.language.course import Courses
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, nodes_below
 from jvpcli.language.substitution import ModuleFunction, unwritten
@@ -188,7 +189,7 @@ def _tracking(problem: Problem) -> Problem | None:
 
     The code may differentiate inputs itself that `wrt` leaves out: they are only not reported.
     """
-    others = tuple(name for name, x in problem.inputs.items() if name not in problem.wrt and _can_carry_gradient(x))
+    others = tuple(name for name, x in problem.inputs.items() if name not in problem.wrt and can_require_grad(x))
     if not others or set(others) <= set(problem.tracked) or not problem.is_own:
         return None
     tracking = replace(problem, tracked=others)
@@ -249,7 +250,7 @@ def _read(request: Request) -> Problem:
     words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
     called = [name for name in imports.functions if name.partition(".")[0] in words]
     if request.wrt is None and not frozen.isdisjoint(inputs):
-        request = replace(request, wrt=tuple(name for name, x in inputs.items() if name not in frozen and _can_carry_gradient(x)))
+        request = replace(request, wrt=tuple(name for name, x in inputs.items() if name not in frozen and can_require_grad(x)))
         if not request.wrt:
             raise _all_frozen(inputs)
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))
@@ -312,23 +313,19 @@ def _wrt(
                 f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}{there}",
                 hints=[f"Did you mean {found}?" for found in near],
             )
-        if not _can_carry_gradient(inputs[name]):
+        if not can_require_grad(inputs[name]):
             raise UsageError(
                 f"--wrt names {name!r}, which is {dtype_name(inputs[name].dtype)}; "
                 "only floating and complex tensors have derivatives",
                 torch_message="Only Tensors of floating point and complex dtype can require gradients",
                 hints=["Write one of its numbers with a point, or give it a dtype: torch.tensor([2.]), dtype=torch.float32."],
             )
-    chosen = request.wrt or [name for name, x in inputs.items() if _can_carry_gradient(x)]
+    chosen = request.wrt or [name for name, x in inputs.items() if can_require_grad(x)]
     if not chosen:
         from jvpcli.answers.failures import nothing_to_differentiate  # loaded only where something has failed
 
         raise nothing_to_differentiate(request, inputs, parameters())
     return tuple([name for name in inputs if name in chosen])
-
-
-def _can_carry_gradient(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
 
 
 def refuse_cut(problem: Problem) -> None:
