@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.answers.question import Weight
 from jvpcli.answers.stages import Stages, at_once
+from jvpcli.answers.weights import Weight
 from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
 from jvpcli.jacobians.compute import Planned, plan
 from jvpcli.jacobians.linear_map import LinearMap, as_numpy

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from jvpcli.answers.question import pose, read_cotangents
+from jvpcli.answers.question import pose
 from jvpcli.answers.uncaught import explained_chain
 from jvpcli.answers.watch import Watch
+from jvpcli.answers.weights import read_cotangents
 from jvpcli.errors import EvaluationError, JvpError, UsageError
 from jvpcli.gradcheck.check import GRAPH_BREAK, WRONG_BACKWARD
 from jvpcli.language.operations import can_require_grad

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.products import multiply
-from jvpcli.answers.question import Weight, pose, refuse_cut
+from jvpcli.answers.question import pose, refuse_cut
+from jvpcli.answers.weights import Weight
 from jvpcli.cluster import carry_out, dashboard, until_done, versions, width
 from jvpcli.errors import FileError, InternalError, UsageError, why
 from jvpcli.jacobians import store

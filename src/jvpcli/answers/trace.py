@@ -8,17 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.answers.question import (
-    Weight,
-    backward_failures,
-    pose,
-    read_cotangents,
-    refuse_cut,
-    refuse_stored,
-    refused,
-    text_of,
-)
+from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
 from jvpcli.answers.warnings import not_finite, tied, torch_warnings
+from jvpcli.answers.weights import Weight, read_cotangents, refused
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
