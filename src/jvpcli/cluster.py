@@ -90,14 +90,14 @@ def check_saving(request: Request) -> None:
 
 
 @contextmanager
-def connected(cluster: Any, what: str = "--cluster") -> Iterator[Client]:
+def connected(cluster: Any) -> Iterator[Client]:
     """A client of Dask's: of workers started here (`local:2`), of a scheduler by its address or file; or the one that is given.
 
     Raises:
         UsageError: Dask is not installed, no scheduler is there, or its workers have other versions than this process.
         LostError: the scheduler has gone meanwhile.
     """
-    check_dask(what)
+    check_dask("--cluster")
     import distributed
 
     with ExitStack() as opened:
@@ -105,7 +105,7 @@ def connected(cluster: Any, what: str = "--cluster") -> Iterator[Client]:
             client = cluster
         else:
             opened.enter_context(_quiet())
-            client = opened.enter_context(_client(str(cluster), what))
+            client = opened.enter_context(_client(str(cluster)))
         try:
             _wait(client)
             _check_versions(client)
@@ -138,14 +138,14 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _client(address: str, what: str) -> Iterator[Client]:
+def _client(address: str) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
     kind, _, count = address.partition(":")
     if kind == "local":
         if not count.isdigit() or not int(count):
-            raise UsageError(f"{what} local:N starts N workers here, as in local:2; not {address!r}")
+            raise UsageError(f"--cluster local:N starts N workers here, as in local:2; not {address!r}")
         quiet = {"distributed.scheduler.allowed-failures": SPARED, "distributed.logging.distributed": "critical"}
         with (
             dask.config.set(quiet),
@@ -161,7 +161,7 @@ def _client(address: str, what: str) -> Iterator[Client]:
         raise UsageError(
             f"no Dask scheduler answers at {address}",
             explanation=str(error).partition("\n")[0],
-            hints=(f"{what} takes its address, as in tcp://host:8786, a scheduler file, or local:N for N workers here",),
+            hints=("--cluster takes its address, as in tcp://host:8786, a scheduler file, or local:N for N workers here",),
         ) from None
     with client:
         yield client
@@ -306,19 +306,19 @@ def result_of(future: Future, what: str) -> Any:
         raise FileError(f"{what}: {error}") from error
 
 
-def until_done(cluster: Any, run: Callable[[Client], None], what: str = "--cluster") -> None:
+def until_done(cluster: Any, run: Callable[[Client], None]) -> None:
     """Calls `run` with a client; again where the scheduler was lost on the way, and comes back in time.
 
     Raises:
         FileError: it does not.
     """
-    check_dask(what)
+    check_dask("--cluster")
     from distributed.client import ClosedClientError
 
     lost: float | None = None
     while True:
         try:
-            with connected(cluster, what) as client:
+            with connected(cluster) as client:
                 run(client)
                 return
         except (LostError, ClosedClientError) as error:

@@ -25,6 +25,7 @@ from jvpcli.language.evaluate import (
     is_weighed,
     run_program,
 )
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, custom_in, nodes_below
 from jvpcli.language.substitution import DOUBLE, ModuleFunction, Noted, Place, modules_of
@@ -141,7 +142,7 @@ class Problem:
     def differentiable(self) -> Named:
         """The outputs that a gradient can flow from; maybe none."""
         outputs = self.evaluation.outputs.items()
-        found = {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
+        found = {name: y for name, y in outputs if y.requires_grad and can_require_grad(y)}
         others = any(x.requires_grad for name, x in self.evaluation.inputs.items() if name not in self.evaluation.wrt)
         return {name: y for name, y in found.items() if self._reaches(y)} if others else found
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import jvpcli
 from jvpcli.answers import inspect as inspecting
 from jvpcli.answers.products import multiply
-from jvpcli.answers.question import read_cotangents
+from jvpcli.answers.weights import read_cotangents
 from jvpcli.errors import InternalError
 from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import DenseMap

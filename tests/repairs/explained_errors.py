@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.failures import works
-from jvpcli.answers.question import read_cotangents
+from jvpcli.answers.weights import read_cotangents
 from jvpcli.errors import JvpError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse

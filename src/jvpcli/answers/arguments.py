@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jvpcli.errors import UsageError
 from jvpcli.language.evaluate import arranged, parameters_of
 from jvpcli.language.modules import expanded
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.substitution import ModuleFunction, tied
 from jvpcli.language.trees import Arguments, is_below, leaves, parts
 from jvpcli.language.values import not_dense
@@ -117,7 +118,7 @@ def _is_array(value: Any) -> bool:
 
 def _is_floating(value: Any) -> bool:
     if isinstance(value, Tensor):
-        return value.is_floating_point() or value.is_complex()
+        return can_require_grad(value)
     return value.dtype.kind in "fc"
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, text_of
+from jvpcli.answers.question import backward_failures, pose, text_of
+from jvpcli.answers.weights import Weight, read_cotangents, read_tangents
 from jvpcli.gradcheck.check import KINK, Outcome
 from jvpcli.gradcheck.check import check as check_derivatives
 from jvpcli.gradcheck.vectors import Tolerance

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.answers.question import (
-    backward_failures,
-    pose,
-    read_cotangents,
-    read_tangents,
-    refuse_cut,
-    refuse_stored,
-    text_of,
-)
+from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
+from jvpcli.answers.weights import read_cotangents, read_tangents
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
 from jvpcli.language.evaluate import Evaluation, followers, is_decided

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.answers.question import Weight
+from jvpcli.answers.weights import Weight
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.passes import paired
 from jvpcli.language.evaluate import seeded

@@ -16,7 +16,7 @@ from jvpcli.language.derivatives import derivative_call
 from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.failures import in_sentence
 from jvpcli.language.leaves import without_plain
-from jvpcli.language.operations import is_in_place
+from jvpcli.language.operations import can_require_grad, is_in_place
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
@@ -261,7 +261,7 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         return why, "torch.where(condition, a, b) picks between two values, and the gradient flows through those."
     if name in ("argmax", "argmin", "argsort"):
         return f"{what} gives places ({kind}): the graph ends here.", "amax, amin, sort and softmax have derivatives."
-    if not (value.is_floating_point() or value.is_complex()):
+    if not can_require_grad(value):
         return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
     if takes_shape(step):
         return f"{what} takes the shape alone, not the numbers: the graph ends here.", None
@@ -326,7 +326,7 @@ def _is_floating(request: Request, text: str) -> bool:
         x = evaluate_value(parse(text), {}, seed=request.seed, memory_limit=request.memory_limit)
     except JvpError:
         return False
-    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+    return isinstance(x, Tensor) and can_require_grad(x)
 
 
 def _no_leaf(request: Request, made: Request) -> JvpError:

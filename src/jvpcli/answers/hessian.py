@@ -16,18 +16,9 @@ from torch import Tensor
 
 from jvpcli.answers.coupling import SENTENCES, bent_between, multiplication, why_zero
 from jvpcli.answers.products import ROUNDINGS, Products, differentiate, multiply
-from jvpcli.answers.question import (
-    SEED_OFFSET,
-    Weight,
-    backward_failures,
-    pose,
-    read_cotangents,
-    read_tangents,
-    refuse_cut,
-    refuse_stored,
-    text_of,
-)
+from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
 from jvpcli.answers.warnings import notices, said, told_kink
+from jvpcli.answers.weights import SEED_OFFSET, Weight, read_cotangents, read_tangents
 from jvpcli.errors import InternalError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label, unravel

@@ -10,6 +10,7 @@ from jvpcli.errors import NotDifferentiableError
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import can_require_grad
 from jvpcli.problem import Problem
 
 
@@ -18,7 +19,7 @@ def with_zeros(evaluation: Evaluation, maps: Mapping[tuple[str, str], LinearMap]
     if len(maps) == len(evaluation.outputs) * len(evaluation.wrt):
         return maps
     pairs = {(y, x): (a, b) for y, a in evaluation.outputs.items() for x, b in evaluation.leaves.items()}
-    differentiable = {key for key, (a, _) in pairs.items() if a.is_floating_point() or a.is_complex()}
+    differentiable = {key for key, (a, _) in pairs.items() if can_require_grad(a)}
     if differentiable <= maps.keys():
         return maps
     from jvpcli.jacobians.structured import StructuredMap  # seldom needed

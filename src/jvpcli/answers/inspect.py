@@ -10,19 +10,10 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.products import Products, differentiate, differentiating, multiply, plan_of
-from jvpcli.answers.question import (
-    Weight,
-    backward_failures,
-    pose,
-    read_cotangents,
-    read_tangents,
-    refuse_cut,
-    refuse_stored,
-    refused,
-    text_of,
-)
+from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
 from jvpcli.answers.stages import Stages, at_once, in_turn
 from jvpcli.answers.warnings import notices
+from jvpcli.answers.weights import Weight, read_cotangents, read_tangents, refused
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import contract
 from jvpcli.jacobians.linear_map import LinearMap

@@ -22,6 +22,7 @@ from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.substitution import ModuleFunction, Noted
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
@@ -80,7 +81,7 @@ def maps_again(
         return None if repeat is None else repeat.maps(inputs)
     arguments, own = Arguments(inputs, positional), function
     if repeat is None:
-        wrt = tuple([name for name, x in inputs.items() if x.is_floating_point() or x.is_complex()])
+        wrt = tuple([name for name, x in inputs.items() if can_require_grad(x)])
         if not wrt or not question.is_plain or isinstance(function, nn.Module):
             return None
         asked = Request(function, inputs=inputs, arguments=arguments)

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.answers.question import Weight
 from jvpcli.answers.stages import Stages, at_once
+from jvpcli.answers.weights import Weight
 from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.compute import Planned, plan
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.linear_map import LinearMap, as_numpy
 from jvpcli.jacobians.nearby import largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from jvpcli.answers.question import pose, read_cotangents
+from jvpcli.answers.question import pose
 from jvpcli.answers.uncaught import explained_chain
 from jvpcli.answers.watch import Watch
+from jvpcli.answers.weights import read_cotangents
 from jvpcli.errors import EvaluationError, JvpError, UsageError
 from jvpcli.gradcheck.check import GRAPH_BREAK, WRONG_BACKWARD
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
@@ -300,7 +302,7 @@ def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> tuple[str, Any, An
     if ours is None or theirs.shape != ours.shape or theirs.layout is not torch.strided:
         return None
     expected, here = ours.detach().to(theirs.dtype).cpu().flatten(), theirs.detach().cpu().flatten()
-    rounding = torch.finfo(theirs.dtype).eps ** 0.5 if theirs.is_floating_point() or theirs.is_complex() else 0.0
+    rounding = torch.finfo(theirs.dtype).eps ** 0.5 if can_require_grad(theirs) else 0.0
     tolerance = ROUNDING * rounding * expected.abs().nan_to_num(nan=0.0, posinf=0.0).max() if len(expected) else 0.0
     apart = ~((here - expected).abs() <= tolerance) & (here.isfinite() | expected.isfinite())
     if not bool(apart.any()):

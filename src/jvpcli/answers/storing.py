@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.products import multiply
-from jvpcli.answers.question import Weight, pose, refuse_cut
+from jvpcli.answers.question import pose, refuse_cut
+from jvpcli.answers.weights import Weight
 from jvpcli.cluster import carry_out, dashboard, until_done, versions, width
 from jvpcli.errors import FileError, InternalError, UsageError, why
 from jvpcli.jacobians import store
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import Cut, block, cuts_of
 from jvpcli.jacobians.figures import array
+from jvpcli.jacobians.linear_map import as_numpy
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import jvp

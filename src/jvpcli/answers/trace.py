@@ -8,17 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.answers.question import (
-    Weight,
-    backward_failures,
-    pose,
-    read_cotangents,
-    refuse_cut,
-    refuse_stored,
-    refused,
-    text_of,
-)
+from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
 from jvpcli.answers.warnings import not_finite, tied, torch_warnings
+from jvpcli.answers.weights import Weight, read_cotangents, refused
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
@@ -34,7 +26,6 @@ from jvpcli.tracing.steps import Traced, compare_product, compare_swept, trace_p
 class Tracing:
     """Everything that one trace computed, as tensors; `report` is all of it as plain data."""
 
-    traced: Traced
     vjp: Mapping[str, Tensor]
     report: TraceReport
 
@@ -61,7 +52,7 @@ def follow(request: Request, *, step: int | str | None = None) -> Tracing:
     vjp = _gradients(traced)
     report = _report(request, traced, weights, vjp, step if isinstance(step, int) else None)
     problem.settle()
-    return Tracing(traced, vjp, report)
+    return Tracing(vjp, report)
 
 
 def opened_problem(request: Request) -> Problem:

@@ -20,7 +20,7 @@ from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, Sides
 from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
+from jvpcli.language.operations import CASTS, ROUNDINGS, can_require_grad, is_imported
 from jvpcli.language.values import dtype_name
 from jvpcli.problem import Problem
 from jvpcli.program import Const, Equation, Ref, refs
@@ -357,7 +357,7 @@ def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
         return True
     value = evaluation.values.get(step.slot)
     if isinstance(value, Tensor):
-        numbers = value.is_floating_point() or value.is_complex() or name in CASTS
+        numbers = can_require_grad(value) or name in CASTS
         return numbers and not value.requires_grad
     return isinstance(value, (float, complex)) or (name in CASTS and not isinstance(value, bool))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import JvpError
+from jvpcli.language.operations import can_require_grad
 from jvpcli.problem import Problem
 from jvpcli.program import Const, Site, cited_line
 from jvpcli.recording.derivatives import Derivative
@@ -224,7 +225,7 @@ def _breaks(step: Step) -> bool:
 
 
 def _finite(x: Tensor) -> bool:
-    return not (x.is_floating_point() or x.is_complex()) or bool(x.isfinite().all())
+    return not can_require_grad(x) or bool(x.isfinite().all())
 
 
 def _has_nan(x: Tensor) -> bool:

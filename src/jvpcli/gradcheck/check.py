@@ -45,7 +45,7 @@ from jvpcli.gradcheck.vectors import RealFunction, Tolerance, alike, steady
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.language.operations import is_imported
+from jvpcli.language.operations import can_require_grad, is_imported
 from jvpcli.problem import Problem
 from jvpcli.program import Equation
 from jvpcli.request import Tell
@@ -345,7 +345,7 @@ def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None
         exact, rough = jacobian, function.jacobian(base)
     comparable = exact.isfinite() & function.y.isfinite()[:, None] if v is None else exact.isfinite()
     off = torch.where(comparable, (rough - exact).abs().nan_to_num(nan=math.inf, posinf=math.inf), 0.0)
-    tiny = max(torch.finfo(y.dtype).tiny for y in base.outputs.values() if y.is_floating_point() or y.is_complex())
+    tiny = max(torch.finfo(y.dtype).tiny for y in base.outputs.values() if can_require_grad(y))
     given = function.tolerance
     off = torch.where(off <= given.allowed(exact), 0.0, off) if given.given else off
     largest = torch.where(comparable, exact.abs(), 0.0).max().clamp(min=tiny)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.language.operations import CASTS, ROUNDINGS
+from jvpcli.language.operations import CASTS, ROUNDINGS, can_require_grad
 from jvpcli.language.readings import name_of, tensors_in, written_by
 from jvpcli.program import Equation
 
@@ -182,7 +182,7 @@ def _kind(name: str, keywords: Mapping[str, Any], result: Any) -> str | None:
             return ROUNDING
         return DECISION if name in STEPS else None
     numbers = list(_numbers(result)) if not tensors else []
-    whole = bool(tensors) and not any(t.is_floating_point() or t.is_complex() for t in tensors)
+    whole = bool(tensors) and not any(map(can_require_grad, tensors))
     if tensors:
         if not whole:
             return CUT

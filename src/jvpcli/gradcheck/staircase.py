@@ -19,6 +19,7 @@ from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, UNSEEN, Loss
 from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import can_require_grad
 
 WIDE_STEPS = ((1.0, 0), (4.0, 0), (32.0, 0), (1024.0, 0), (1.0, 1), (8.0, 1))
 """How far inputs are moved to see a staircase: by a number, or by a number times their size."""
@@ -69,7 +70,7 @@ def used_as_number(function: RealFunction, loss: Loss) -> bool:
 
 def _plus(value: Any, by: float) -> Any:
     if isinstance(value, Tensor):
-        return value.detach() + by if value.is_floating_point() or value.is_complex() else value.to(torch.float64) + by
+        return value.detach() + by if can_require_grad(value) else value.to(torch.float64) + by
     if isinstance(value, (list, tuple)):
         return type(value)(_plus(item, by) for item in value)
     return value + by
@@ -124,7 +125,7 @@ def _disconnected(function: RealFunction, losses: list[Loss]) -> Reason | None:
     outputs, inputs = function.outputs.slices(), function.inputs.slices()
     carried = [name for name, y in evaluation.outputs.items() if y.requires_grad]
     for name, y in evaluation.outputs.items():
-        whole = not (y.is_floating_point() or y.is_complex())
+        whole = not can_require_grad(y)
         if whole and carried:  # the indices beside the values of max, sort, topk
             continue
         for x in _unreached(y, evaluation):

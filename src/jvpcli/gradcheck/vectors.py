@@ -22,6 +22,7 @@ from jvpcli.jacobians.operations import coarsest_rounding, is_regular
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
 from jvpcli.jacobians.repeated import uses_vectors
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.readings import nodes_below
 from jvpcli.problem import Named, Problem
 from jvpcli.request import Tell
@@ -406,7 +407,7 @@ def alike(one: Evaluation, other: Evaluation) -> bool:
     """Whether the outputs are the same to three quarters of their digits: random starts of an iteration leave such a rest."""
     return one.outputs.keys() == other.outputs.keys() and all(
         y.shape == z.shape and steady(y.detach(), z.detach(), rounding=torch.finfo(y.dtype).eps ** 0.75)
-        if y.is_floating_point() or y.is_complex()
+        if can_require_grad(y)
         else y.equal(z)
         for y, z in zip(one.outputs.values(), other.outputs.values(), strict=True)
     )
@@ -418,7 +419,7 @@ def steady(a: Tensor, b: Tensor, nondet: float | None = None, rounding: float = 
     `nondet` is how far they may be apart instead, if that is given; `rounding` a part of the largest that always passes.
     """
     same = (a == b) | (a.isnan() & b.isnan())
-    if bool(same.all()) or not (a.is_floating_point() or a.is_complex()):
+    if bool(same.all()) or not can_require_grad(a):
         return bool(same.all())
     sizes = a.abs()[a.isfinite()]
     allowed = max(rounding, 100 * torch.finfo(a.dtype).eps) * (float(sizes.max()) if sizes.numel() else 0.0)

@@ -19,6 +19,7 @@ from jvpcli.gradcheck.vectors import Place, RealFunction
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import can_require_grad
 from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation
 from jvpcli.report import Notice
@@ -382,7 +383,7 @@ def _dtypes(evaluation: Evaluation) -> str:
 def _coarser(evaluation: Evaluation) -> str:
     """The dtypes of steps that are coarser than those of what is differentiated, as under autocast."""
     eps = max(torch.finfo(evaluation.inputs[name].dtype).eps for name in evaluation.wrt)
-    values = [x.dtype for x in evaluation.values.values() if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())]
+    values = [x.dtype for x in evaluation.values.values() if isinstance(x, Tensor) and can_require_grad(x)]
     return ", ".join(dict.fromkeys(figures.dtype_name(dtype) for dtype in values if torch.finfo(dtype).eps > eps))
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.arrays import as_numpy
-from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.linear_map import ComplexMap, LinearMap, as_numpy
 from jvpcli.jacobians.structure import PLACED, Shapes, shared_axes, triangle
 from jvpcli.report import Contraction, Shape, Term, WorkedEntry
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
-from jvpcli.jacobians.arrays import as_numpy
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.linear_map import LinearMap, as_numpy
 from jvpcli.language.values import dtype_name
 from jvpcli.report import Cotangent, InputValue, Jacobian, Value
 from jvpcli.request import Tell

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import UsageError
-from jvpcli.jacobians.arrays import as_numpy
-from jvpcli.jacobians.linear_map import DenseMap, LinearMap
+from jvpcli.jacobians.linear_map import DenseMap, LinearMap, as_numpy
 from jvpcli.jacobians.passes import Sweep, blocks
 from jvpcli.writer import written
 

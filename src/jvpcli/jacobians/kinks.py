@@ -19,6 +19,7 @@ from jvpcli.jacobians.nearby import (
     two_sides,
 )
 from jvpcli.jacobians.passes import vjp
+from jvpcli.language.operations import can_require_grad
 from jvpcli.problem import Named, Problem
 
 LASTING = 0.5
@@ -183,7 +184,7 @@ def _rounding(problem: Problem) -> float:
     evaluation = problem.evaluation
     tensors = (*evaluation.values.values(), *evaluation.inputs.values(), *evaluation.outputs.values())
     sizes = [
-        largest(t.detach()) for t in tensors if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())
+        largest(t.detach()) for t in tensors if isinstance(t, Tensor) and can_require_grad(t)
     ]
     eps = max(torch.finfo(leaf.dtype).eps for leaf in problem.leaves.values())
     return ROUNDINGS * eps * max(sizes, default=0.0)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.arrays import as_numpy
+from jvpcli.jacobians.linear_map import as_numpy
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation

@@ -18,6 +18,9 @@ from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.structure import block_count
 from jvpcli.report import Shape
 
+LEADING = 6
+"""Singular values that are told of."""
+
 MOST_WORK = 1 << 28
 """m·n·min(m, n) up to which a matrix is decomposed: well under a second."""
 
@@ -36,10 +39,10 @@ class Spectrum:
     errors: Tensor
 
 
-def singular_values(linear_map: LinearMap, count: int = 6) -> Spectrum:
-    """The `count` leading singular values (all there are, if fewer), float64."""
+def singular_values(linear_map: LinearMap) -> Spectrum:
+    """The `LEADING` largest singular values (all there are, if fewer), float64."""
     m, n = linear_map.m, linear_map.n
-    count = min(count, m, n)
+    count = min(LEADING, m, n)
     if isinstance(linear_map, ComplexMap):
         matrix = linear_map.real_form()
         return _exact(_decomposed(matrix.to(torch.promote_types(matrix.dtype, torch.float64))), count)

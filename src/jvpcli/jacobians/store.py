@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError, why
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import Cut
+from jvpcli.jacobians.linear_map import as_numpy
 from jvpcli.jacobians.store_layout import (
     Layout,
     Opened,

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import InternalError
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import Cut
-from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.linear_map import ComplexMap, LinearMap, as_numpy
 from jvpcli.jacobians.store import THREADS, writing
 from jvpcli.jacobians.store_layout import Layout, Opened
 

@@ -28,9 +28,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import Cut
-from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.linear_map import Shape, as_numpy
 from jvpcli.language.values import dtype_name
 
 PIECES = 64

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError, LimitError
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import sparse_map
 from jvpcli.jacobians.dense import Summary
-from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
+from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape, as_numpy
 from jvpcli.jacobians.store import about, jacobians, missing
 from jvpcli.jacobians.store_layout import PIECES, Layout, Opened, damaged, numpy_dtype, read
 from jvpcli.system.memory import free_memory

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from jvpcli.jacobians.arrays import as_numpy
-from jvpcli.jacobians.linear_map import ComplexMap
+from jvpcli.jacobians.linear_map import ComplexMap, as_numpy
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.report import Notice, Shape
 

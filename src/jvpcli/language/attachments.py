@@ -11,8 +11,9 @@ from typing import Any
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language.hooks import HOOKING, looking_hooks
+from jvpcli.language.lowering import Custom
 from jvpcli.language.names import assigned, class_of, copied, dotted, free_names
-from jvpcli.language.objects import Custom, Module, Object, function_at, name_at, path_at, placed
+from jvpcli.language.objects import Module, Object, function_at, name_at, path_at, placed
 from jvpcli.language.references import Reading
 
 OF_MODULES = HOOKING - {"register_hook", "register_backward_hook"}

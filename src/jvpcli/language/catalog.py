@@ -93,13 +93,12 @@ MODULE_REASONS: Mapping[str, str] = {
 class Entry:
     """Something that an expression can call, read or name.
 
-    `kind` is "function", "method", "property", "field", "constant" or "builtin".  `in_place` says that it may change
-    an argument, `random` that it draws random numbers.
+    `kind` is "function", "method", "property", "field", "constant" or "builtin".  `random` says that it draws random
+    numbers.
     """
 
     path: str
     kind: str
-    in_place: bool = False
     random: bool = False
 
     @property
@@ -236,7 +235,7 @@ def lookup(path: str) -> Entry | None:
     data = _data()
     if path in data["functions"]:
         flags = data["functions"][path]
-        return Entry(path, "function", "i" in flags, "r" in flags)
+        return Entry(path, "function", "r" in flags)
     if path in data["constants"]:
         return Entry(path, "constant")
     if path in BUILTINS:
@@ -245,7 +244,7 @@ def lookup(path: str) -> Entry | None:
     if owner == "torch.Tensor":
         if name in data["methods"]:
             flags = data["methods"][name]
-            return Entry(path, "method", "i" in flags, "r" in flags)
+            return Entry(path, "method", "r" in flags)
         if name in data["properties"]:
             return Entry(path, "property")
     return None

@@ -17,10 +17,10 @@ from typing import Any
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
 from jvpcli.language.attachments import registers
-from jvpcli.language.definitions import NAMED, RECORDS, is_mixin, named_tuple, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
+from jvpcli.language.lowering import Custom
 from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_vectors
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
@@ -33,16 +33,22 @@ from jvpcli.language.names import (
     separated,
 )
 from jvpcli.language.objects import (
+    NAMED,
     ONCE,
+    RECORDS,
     Class,
-    Custom,
     Module,
     New,
     Object,
     Parts,
     Renamed,
+    is_mixin,
     name_at,
+    named_tuple,
     placed,
+    plain_part,
+    record_mark,
+    with_fields,
 )
 from jvpcli.language.plain import is_literal
 from jvpcli.language.preparations import Prepared, prepared
@@ -71,8 +77,6 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
         ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
         LimitError: there are too many objects, or too many steps to make them.
     """
-    if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and not re.search("nn|Sequential|hook", text.source):
-        return Prepared(ast.Module(tree.body, []), tree.body, {})  # one expression, and no module in it
     tree = with_casts(tree) if ".to(" in text.source else tree
     tree = with_vectors(tree) if TO_VECTOR in text.source else tree
     return prepared(text, with_hooks(text, _read(text, tree)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
-from jvpcli.language.operations import apply_operation, check_result, read_operand, running
+from jvpcli.language.operations import apply_operation, can_require_grad, check_result, read_operand, running
 from jvpcli.language.run import Handler, Run
 from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Pack, Ref, refs
 
@@ -214,7 +214,7 @@ def open_(run: Run, equation: Equation) -> Operand:
     """`y.requires_grad_()`: nothing where y has a graph; else what is derived by it is what is computed from here on."""
     operand = run.on_tape(equation.operands[0])
     x = run.read(operand)
-    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+    if not isinstance(x, Tensor) or not can_require_grad(x):
         raise EvaluationError("Only tensors of floating point can require a gradient.")
     if x.requires_grad:
         return operand

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.arrays import Array
-from jvpcli.language.operations import HARMLESS, describe, is_imported, is_in_place, without_numbers
+from jvpcli.language.operations import HARMLESS, can_require_grad, describe, is_imported, is_in_place, without_numbers
 from jvpcli.language.outputs import name_outputs, named_outputs, parts_of, results_of
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run
@@ -195,7 +195,7 @@ def evaluate(
     copy = changes_inputs(program)
     graph = {*wrt, *tracked}
     if program.derived:
-        graph |= {name for name in program.derived if _can_require(inputs[name])}
+        graph |= {name for name in program.derived if can_require_grad(inputs[name])}
     while True:
         leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
         readings = _readings(functions) if functions else None
@@ -542,11 +542,7 @@ def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
 
 
 def _with_graph(x: Tensor) -> Tensor:
-    return x if x.requires_grad or not _can_require(x) else x.requires_grad_()
-
-
-def _can_require(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
+    return x if x.requires_grad or not can_require_grad(x) else x.requires_grad_()
 
 
 def as_leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:

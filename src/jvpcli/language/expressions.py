@@ -11,9 +11,8 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import array_names, catalog, refusals
-from jvpcli.language.lowering import Lowering, Scope
+from jvpcli.language.lowering import FORWARD, Custom, Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on
-from jvpcli.language.objects import FORWARD, Custom
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100

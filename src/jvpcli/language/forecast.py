@@ -293,8 +293,8 @@ def _cdist(given: _Given) -> int:
     return math.prod((*_broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-2]))
 
 
-def _gather_rows(given: _Given, table: int, index: int, axis: int) -> int:
-    shape, positions = given.arguments[table].shape, given.arguments[index]
+def _gather_rows(given: _Given, index: int, axis: int) -> int:
+    shape, positions = given.arguments[0].shape, given.arguments[index]
     return positions.numel() * math.prod(shape) // max(shape[axis], 1)
 
 
@@ -302,7 +302,7 @@ def _subscript(given: _Given) -> int:
     owner, key = given.arguments
     if not isinstance(owner, Tensor) or not isinstance(key, Tensor) or key.dtype in (torch.bool, torch.uint8):
         return 0
-    return _gather_rows(given, 0, 1, 0)
+    return _gather_rows(given, 1, 0)
 
 
 def _interpolate(given: _Given) -> int:
@@ -368,7 +368,7 @@ _RULES: Mapping[str, Callable[[_Given], int]] = {
     **_named("nonzero_static", lambda given: given.get(1, "size")),
     **_named("mvlgamma multigammaln", lambda given: _first(given) * given.get(1, "p")),
     **_named("cat concat concatenate stack hstack vstack dstack row_stack column_stack broadcast_tensors_copy", _sum),
-    **_named("index_select", lambda given: _gather_rows(given, 0, 2, given.arguments[1])),
+    **_named("index_select", lambda given: _gather_rows(given, 2, given.arguments[1])),
     **_named("embedding", lambda given: given.arguments[0].numel() * given.arguments[1].shape[-1]),
     **_named("take", lambda given: given.arguments[1].numel()),
     **_named("gather", lambda given: given.get(2, "index").numel()),

@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import array_names, catalog
 from jvpcli.language.dependence import changed, root_of
+from jvpcli.language.lowering import Custom
 from jvpcli.language.names import LIST_METHODS, assigned, dotted, free_names, imported_paths, separated
-from jvpcli.language.objects import Custom, name_at
+from jvpcli.language.objects import name_at
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import SHOWING
 

@@ -23,13 +23,12 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
-from jvpcli.language.names import assigned, copied, free_names, separated, targets, turns_on
+from jvpcli.language.names import assigned, copied, free_names, method_of, separated, targets, turns_on
 from jvpcli.language.statements import (
     NAMESPACES,
     assignment,
     is_passed_over,
     is_setting,
-    method_of,
     modules_of,
     names_made,
     of_leaf,

@@ -12,6 +12,19 @@ from jvpcli.language import catalog, limits, refusals
 from jvpcli.language.source import SourceText
 from jvpcli.program import IMPORTED, Block, Const, Equation, Known, Operand, Pack, Ref, refs
 
+FORWARD = ".forward"
+"""The keyword, which no text can write, by which a functional_call is given the function of an object."""
+
+
+class Custom(ast.expr):
+    """`Square.apply`: a function with a backward of its own, by the names of its static methods; no text is read as one."""
+
+    _fields = ("parts",)
+
+    def __init__(self, name: str, parts: list[ast.expr]) -> None:
+        super().__init__()
+        self.name, self.parts = name, parts
+
 
 @dataclass
 class Scope:

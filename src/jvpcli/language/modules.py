@@ -39,7 +39,7 @@ from jvpcli.language.names import (
     without_mode,
 )
 from jvpcli.language.objects import DERIVED, RESETS, placed
-from jvpcli.language.operations import describe
+from jvpcli.language.operations import can_require_grad, describe
 from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered
 from jvpcli.language.plain import literal, plain_or_none
@@ -145,7 +145,7 @@ class Module(ImportedFunction):
                 continue  # a state that begins as zeros
             if not isinstance(value, Tensor):
                 raise ForbiddenError(f"`{self.name}` takes tensors, and {describe(value)} is given.")
-            if not takes_integers and not (value.is_floating_point() or value.is_complex()):
+            if not takes_integers and not can_require_grad(value):
                 raise EvaluationError(f"`{self.name}` takes tensors of floating point, not {str(value.dtype)[6:]}.")
         return super().__call__(*arguments, **keywords)
 
@@ -497,7 +497,7 @@ class _Maker:
 
     def register(self, holder: nn.Module, name: str, node: ast.Call, value: Any) -> None:
         """Give an object a parameter of its own, with a value."""
-        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+        if not isinstance(value, Tensor) or not can_require_grad(value):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
         if hasattr(holder, name) and name not in holder._parameters:
             raise self.at(node, ForbiddenError(f"A parameter can't be called `{name}` here."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -25,6 +26,11 @@ SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.Im
 
 Use = tuple[str, bool]
 """A name, and whether it is assigned there."""
+
+
+def may_hold(tree: ast.Module, source: str) -> bool:
+    """Whether a text can have classes, objects or modules of its own: one expression without a word of modules has none."""
+    return len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr) or re.search("nn|Sequential|hook", source) is not None
 
 
 def is_program(tree: ast.Module, source: str) -> bool:
@@ -50,6 +56,12 @@ def targets(statement: ast.stmt) -> list[ast.expr]:
 
 def _attributes(node: ast.expr) -> set[str]:
     return {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+
+
+def method_of(statement: ast.stmt) -> str:
+    """The name of the method that a statement calls, and does no more."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else ""
 
 
 def dotted(node: ast.AST) -> str:

@@ -447,6 +447,11 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def can_require_grad(x: Tensor) -> bool:
+    """Whether torch can have a gradient with respect to a tensor: its numbers are floating or complex."""
+    return x.is_floating_point() or x.is_complex()
+
+
 def is_scalar(value: Any) -> bool:
     """Whether a value has no items to go through."""
     if isinstance(value, (Tensor, Array)):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import JvpError, NotDifferentiableError, UsageError
-from jvpcli.language.operations import Record, describe
+from jvpcli.language.operations import Record, can_require_grad, describe
 from jvpcli.language.run import Run, entries_in
 from jvpcli.program import Const, Operand, Pack, Program, Ref
 
@@ -145,7 +145,7 @@ def name_outputs(
             free += "_"
         value = ordinary(value)
         # an in-place comparison leaves a boolean tensor that still claims to carry a gradient
-        outputs[free] = value if value.is_floating_point() or value.is_complex() else value.detach()
+        outputs[free] = value if can_require_grad(value) else value.detach()
     return outputs
 
 

@@ -13,13 +13,9 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
-from jvpcli.language.classes import without_classes
-from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OF_OPTIMIZERS, OPERATORS, Expressions, constructor, flat_parts
-from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
-from jvpcli.language.statements import is_setting, is_shown, method_of
 from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
 
 SHORT = 1000
@@ -53,7 +49,11 @@ def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_source(source)
-    return lowered(text, without_classes(text, tree).tree, input_names, functions)
+    if names.may_hold(tree, source):
+        from jvpcli.language.classes import without_classes
+
+        tree = without_classes(text, tree).tree
+    return lowered(text, tree, input_names, functions)
 
 
 _remembered = lru_cache(maxsize=64)(_parse)
@@ -74,7 +74,11 @@ def lowered(
     made = names.constructed(tree) if functions else {}
     holders = {name: name if name in dict(functions) else name.rpartition(".")[0] for name in made}  # of a parameter its object
     modules = {id(node): holders[name] for name, (node, _) in made.items() if holders[name] in dict(functions)}
-    draws = bool(modules) and any(map(drawing(tree.body, constructors=False), tree.body))
+    draws = False
+    if modules:
+        from jvpcli.language.dependence import drawing
+
+        draws = any(map(drawing(tree.body, constructors=False), tree.body))
     assigned = [name for name in names.assigned(tree.body) if name not in made] if is_program else ()
     input_count = 0
     while True:
@@ -196,6 +200,8 @@ class _Statements(Expressions):
         loads = (part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load))
         self.read = {part.id for part in loads if id(part) not in owners}
         if ".register_" in self.text.source:
+            from jvpcli.language.hooks import looking_hooks
+
             self.looking = frozenset(map(id, looking_hooks(tree)))
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
@@ -222,6 +228,8 @@ class _Statements(Expressions):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
+        from jvpcli.language.statements import is_setting, is_shown  # most texts are one expression
+
         if id(node) in self.looking or is_setting(node) or (is_shown(node) and not _is_print(node)):
             return
         if (default := names.default_set(node)) is not None:
@@ -232,12 +240,12 @@ class _Statements(Expressions):
             return
         handler = STATEMENTS.get(type(node))
         if handler is None:
-            raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.statement(type(node)))
+            raise self.at(_head(self.text.source, self.text.span(node)), refusals.statement(type(node)))
         handler(self, node)
 
     def expression(self, node: ast.Expr) -> None:
         """An expression for what it does: one that does nothing, and what is printed, is passed over."""
-        call, method = node.value, method_of(node)
+        call, method = node.value, names.method_of(node)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and self.is_of_optimizer(call.func):
             self.expr(call, 0)
         elif method == "zero_grad":
@@ -442,7 +450,7 @@ class _Statements(Expressions):
         self.statement(node)
         target = _last_target(node)
         if target is None:
-            raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.no_result(node))
+            raise self.at(_head(self.text.source, self.text.span(node)), refusals.no_result(node))
         result_names = [_base_name(part) for part in flat_parts(target)]
         if any(name not in self.scope.names for name in result_names):  # a module is no value
             raise self.at(node, refusals.no_result(node))
@@ -573,7 +581,7 @@ STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
 """The statements of the language."""
 
 
-def _head(node: ast.stmt, source: str, span: Span) -> Span:
+def _head(source: str, span: Span) -> Span:
     """The place of a statement, of a block its first line alone."""
     start, end = span
     line = source.find("\n", start, end)

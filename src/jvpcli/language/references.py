@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
+from jvpcli.language.lowering import FORWARD
 from jvpcli.language.names import assigned, copied, dotted, turns_on
 from jvpcli.language.objects import (
-    FORWARD,
     MARKS,
     MATERIALIZES,
     Class,

@@ -16,6 +16,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, ForbiddenError, UnknownNameError
 from jvpcli.language import arrays, catalog, limits, refusals
 from jvpcli.language.arrays import Array
+from jvpcli.language.guards.integers import is_integer
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import Const, Equation, Operand, Pack, refs
@@ -107,7 +108,7 @@ def _bounds(part: slice) -> slice:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
+    return isinstance(value, Tensor) and is_integer(value)
 
 
 def entry(entries: Mapping[Any, Operand], key: Any) -> Operand:

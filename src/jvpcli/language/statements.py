@@ -17,7 +17,7 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import changed, imported, root_of
-from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, read_first, turns_on
+from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, method_of, read_first, turns_on
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -251,12 +251,6 @@ def names_made(statement: ast.stmt) -> list[str]:
     """The names that an assignment gives values to, in order."""
     targets = statement.targets[:1] if isinstance(statement, ast.Assign) else []
     return [path(item) for target in targets for item in items(target)]
-
-
-def method_of(statement: ast.stmt) -> str:
-    """The name of the method that a statement calls, and does no more."""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else ""
 
 
 def cleared(statement: ast.stmt) -> set[str]:

@@ -35,7 +35,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, copied, free_names
+from jvpcli.language.names import assigned, copied, free_names, method_of
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -45,7 +45,6 @@ from jvpcli.language.statements import (
     functions_of,
     is_passed_over,
     is_shown,
-    method_of,
     names_changed,
     names_made,
     of_leaf,

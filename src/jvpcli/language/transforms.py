@@ -17,7 +17,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, UnknownNameError
 from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
-from jvpcli.language.operations import describe
+from jvpcli.language.operations import can_require_grad, describe
 from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
 from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref, refs
 
@@ -53,7 +53,7 @@ class Call:
     def opened(self, operand: Operand) -> Operand:
         """A tensor under another name, so that what is derived by it is what is computed from this name."""
         x = self.tensor(operand)
-        if not (x.is_floating_point() or x.is_complex()):
+        if not can_require_grad(x):
             raise EvaluationError(f"Only tensors of floating point have derivatives, and this is {str(x.dtype)[6:]}.")
         return self.do("derive:open", operand, by=OPENING)
 

@@ -20,13 +20,12 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, constructed, copied, free_names, read_first
+from jvpcli.language.names import assigned, constructed, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
     all_read,
     assignment,
     cleared,
     is_passed_over,
-    method_of,
     names_made,
     of_leaf,
     reads_grad,

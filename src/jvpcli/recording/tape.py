@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
-from jvpcli.language.operations import apply_operation, is_in_place, read_operand, running
+from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
@@ -48,11 +48,11 @@ class Recorded:
 
 
 class NotRecorded(Exception):
-    """Some step between the tensors was not seen, or its operands have been changed since: `call` asks for it, `why` says why."""
+    """Some step between the tensors was not seen, or its operands have been changed since; `why` says why."""
 
-    def __init__(self, why: str, call: Call | None = None) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.why, self.call = why, call
+        self.why = why
 
 
 def record_of(
@@ -320,7 +320,7 @@ class Derived:
 
 def _with_graph(x: Tensor) -> Tensor:
     """The tensor, or where it carries no gradient, a leaf with its numbers: it may be what is differentiated by."""
-    if x.requires_grad or not (x.is_floating_point() or x.is_complex()):
+    if x.requires_grad or not can_require_grad(x):
         return x
     return x.detach().requires_grad_()
 

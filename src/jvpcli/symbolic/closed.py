@@ -173,9 +173,9 @@ class Closed:
             self.texts[poly, style, taken] = written(poly, self.letters, style, taken)
         return self.texts[poly, style, taken]
 
-    def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
+    def entry(self, name: str, over: Sequence[Index]) -> str:
         """How an entry of a tensor is written."""
-        return style.entry(name, "".join(self.letters[i] for i in over))
+        return TEXT.entry(name, "".join(self.letters[i] for i in over))
 
     def function(self, y: str) -> Function:
         """An output in indices."""

@@ -81,12 +81,12 @@ class Writer:
         self.kind, self.means = f".to({like})", means
         self._known: dict[tuple[Poly, tuple[Index, ...]], list[Tensor]] = {}
 
-    def best(self, poly: Poly, want: Sequence[Index], like: str | None = None) -> Expr:
-        """The shortest expression with the axes `want`; where it has fewer it is spread to those of the tensor `like`."""
-        return self.candidates(poly, want, like)[0]
+    def best(self, poly: Poly, want: Sequence[Index]) -> Expr:
+        """The shortest expression with the axes `want`."""
+        return self.candidates(poly, want)[0]
 
     def candidates(self, poly: Poly, want: Sequence[Index], like: str | None = None) -> list[Expr]:
-        """Expressions for a form, the shortest first.
+        """Expressions for a form, the shortest first; with fewer axes than `want` spread to those of the tensor `like`.
 
         Raises:
             NoClosedFormError: there is none.

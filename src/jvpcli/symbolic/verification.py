@@ -56,7 +56,7 @@ def _factor(factor: Factor, axes: Sequence[Index], tensors: Named) -> Tensor:
         case Atom(name, (lam,), at, params):
             rest = sorted(indices(lam.body) - set(lam.over), key=lambda i: i.number)
             inner = value(lam.body, (*rest, *lam.over), tensors)
-            return _entries(_atom(name, inner, len(rest), params, bool(at)), (*rest, *at), axes)
+            return _entries(_atom(name, inner, len(rest), params), (*rest, *at), axes)
     raise AssertionError(factor)
 
 
@@ -74,7 +74,7 @@ def _entries(x: Tensor, at: Sequence[Index | int], axes: Sequence[Index]) -> Ten
     return torch.einsum(x, [number[i] for i in left], list(range(len(axes))))
 
 
-def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool) -> Tensor:
+def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...]) -> Tensor:
     dims = tuple(range(rest, x.dim()))
     match name:
         case "softmax" | "log_softmax" | "cumprod":

@@ -16,6 +16,7 @@ from torch import Tensor
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.contraction import entry_label, unravel
 from jvpcli.jacobians.nearby import elsewhere, moved
+from jvpcli.language.operations import can_require_grad
 from jvpcli.tracing.chain import gradients_of
 from jvpcli.tracing.rewrites import candidates
 from jvpcli.tracing.steps import Traced, number_text, trace_problem
@@ -231,7 +232,7 @@ def _numbers(outputs: Mapping[str, Tensor], cotangents: Mapping[str, Tensor], in
     """The outputs, and the gradients of L at an evaluation."""
     pairs = [(outputs[name], v) for name, v in cotangents.items()]
     terms = sum(float(torch.nan_to_num((y.detach() * v).abs(), nan=0.0, posinf=0.0).sum()) for y, v in pairs)
-    found = {name: (y.detach(), 0.0) for name, y in outputs.items() if y.is_floating_point() or y.is_complex()}
+    found = {name: (y.detach(), 0.0) for name, y in outputs.items() if can_require_grad(y)}
     for (name, x), gradient in zip(inputs.items(), gradients_of(pairs, list(inputs.values())), strict=True):
         if gradient is not None:
             found[f"∂L/∂{name}"] = gradient, terms / (_largest(x) or 1.0)

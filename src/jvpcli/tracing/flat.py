@@ -18,6 +18,7 @@ from jvpcli.jacobians.kinks import KINK, LASTING, ROUNDINGS, STEP, bends
 from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, largest, moved
 from jvpcli.jacobians.operations import SMOOTH, operation, topological
 from jvpcli.jacobians.passes import vjp
+from jvpcli.language.operations import can_require_grad
 from jvpcli.tracing.chain import pull_back
 from jvpcli.tracing.replay import Step
 
@@ -252,7 +253,7 @@ def _bends(passage: Passage, place: int, relative: float) -> str | None:
         return passage.value(points), complex(passage.derivative(points).reshape(-1)[place].item()).real
 
     here = passage.results_at(passage.points) or []
-    largest_number = max([largest(t.detach()) for t in (*passage.points, *here) if _has_numbers(t)], default=0.0)
+    largest_number = max([largest(t.detach()) for t in (*passage.points, *here) if can_require_grad(t)], default=0.0)
     return bends(look, size, relative, ROUNDINGS * torch.finfo(x.dtype).eps * largest_number)
 
 
@@ -268,7 +269,7 @@ def finite_beside(passage: Passage, place: int) -> bool:
     """
     if bool(passage.derivative(passage.points).reshape(-1)[place] != 0):
         return False
-    moving = {str(k): x for k, x in enumerate(passage.points) if _has_numbers(x)}
+    moving = {str(k): x for k, x in enumerate(passage.points) if can_require_grad(x)}
     for sign in (-1, 1):
         there = moved(moving, sign * BESIDE, seed=11)
         points = [there.get(str(k), x) for k, x in enumerate(passage.points)]
@@ -324,7 +325,7 @@ def _everywhere(passage: Passage, entries: Tensor) -> str:
 
 def _chosen(passage: Passage) -> bool:
     """Whether whole numbers or truth values that come from the inputs have a say."""
-    return any(not _has_numbers(passage.points[position]) for position in passage.others)
+    return any(not can_require_grad(passage.points[position]) for position in passage.others)
 
 
 def _operations(passage: Passage) -> frozenset[str] | None:
@@ -359,10 +360,6 @@ def _changes(passage: Passage, value: Tensor) -> bool:
     )
 
 
-def _has_numbers(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
-
-
 def _far(x: Tensor) -> Iterator[Tensor]:
     """Other values of an operand, far from the one it has."""
     yield -x.detach()
@@ -376,7 +373,7 @@ def _others(x: Tensor, seed: int) -> Iterator[Tensor]:
     """Other values for another operand: of the same kind, whole numbers within their range."""
     if x.dtype is torch.bool:
         yield ~x
-    elif _has_numbers(x):
+    elif can_require_grad(x):
         yield direction(x, seed)
         yield direction(x, seed + 50).abs().to(x.dtype)
         yield 30 * direction(x, seed + 100)

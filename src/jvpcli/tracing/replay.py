@@ -18,7 +18,14 @@ from torch import Tensor
 from jvpcli.language import catalog
 from jvpcli.language.arrays import Array
 from jvpcli.language.evaluate import Evaluation, as_leaf, seeded, weighed
-from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand, running
+from jvpcli.language.operations import (
+    apply_operation,
+    can_require_grad,
+    is_imported,
+    is_in_place,
+    read_operand,
+    running,
+)
 from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation, Ref
 
@@ -316,7 +323,7 @@ def _leaf(primal: Primal) -> Tensor:
 def _alike(a: Tensor, b: Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if not (a.is_floating_point() or a.is_complex()):
+    if not can_require_grad(a):
         return torch.equal(a, b)
     return torch.allclose(a, b, rtol=torch.finfo(a.dtype).eps ** 0.75, equal_nan=True)
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
-from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
-from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.linear_map import ComplexMap, LinearMap, as_numpy
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.structure import artefacts_in_words, without_artefacts

@@ -16,7 +16,7 @@ from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.nearby import direction
 from jvpcli.language.catalog import is_random
 from jvpcli.language.course import decides
-from jvpcli.language.operations import is_imported
+from jvpcli.language.operations import can_require_grad, is_imported
 from jvpcli.program import numbers_read, refs, takes_shape
 from jvpcli.report.trace import Finding
 from jvpcli.tracing.chain import pull_back
@@ -390,7 +390,7 @@ def _is_factor(traced: Traced, slot: int) -> bool:
     """Whether a value could have carried a gradient; masks and indices never do."""
     value = traced.evaluation.values[slot]
     if isinstance(value, Tensor):
-        return value.is_floating_point() or value.is_complex()
+        return can_require_grad(value)
     return isinstance(value, (float, complex))
 
 
