@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.errors import BadValueError, LimitError, UsageError
 from jvpcli.render import visible
-from jvpcli.system.files import STDOUT
 from jvpcli.system.processes import hear, interrupts_are_heard
 
 if TYPE_CHECKING:
@@ -282,9 +281,11 @@ class Context:
 
     def place(self, path: str | None) -> str | None:
         """The path of a file to write; the names of standard output are those of where results go."""
-        if path not in STDOUT or self.stdout is None:
+        if path is None or self.stdout is None:
             return path
-        return f"/dev/fd/{self.stdout.fileno()}"
+        from jvpcli.system.files import STDOUT  # most answers go to no file
+
+        return f"/dev/fd/{self.stdout.fileno()}" if path in STDOUT else path
 
     def write(self, document: bytes) -> None:
         """A line of UTF-8 to stdout: a JSON document.
