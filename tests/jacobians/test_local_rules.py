@@ -623,6 +623,41 @@ def test_interpolation(mode, dtype):
         compare_local(interpolate, numbers(shape, 3).to(dtype))
 
 
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 2, 8), {"mode": "nearest", "scale_factor": 1.1}),
+        ((2, 1, 5), {"mode": "nearest", "scale_factor": 2.1}),
+        ((1, 1, 2, 2, 5), {"mode": "nearest", "scale_factor": (1.0, 1.0, 1.1)}),
+        ((1, 1, 4), {"mode": "nearest-exact", "size": 41}),
+        ((1, 1, 2, 6), {"mode": "bicubic", "scale_factor": (1.0, 1.1)}),
+        ((1, 2, 2, 9), {"mode": "bilinear", "scale_factor": (1.0, 1.1), "antialias": True}),
+    ],
+)
+def test_resizing_is_derived_as_torch_goes_back(shape, options):
+    """It rounds otherwise than on the way there, and copies what keeps its size."""
+    for dtype in (torch.float64, torch.float32):
+        compare_local(partial(F.interpolate, **options), numbers(shape, 3).to(dtype))
+
+
+def test_what_is_sampled_of_large_axes(monkeypatch):
+    """Few numbers are asked for, by no call for each place."""
+    found = list[int]()
+    read = windows.read_apart
+    monkeypatch.setattr(windows, "read_apart", lambda *given: found.append(int(given[1].max()) + 1) or read(*given))
+    monkeypatch.setattr(detect, "probe", None)
+    compare_local(lambda x: F.interpolate(x, size=7, mode="linear"), numbers((1, 2, 3000), 3))
+    x, grid = numbers((1, 1, 1100, 1000), 3).float(), torch.tensor([[0.3, -0.9], [1.0, 0.99]]).view(1, 1, 2, 2)
+    for mode in ("bilinear", "bicubic"):
+        compare_local(lambda x, mode=mode: F.grid_sample(x, grid, mode, align_corners=False), x)
+    assert found == [2, 2, 2, 4, 4]
+
+
+def test_half_precision_samples_at_places_of_its_own():
+    grid = 2 * numbers((1, 30, 30, 2), 8).tanh().half()
+    compare_local(lambda x: F.grid_sample(x, grid, "nearest", "border", align_corners=False), numbers((1, 1, 5, 23), 3).half())
+
+
 def test_every_rule_has_a_case():
     names = {name.split(",")[0].split(" ")[0] for name in CASES}
     assert {RULES[name] for name in names | NO_CASE} == set(RULES.values())
@@ -762,3 +797,16 @@ def test_a_triangle_needs_no_large_pages(monkeypatch):
         found = jvpcli.jacobian(lambda x: x.cumsum(0), x)["y", "x"].to_dense()
         assert torch.equal(found, torch.ones(1000, 1000).tril())
         monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)
+
+
+@pytest.mark.parametrize("n", [3, 20, 50])
+def test_what_is_found_out_by_calling_keeps_its_kind_at_all_sizes(n):
+    """It takes as much as passes do, whose rows tell the kind."""
+    x = numbers((n, n), 3) + 9 * torch.eye(n, dtype=torch.float64)
+
+    def function(x):
+        return torch.linalg.solve_triangular(x.tril() * 2, torch.ones(n, 2, dtype=x.dtype), upper=False)
+
+    (found,) = jvpcli.jacobian(function, x).values()
+    check_map(found, torch.autograd.functional.jacobian(function, x).view(2 * n, n * n))
+    assert found.structure == "block_triangular"

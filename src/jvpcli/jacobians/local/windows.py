@@ -44,6 +44,10 @@ NAMES = {
 """Backward node to its number of spatial axes."""
 
 
+LINES = 4
+"""Interpolating lines takes so many times the entries of the whole map at most: else the operation is called for each place."""
+
+
 def windows(op: Op) -> Locals:
     """Σ over a window of each spatial axis."""
     shape = op.shapes[0]
@@ -141,7 +145,7 @@ def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
 
     numbers = torch.arange(size, device=op.like.device)
     step = (4 if "bicubic" in call else 2) * (ceil(size / max(1, count)) if call.endswith("_aa") else 1)
-    if min(step, size) * (size + count) > prod(op.shapes[0][-dims:]) * prod(op.shape[-dims:]):
+    if min(step, size) * (size + count) > LINES * prod(op.shapes[0][-dims:]) * prod(op.shape[-dims:]):
         raise NoRuleError("few places, each of much")
     while True:
         found = read_apart(interpolate, numbers % min(step, size), _single(op))
