@@ -194,7 +194,7 @@ class Surroundings:
         walk = _Walk(self.names)
         try:
             walk.see(function)
-            same = walk.marks == self.marks and all([named(space) == values for space, named, values in self.fixed])
+            same = walk.marks == self.marks and all(named(space) == values for space, named, values in self.fixed)
         except Exception:  # it goes too deep, another thread changes it, or it runs code of its own as it is looked at
             return None
         if not same:
