@@ -2,7 +2,8 @@
 
 A run that was watched (`readings`) shows what every later one does, as long as nothing has changed that could lead it another
 way: the code of all functions that names in the code lead to, and whatever else they lead to, but for the numbers in tensors.
-Those lead nowhere if none of them went to Python as it ran.  What can't be read so is taken for something that changes: names of
+Those lead nowhere if none of them went to Python as it ran, decided the size of anything, or let something fail that the code
+catches.  What can't be read so is taken for something that changes: names of
 things that nobody knows here, such as a clock, and what another library holds.
 """
 
@@ -127,10 +128,10 @@ def known_names() -> frozenset[str]:
 
 
 class Asking(TorchFunctionMode):
-    """Notes whether numbers of tensors go to Python inside, which may decide there what runs.
+    """Notes whether numbers of tensors go to Python inside, or the sizes that they decide, which may decide there what runs.
 
     Attributes:
-        asked: so they did.
+        asked: so they did, or may.
         packed: what operations keep for the backward pass went through hooks, which run code there.
     """
 
@@ -483,22 +484,20 @@ class _Walk:
             raise _ChangingError("a module of another form")
         marks.append(len(held))
         marks.append(held["training"])
-        if _is_torchs(kind.__module__):
-            marks.append(kind)
-            self.see(kind.forward)
-            for value in islice(held.values(), len(_first_keys()), None):
-                if type(value) in PLAIN:
-                    marks.append(type(value))
-                    marks.append(value)
-                else:
-                    self.see(value)
-        else:
+        is_own, base = not _is_torchs(kind.__module__), kind if kind is nn.Module else kind.__mro__[-3]
+        if is_own:
             marks.append(ref(kind))
             self._class(kind)
-            for name, value in islice(held.items(), len(_first_keys()), None):
-                if name in self.names:
+        else:
+            marks.append(kind)
+            self.see(kind.forward)
+        whole = _is_torchs(base.__module__)  # its `forward` reads attributes that no code of the user's own names
+        for name, value in islice(held.items(), len(_first_keys()), None):
+            if whole or name in self.names:
+                marks.append(name)
+                if is_own:
                     self.found.add(name)
-                    self.see(value)
+                self.see(value)
         for tensors in (held["_parameters"], held["_buffers"]):
             if tensors:
                 if self.fixed is not None:
@@ -549,6 +548,8 @@ class _Walk:
         for base in kind.__mro__:
             if _is_torchs(base.__module__) or base.__module__ == "builtins":
                 self.marks.append(base)
+                if _is_torchs(base.__module__) and not issubclass(kind, (nn.Module, torch.autograd.Function)):
+                    raise _ChangingError("an object that torch's own code gives its methods")
                 if issubclass(base, nn.Module) and base is not nn.Module and "forward" in vars(base):
                     self.see(vars(base)["forward"])
                 continue
