@@ -314,7 +314,7 @@ class _Walk:
         self.found, self.given = set[str](), set[str]()
         self._seen: dict[int, int] = {}
         self._tensors: dict[int, int] = {}
-        self._classes, self._packages = set[Any](), set[ModuleType]()
+        self._classes, self._known = set[Any](), set[Any]()
         self.buffers: list[Mapping[str, Tensor | None]] = []
         self._names_buffers = not names.isdisjoint(NAMING)
         self._asks_for_gradients = "grad" in names
@@ -432,9 +432,9 @@ class _Walk:
         self._items([space[name] for name in there])
 
     def _fix_package(self, package: ModuleType) -> None:
-        if self.fixed is None or package in self._packages:
+        if self.fixed is None or package in self._known:
             return
-        self._packages.add(package)
+        self._known.add(package)
         for name, value in self._fix(vars(package), self.names):
             if isinstance(value, ModuleType):
                 self._fix_package(value)
@@ -446,9 +446,10 @@ class _Walk:
 
     def _fix_calls(self, function: FunctionType) -> None:
         """Of a function of torch's own what it calls may be replaced, too."""
-        if self.fixed is None:
+        if self.fixed is None or function in self._known:
             return
-        if not _is_torchs(function.__module__):
+        self._known.add(function)
+        if type(function) is not FunctionType or not _is_torchs(function.__module__):
             raise _ChangingError("a function of torch's that was replaced")
         scope, names = function.__globals__, function.__code__.co_names
         packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
@@ -484,19 +485,20 @@ class _Walk:
             raise _ChangingError("a module of another form")
         marks.append(len(held))
         marks.append(held["training"])
-        is_own, base = not _is_torchs(kind.__module__), kind if kind is nn.Module else kind.__mro__[-3]
+        is_own = not _is_torchs(kind.__module__)
         if is_own:
             marks.append(ref(kind))
             self._class(kind)
         else:
             marks.append(kind)
-            self.see(kind.forward)
-        whole = _is_torchs(base.__module__)  # its `forward` reads attributes that no code of the user's own names
+            marks.append(kind.forward)
+            self._fix_calls(kind.forward)
+        whole = not is_own or _is_torchs(kind.__mro__[-3].__module__)  # no code of the user's own names what `forward` reads there
         for name, value in islice(held.items(), len(_first_keys()), None):
             if whole or name in self.names:
-                marks.append(name)
                 if is_own:
                     self.found.add(name)
+                marks.append(name)
                 self.see(value)
         for tensors in (held["_parameters"], held["_buffers"]):
             if tensors:
