@@ -86,6 +86,19 @@ def plainly_normalised(x):
     return sum((each - each.mean(0)) / (each.var(0, correction=0) + 1e-5).sqrt() for each in (y, z, w))
 
 
+ROWS = torch.tensor([0, 2])
+tables = [torch.tensor([[3.0, 0.0, 4.0], [1.0, 1.0, 1.0], [0.0, 2.0, 0.0]], dtype=torch.float64) for _ in range(2)]
+
+
+def looked_up(x):
+    """Rows of a table that are longer than 1 are scaled in it."""
+    return F.embedding(ROWS, tables[0], max_norm=1.0) * x + F.embedding_bag(ROWS[:, None], tables[1], None, 1.0) * x**2
+
+
+def plainly_looked_up(x):
+    return torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], dtype=torch.float64) * (x + x**2)
+
+
 moving, kept = of_a_closure()
 averaged = Averaged()
 
@@ -97,6 +110,7 @@ FUNCTIONS = [
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
+    (looked_up, lambda: tables, plainly_looked_up),
     (normalised, lambda: [*means.values(), *variances.values()], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
      lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),

@@ -157,7 +157,7 @@ class Place:
     @property
     def key(self) -> tuple[int, str]:
         """The same for the same variable, whatever is there."""
-        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Attributes)) else self.tensors), self.name
+        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Items, _Attributes)) else self.tensors), self.name
 
     @property
     def tensor(self) -> Any:
@@ -383,6 +383,8 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
         yield from [(_Cell(cell), [("", cell.cell_contents)]) for cell in value.__closure__ or () if _is_filled(cell)]
     elif isinstance(value, dict):
         yield value, [*value.items()] if len(value) <= MOST else ()
+    elif isinstance(value, list):
+        yield _Items(value), [(str(place), x) for place, x in enumerate(value)] if len(value) <= MOST else ()
     elif isinstance(value, nn.Module):
         yield value._parameters, value._parameters.items()
         yield vars(value), vars(value).items()
@@ -413,6 +415,22 @@ class _Cell:
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.owner.cell_contents = value
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What a list holds, as a dictionary by place."""
+
+    owner: list[Any]
+
+    def __contains__(self, name: str) -> bool:
+        return int(name) < len(self.owner)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.owner[int(name)]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.owner[int(name)] = value
 
 
 @dataclass(frozen=True)

@@ -444,7 +444,7 @@ class _Walk:
             elif callable(value):
                 self.given.add(name)
 
-    def _fix_calls(self, function: FunctionType) -> None:
+    def _fix_calls(self, function: Any) -> None:
         """Of a function of torch's own what it calls may be replaced, too."""
         if self.fixed is None or function in self._known:
             return
@@ -493,7 +493,7 @@ class _Walk:
             marks.append(kind)
             marks.append(kind.forward)
             self._fix_calls(kind.forward)
-        whole = not is_own or _is_torchs(kind.__mro__[-3].__module__)  # no code of the user's own names what `forward` reads there
+        whole = not is_own or _is_torchs(kind.__mro__[-3].__module__)  # what `forward` reads has names elsewhere
         for name, value in islice(held.items(), len(_first_keys()), None):
             if whole or name in self.names:
                 if is_own:
