@@ -99,6 +99,22 @@ def plainly_looked_up(x):
     return torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], dtype=torch.float64) * (x + x**2)
 
 
+class Keeping(nn.Module):
+    """Keeps tensors in a list, in a dict, and in a dict in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = [torch.ones(3, dtype=torch.float64), {"more": torch.ones(3, dtype=torch.float64)}]
+        self.others = {"scale": torch.ones(3, dtype=torch.float64)}
+
+    def forward(self, x):
+        self.kept[0].add_(1)
+        self.kept[1]["more"].add_(2)
+        self.others["scale"].add_(3)
+        return self.kept[0] * self.kept[1]["more"] * self.others["scale"] * x**2
+
+
+keeping = Keeping()
 moving, kept = of_a_closure()
 averaged = Averaged()
 
@@ -111,6 +127,7 @@ FUNCTIONS = [
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
     (looked_up, lambda: tables, plainly_looked_up),
+    (keeping, lambda: [keeping.kept[0], keeping.kept[1]["more"], keeping.others["scale"]], lambda x: 24 * x**2),
     (normalised, lambda: [*means.values(), *variances.values()], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
      lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),

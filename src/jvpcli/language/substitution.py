@@ -368,7 +368,7 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
         if id(value) in seen or isinstance(value, Tensor):
             continue
         seen.add(id(value))
-        waiting += value._modules.values() if isinstance(value, nn.Module) else _within(value)
+        waiting += _within(value)
         for held, pairs in _variables(value):
             found += [Place(held, name, True) for name, x in pairs if isinstance(x, Tensor) and memory(x) in sought]
     return list({place.key: place for place in found}.values())
@@ -470,11 +470,13 @@ def _within(value: Any) -> list[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, (list, tuple, dict)):
+    kinds: tuple[type, ...] = (nn.Module, FunctionType, dict)
+    if isinstance(value, (list, tuple, dict)):  # of what may be data no lists are looked through
         held = value.values() if isinstance(value, dict) else value
     else:
         held = () if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {}).values()
-    return [part for part in held if isinstance(part, (nn.Module, FunctionType, dict))] if len(held) <= MOST else []
+        kinds = (*kinds, list, tuple)
+    return [part for part in held if isinstance(part, kinds)] if len(held) <= MOST else []
 
 
 def code_within(code: CodeType) -> Iterator[CodeType]:
