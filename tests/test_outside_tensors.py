@@ -86,6 +86,35 @@ def plainly_normalised(x):
     return sum((each - each.mean(0)) / (each.var(0, correction=0) + 1e-5).sqrt() for each in (y, z, w))
 
 
+ROWS = torch.tensor([0, 2])
+tables = [torch.tensor([[3.0, 0.0, 4.0], [1.0, 1.0, 1.0], [0.0, 2.0, 0.0]], dtype=torch.float64) for _ in range(2)]
+
+
+def looked_up(x):
+    """Rows of a table that are longer than 1 are scaled in it."""
+    return F.embedding(ROWS, tables[0], max_norm=1.0) * x + F.embedding_bag(ROWS[:, None], tables[1], None, 1.0) * x**2
+
+
+def plainly_looked_up(x):
+    return torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], dtype=torch.float64) * (x + x**2)
+
+
+class Keeping(nn.Module):
+    """Keeps tensors in a list, in a dict, and in a dict in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = [torch.ones(3, dtype=torch.float64), {"more": torch.ones(3, dtype=torch.float64)}]
+        self.others = {"scale": torch.ones(3, dtype=torch.float64)}
+
+    def forward(self, x):
+        self.kept[0].add_(1)
+        self.kept[1]["more"].add_(2)
+        self.others["scale"].add_(3)
+        return self.kept[0] * self.kept[1]["more"] * self.others["scale"] * x**2
+
+
+keeping = Keeping()
 moving, kept = of_a_closure()
 averaged = Averaged()
 
@@ -97,6 +126,8 @@ FUNCTIONS = [
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
+    (looked_up, lambda: tables, plainly_looked_up),
+    (keeping, lambda: [keeping.kept[0], keeping.kept[1]["more"], keeping.others["scale"]], lambda x: 24 * x**2),
     (normalised, lambda: [*means.values(), *variances.values()], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
      lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),

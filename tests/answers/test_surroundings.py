@@ -256,11 +256,16 @@ CHANGES |= {
     "what objects of the same class start with": lambda: (Again(), lambda patch: patch.setitem(TABLE, "write", True)),
     "the name of a parameter": lambda: with_object(Naming, lambda net, patch: renamed(net)),
     "two tensors that become one": lambda: (by_identity, lambda patch: patch.setitem(TENSORS, "b", TENSORS["a"])),
+    "what torch's forward reads": lambda: with_object(Derived, lambda net, patch: setattr(net, "min_val", -2.0)),
     "a sign of zero": lambda: (by_sign, lambda patch: patch.setitem(TABLE, "zero", -0.0)),
 }  # fmt: skip
 
 TENSORS = {"a": torch.ones(3, dtype=DOUBLE), "b": torch.ones(3, dtype=DOUBLE)}
 TABLE["zero"] = 0.0  # type: ignore[assignment]
+
+
+class Derived(nn.Hardtanh):
+    """Has nothing of its own."""
 
 
 class Calling(nn.Module):

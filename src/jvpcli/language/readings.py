@@ -136,8 +136,8 @@ WRITERS = frozenset(
 def traits(func: Callable[..., Any]) -> tuple[bool, bool]:
     """Of a function of torch, by its name: whether it can change what it is given by position in place, and `_takes_form`."""
     name = getattr(func, "__name__", "")
-    writes = (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)) or name in NORMALISATIONS
-    return writes, _takes_form(name_of(func).strip("_"))
+    writes = name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)
+    return writes or name in NORMALISATIONS or name in EMBEDDINGS, _takes_form(name_of(func).strip("_"))
 
 
 def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
@@ -148,13 +148,19 @@ def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> l
     return list(tensors_in(args[:1] or keywords)) if writes else []
 
 
+EMBEDDINGS = frozenset(["embedding", "embedding_bag"])
+"""Functions that scale the rows that they take, in the table itself, where they are given a largest norm."""
+
 NORMALISATIONS = frozenset(["batch_norm", "instance_norm", "native_batch_norm"])
 """Functions that write to the running statistics that they are given, where they take those of the batch itself."""
 
 
 def _statistics(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
-    """The running statistics that a normalisation writes to; none of any other function."""
+    """The running statistics that a normalisation writes to, and the table that an embedding does; none of any other function."""
     name = getattr(func, "__name__", "")
+    if name in EMBEDDINGS:
+        most = args[3] if len(args) > 3 else keywords.get("max_norm")
+        return [] if most is None else list(tensors_in((*args[1:2], keywords.get("weight"))))
     trains = args[5] if len(args) > 5 else keywords.get("training", keywords.get("use_input_stats", name == "instance_norm"))
     if name not in NORMALISATIONS or not trains:
         return []

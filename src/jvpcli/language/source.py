@@ -339,12 +339,19 @@ def _at(table: Sequence[int], column: int) -> int:
     return table[column] if table else column
 
 
+NOT_ASCII = re.compile(r"[^\x00-\x7f]", re.ASCII)
+
+
 def characters_by_byte(line: str) -> Sequence[int]:
     """The character to which each UTF-8 byte belongs; empty where they are the same."""
     if line.isascii():
         return ()
-    table = [index for index, character in enumerate(line) for _ in character.encode(errors="surrogatepass")]
-    return [*table, len(line)]
+    table, end = list[int](), 0
+    for match in NOT_ASCII.finditer(line):  # a long text has few of them: all between two are taken at once
+        table += range(end, match.start())
+        table += [match.start()] * len(match[0].encode(errors="surrogatepass"))
+        end = match.end()
+    return [*table, *range(end, len(line) + 1)]
 
 
 def is_text(statement: ast.stmt) -> bool:

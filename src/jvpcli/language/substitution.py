@@ -157,7 +157,7 @@ class Place:
     @property
     def key(self) -> tuple[int, str]:
         """The same for the same variable, whatever is there."""
-        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Attributes)) else self.tensors), self.name
+        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Items, _Attributes)) else self.tensors), self.name
 
     @property
     def tensor(self) -> Any:
@@ -368,7 +368,7 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
         if id(value) in seen or isinstance(value, Tensor):
             continue
         seen.add(id(value))
-        waiting += value._modules.values() if isinstance(value, nn.Module) else _within(value)
+        waiting += _within(value)
         for held, pairs in _variables(value):
             found += [Place(held, name, True) for name, x in pairs if isinstance(x, Tensor) and memory(x) in sought]
     return list({place.key: place for place in found}.values())
@@ -383,6 +383,8 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
         yield from [(_Cell(cell), [("", cell.cell_contents)]) for cell in value.__closure__ or () if _is_filled(cell)]
     elif isinstance(value, dict):
         yield value, [*value.items()] if len(value) <= MOST else ()
+    elif isinstance(value, list):
+        yield _Items(value), [(str(place), x) for place, x in enumerate(value)] if len(value) <= MOST else ()
     elif isinstance(value, nn.Module):
         yield value._parameters, value._parameters.items()
         yield vars(value), vars(value).items()
@@ -413,6 +415,22 @@ class _Cell:
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.owner.cell_contents = value
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What a list holds, as a dictionary by place."""
+
+    owner: list[Any]
+
+    def __contains__(self, name: str) -> bool:
+        return int(name) < len(self.owner)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.owner[int(name)]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.owner[int(name)] = value
 
 
 @dataclass(frozen=True)
@@ -452,11 +470,13 @@ def _within(value: Any) -> list[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, (list, tuple, dict)):
+    kinds: tuple[type, ...] = (nn.Module, FunctionType, dict)
+    if isinstance(value, (list, tuple, dict)):  # of what may be data no lists are looked through
         held = value.values() if isinstance(value, dict) else value
     else:
         held = () if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {}).values()
-    return [part for part in held if isinstance(part, (nn.Module, FunctionType, dict))] if len(held) <= MOST else []
+        kinds = (*kinds, list, tuple)
+    return [part for part in held if isinstance(part, kinds)] if len(held) <= MOST else []
 
 
 def code_within(code: CodeType) -> Iterator[CodeType]:

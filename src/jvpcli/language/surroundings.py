@@ -2,7 +2,8 @@
 
 A run that was watched (`readings`) shows what every later one does, as long as nothing has changed that could lead it another
 way: the code of all functions that names in the code lead to, and whatever else they lead to, but for the numbers in tensors.
-Those lead nowhere if none of them went to Python as it ran.  What can't be read so is taken for something that changes: names of
+Those lead nowhere if none of them went to Python as it ran, decided the size of anything, or let something fail that the code
+catches.  What can't be read so is taken for something that changes: names of
 things that nobody knows here, such as a clock, and what another library holds.
 """
 
@@ -127,10 +128,10 @@ def known_names() -> frozenset[str]:
 
 
 class Asking(TorchFunctionMode):
-    """Notes whether numbers of tensors go to Python inside, which may decide there what runs.
+    """Notes whether numbers of tensors go to Python inside, or the sizes that they decide, which may decide there what runs.
 
     Attributes:
-        asked: so they did.
+        asked: so they did, or may.
         packed: what operations keep for the backward pass went through hooks, which run code there.
     """
 
@@ -194,7 +195,7 @@ class Surroundings:
         walk = _Walk(self.names)
         try:
             walk.see(function)
-            same = walk.marks == self.marks and all([named(space) == values for space, named, values in self.fixed])
+            same = walk.marks == self.marks and all(named(space) == values for space, named, values in self.fixed)
         except Exception:  # it goes too deep, another thread changes it, or it runs code of its own as it is looked at
             return None
         if not same:
@@ -313,7 +314,7 @@ class _Walk:
         self.found, self.given = set[str](), set[str]()
         self._seen: dict[int, int] = {}
         self._tensors: dict[int, int] = {}
-        self._classes, self._packages = set[Any](), set[ModuleType]()
+        self._classes, self._known = set[Any](), set[Any]()
         self.buffers: list[Mapping[str, Tensor | None]] = []
         self._names_buffers = not names.isdisjoint(NAMING)
         self._asks_for_gradients = "grad" in names
@@ -431,9 +432,9 @@ class _Walk:
         self._items([space[name] for name in there])
 
     def _fix_package(self, package: ModuleType) -> None:
-        if self.fixed is None or package in self._packages:
+        if self.fixed is None or package in self._known:
             return
-        self._packages.add(package)
+        self._known.add(package)
         for name, value in self._fix(vars(package), self.names):
             if isinstance(value, ModuleType):
                 self._fix_package(value)
@@ -443,11 +444,12 @@ class _Walk:
             elif callable(value):
                 self.given.add(name)
 
-    def _fix_calls(self, function: FunctionType) -> None:
+    def _fix_calls(self, function: Any) -> None:
         """Of a function of torch's own what it calls may be replaced, too."""
-        if self.fixed is None:
+        if self.fixed is None or function in self._known:
             return
-        if not _is_torchs(function.__module__):
+        self._known.add(function)
+        if type(function) is not FunctionType or not _is_torchs(function.__module__):
             raise _ChangingError("a function of torch's that was replaced")
         scope, names = function.__globals__, function.__code__.co_names
         packages = [scope[name] for name in names if isinstance(scope.get(name), ModuleType)]
@@ -483,22 +485,21 @@ class _Walk:
             raise _ChangingError("a module of another form")
         marks.append(len(held))
         marks.append(held["training"])
-        if _is_torchs(kind.__module__):
-            marks.append(kind)
-            self.see(kind.forward)
-            for value in islice(held.values(), len(_first_keys()), None):
-                if type(value) in PLAIN:
-                    marks.append(type(value))
-                    marks.append(value)
-                else:
-                    self.see(value)
-        else:
+        is_own = not _is_torchs(kind.__module__)
+        if is_own:
             marks.append(ref(kind))
             self._class(kind)
-            for name, value in islice(held.items(), len(_first_keys()), None):
-                if name in self.names:
+        else:
+            marks.append(kind)
+            marks.append(kind.forward)
+            self._fix_calls(kind.forward)
+        whole = not is_own or _is_torchs(kind.__mro__[-3].__module__)  # what `forward` reads has names elsewhere
+        for name, value in islice(held.items(), len(_first_keys()), None):
+            if whole or name in self.names:
+                if is_own:
                     self.found.add(name)
-                    self.see(value)
+                marks.append(name)
+                self.see(value)
         for tensors in (held["_parameters"], held["_buffers"]):
             if tensors:
                 if self.fixed is not None:
@@ -549,6 +550,8 @@ class _Walk:
         for base in kind.__mro__:
             if _is_torchs(base.__module__) or base.__module__ == "builtins":
                 self.marks.append(base)
+                if _is_torchs(base.__module__) and not issubclass(kind, (nn.Module, torch.autograd.Function)):
+                    raise _ChangingError("an object that torch's own code gives its methods")
                 if issubclass(base, nn.Module) and base is not nn.Module and "forward" in vars(base):
                     self.see(vars(base)["forward"])
                 continue
