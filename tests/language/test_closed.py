@@ -607,9 +607,11 @@ OF_TRAINING = {
         "o.step()\no.add_param_group({'params': open})", "o.step = open\no.step('CANARY')", "while True: o.step()",
         "for k in range(10**9): o.step()", "o.step()\nnn.utils.clip_grad_norm_(open, 1)", "o.step(**{'closure': open})",
         "o.step()\nnn.utils.clip_grad_norm_([w], open('CANARY'))", "o.step()\no.zero_grad(open)",
-        "o.step(lambda: o.step(lambda: 1))", "def f():\n    o.step(f)\no.step(f)",
+        "def f():\n    o.step(f)\no.step(f)",
         "o.step()\no.register_step_pre_hook(open)", "o.step()\nw[o]",
-        "o.step()\no.DESCRIBED",
+        "o.step()\no.DESCRIBED", "for p in (o,): p.made.step()", "(lambda: o)().step(open)", "o.step()\nf'{o.step.__globals__}'",
+        "o.step()\nnn.utils.clip_grad_norm_(parameters=open('CANARY', 'w'), max_norm=1)", "[p.made for p in [o]]",
+        "o.step()\nnn.utils.clip_grad_value_(parameters=o, clip_value=1)", "v = o.step(lambda: o)\nv.made\no.step()",
     ),
 }  # fmt: skip
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 import jvpcli
 from jvpcli.errors import JvpError
+from jvpcli.language.pasted import as_meant
+from jvpcli.request import Request
 
 HEAD = """\
 import torch
@@ -215,6 +217,77 @@ PROGRAMS = {
             l = opt.step(closure)
             print(l.item())
         """,
+    "shared parameters, by a module's parameters and in a list": """
+        net[2].weight = nn.Parameter(torch.ones(1, 3))
+        one, two = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+        two[0].weight = one.weight
+        scale = torch.ones(1, requires_grad=True)
+        opt, other = optim.Adam([*one.parameters(), two[0].bias, scale], lr=0.1), optim.SGD(net.parameters(), lr=0.1)
+        for k in range(3):
+            loss = (net(X).exp() * scale + two(one(torch.ones(6, 3))) ** 2).mean()
+            for each in (opt, other):
+                each.zero_grad()
+            loss.backward()
+            for each in (opt, other):
+                each.step()
+        """,
+    "modes that are set before, and that change nothing": """
+        m = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1)).eval()
+        opt = optim.SGD([*m.parameters(), *net.parameters()], lr=0.1)
+        for k in range(3):
+            net.train()
+            opt.zero_grad()
+            loss = ((m(X) + net(X) - Y) ** 2).mean()
+            loss.backward()
+            opt.step()
+            net.eval()
+            print(net(X))
+        """,
+    "optimizers by other names, without one, and given to a function": """
+        def turn(model, o):
+            o.zero_grad()
+            loss = (model(X) - Y).pow(2).mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters=net.parameters(), max_norm=0.1, norm_type=1)
+            o.step()
+        opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        alias = opt
+        for k in range(2):
+            turn(net, alias)
+        optim.SGD(net.parameters(), lr=0.5).step()
+        opts = [optim.SGD(net[0].parameters(), lr=0.5), optim.Adam([net[2].bias], lr=0.2)]
+        for o in opts:
+            o.step()
+        def closure():
+            opt.zero_grad()
+            loss = net(X).pow(2).mean()
+            loss.backward()
+            return loss
+        loss = opt.step(closure)
+        print(loss.item())
+        opt.zero_grad()
+        out = net(X).sum() * (2 if opt else 3)
+        out.backward()
+        """,
+    "a gradient by an input inside of the loss": """
+        t = torch.linspace(0, 1, 6).view(-1, 1).repeat(1, 2).requires_grad_(True)
+        opt = optim.Adam(net.parameters(), lr=0.01)
+        for k in range(3):
+            opt.zero_grad()
+            t.grad = None
+            u = net(t)
+            du = torch.autograd.grad(u, t, grad_outputs=torch.ones_like(u), create_graph=True)[0]
+            loss = (du + u).pow(2).mean()
+            loss.backward()
+            opt.step()
+        """,
+    "batches of one each": """
+        from torch.utils.data import DataLoader, TensorDataset
+        for xb, yb in DataLoader(TensorDataset(X, Y)):
+            net.zero_grad()
+            out = (net(xb) * yb).sum()
+            out.backward()
+        """,
     "what is moved by hand": """
         for k in range(3):
             loss = (net(X) * Y).pow(2).sum()
@@ -293,6 +366,19 @@ def test_what_is_carried_out_is_not_passed_over() -> None:
     assert kept["vjp"]["w"]["value"] == found["vjp"]["w"]["value"]  # of .grad the last part, and a note says so
 
 
+ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
+
+
+@pytest.mark.parametrize("weights", ["net(X)", "X @ w"])
+def test_what_is_left_in_grad_is_said_where_it_is(weights: str) -> None:
+    lines = ["opt.zero_grad()", f"loss = ({weights}).pow(2).sum()", "loss.backward()", "opt.step()", "opt.zero_grad()"]
+    given = "net.parameters()" if "net" in weights else "[w]"
+    other = ["opt.zero_grad()", f"loss = (b * {weights}).sum()", "loss.backward()", "opt.step()"]
+    for body, left in ((lines[:4], 0), (lines[1:], 0), (lines[1:4], 1), (other, 1), ([*other, "b.grad = None"], 0)):
+        text = f"{HEAD}opt = optim.SGD({given}, lr=0.1)\nfor k in range(3):\n    {'; '.join(body)}\n"
+        assert as_meant(Request(text)).notes.count(ADDED) == left
+
+
 REFUSED = {
     "opt = optim.LBFGS([w])\nopt.step(lambda: w.sum())": "`LBFGS` calls its closure",
     "opt = optim.SGD([w], lr=-1)": "`SGD` failed: Invalid learning rate: -1",
@@ -303,6 +389,9 @@ REFUSED = {
     "opt = optim.SGD([w, w.detach() + 1], lr=print)": "not",
     "opt = optim.Muon([w])": "`torch.optim.Muon` is not carried out here",
     "from torch.utils import data as D\nopt = optim.SGD([w])\nd = D.DataLoader(D.TensorDataset(X), 2, True)": "that shuffles",
+    "import torch.utils.data as D\nopt = optim.SGD([w])\nd = D.DataLoader(D.TensorDataset(X))\nX += 1": "a DataLoader over",
+    "opt = optim.SGD({'params': [w]}, lr=0.1)": "A dictionary can't stand here",
+    "opt = optim.SGD([{'params': optim.SGD([w])}], lr=0.1)": "and not an optimizer or schedule",
     "y = (w ** 2).sum()\nopt = optim.SGD([w], lr=0.1)": "`y` is computed before a step",
 }
 
@@ -314,3 +403,24 @@ def test_what_can_not_be_carried_out_is_named(line: str) -> None:
     with pytest.raises(JvpError) as caught:
         jvpcli.inspect(text)
     assert REFUSED[line] in f"{caught.value.message}"
+
+
+PARTS = "m = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 1))\nopt = optim.SGD(m.parameters(), lr=0.1)\n"
+
+CHANGED = {
+    "m.train()": "",
+    "m.eval()": "`m` has one mode throughout a program here",
+    "m[2] = nn.Linear(3, 1)": "`m` gets a part here behind an optimizer",
+}
+
+
+@pytest.mark.parametrize("line", CHANGED)
+def test_modules_that_change_behind_their_optimizer_are_refused(line: str) -> None:
+    before, behind = (line, "") if "=" in line else ("", line)
+    steps = "(m(X) ** 2).sum().backward()\nopt.step()\nopt.zero_grad()"
+    text = f"{HEAD}{PARTS}{before}\n{steps}\n{behind}\nm(X).sum().backward()\n"
+    if not CHANGED[line]:
+        return follows(text)
+    with pytest.raises(JvpError) as caught:
+        jvpcli.inspect(text)
+    assert CHANGED[line] in caught.value.message

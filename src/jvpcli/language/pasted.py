@@ -271,7 +271,9 @@ def read_pasted(
         expression=expression,
         inputs=leaves,
         seed=own_seed,
-        notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
+        notes=tuple(dict.fromkeys(
+            (*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes)
+        )),
         calls=told.calls,
         earlier=told.earlier,
         passed_over=_not_done(told.passed_over, [*kept, *steps], training, text),

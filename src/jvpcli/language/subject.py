@@ -312,7 +312,7 @@ class Reader:
         training = Training.of(self.statements)
         read = training.weights(self._made_of(last))
         for place, part in enumerate(self.statements[: last.place] if read else ()):
-            between = self.statements[place + 1 : last.place]
+            between = [*training.behind_derivative(part), *self.statements[place + 1 : last.place]]
             if training.derives(part) and training.moves(part, *between) & read - training.clears(*between):
                 return (ADDED,)
         return ()

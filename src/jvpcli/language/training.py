@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -117,6 +117,11 @@ class Training:
         within = any(path(call.func) in self.moved or (path(call.func).endswith(".step") and call.args) for call in calls)
         return any(map(is_backward, calls)) or (within and bool(self.moves(statement)))
 
+    def behind_derivative(self, statement: ast.stmt) -> list[ast.stmt]:
+        """What a block does behind the last of its calls of backward."""
+        parts = list(_in_order(statement))
+        return parts[max((place for place, part in enumerate(parts) if self.derives(part)), default=0) + 1 :]
+
     def carries(self, statement: ast.stmt) -> bool:
         """Whether a statement does something to parameters, or to how the next step is made."""
         calls = [path(node.func) for node in running(statement) if isinstance(node, ast.Call)]
@@ -206,6 +211,15 @@ def _meant(node: ast.AST | None, paths: Mapping[str, str]) -> str:
     """What a call calls, by its whole path; empty for anything else."""
     root, _, rest = path(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
     return f"{paths.get(root, root)}.{rest}".rstrip(".")
+
+
+def _in_order(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """The statements of a block; any other statement itself."""
+    inside = [part for each in ("body", "orelse") for part in getattr(statement, each, ())] if is_block(statement) else []
+    for part in inside:
+        yield from _in_order(part)
+    if not inside:
+        yield statement
 
 
 def runs_at_once(statement: ast.stmt) -> bool:

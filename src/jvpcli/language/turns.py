@@ -146,7 +146,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     if not any(map(training.carries, body)):  # not what only keeps a record
         wanted = needed(ast.Module([body[place] for place in calls], []), [*before, *body[:-1]])
-        body = [part for place, part in enumerate(body) if part in wanted or place in calls]
+        body = [part for place, part in enumerate(body) if part in wanted or place in calls or (modules and cleared(part))]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
     known = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
     elsewhere = changed(last) - known or any(not {*assigned([part])} <= known for part in augmented)  # by another name
@@ -164,7 +164,9 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
     held = (*carried, *(name for name in assigned(around_it) if name in modules))
     left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
-    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if moved and not moved <= training.clears(last) else ()))
+    read = set().union(*map(free_names, last.body)) & without_leaves(around_it, code)[1].keys()
+    adds = moved and not moved | read <= training.clears(last)
+    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if adds else ()))
     return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved))
 
 
