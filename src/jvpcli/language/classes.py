@@ -440,7 +440,7 @@ class Reader(Objects):
         names = [name for name in ("forward", "backward", "setup_context") if name in made.methods]
         methods = [made.methods[name] for name in names]
         marks = [[self.path(dotted(mark)) for mark in method.decorator_list] for method in methods]
-        static = all(not each or (each[0] == "staticmethod" and {*each[1:]} <= {ONCE_PATH}) for each in marks)  # apply is of the class
+        static = all(not each or (each[0] == "staticmethod" and {*each[1:]} <= {ONCE_PATH}) for each in marks)
         if names[:2] != ["forward", "backward"] or not static or any(len(each) > 1 for each in (marks[0], *marks[2:])):
             return  # refused where it is used
         made.applies = True

@@ -532,6 +532,8 @@ class Expressions(Lowering):
             return self.emit("builtin:range", self.arguments(node, depth)[:1], node)
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
+        if path in TYPED and len(node.args) > 1:
+            raise self.at(node, refusals.unwritten(path, TYPED[path]))
         if path not in TYPED or len(node.args) != 1:
             return None
         values = self.expr(node.args[0], depth)

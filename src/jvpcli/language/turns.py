@@ -7,7 +7,17 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, has_graph, is_backward, name_of, path, text_of, without_places
+from jvpcli.language.calls import (
+    FUNCTIONAL,
+    TRANSFORMS,
+    argument,
+    has_graph,
+    is_backward,
+    name_of,
+    path,
+    text_of,
+    without_places,
+)
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, copied, free_names, read_first
