@@ -686,7 +686,8 @@ WRITTEN_OTHERWISE = {
     "(m ** 2).sum().backward()\nm = torch.tensor([[1., 5.]], requires_grad=True)\nk = torch.zeros(1, 2)\n"
     "k[0, 0] = m[0, 0] ** 2 + 3 * m[0, 1]\nk.backward(torch.FloatTensor([[1, 0]]), retain_graph=True)\nm.grad.zero_()\n"
     "k[0, 1] = m[0, 1] ** 3\nk.backward(torch.FloatTensor([[0, 1]]))\nfound = [m.grad]",
-    "several gradients cleared at once": "a = torch.ones(2, requires_grad=True)\nb = torch.full((2,), 3.)\nb.requires_grad = True\n"
+    "several gradients cleared at once": "a = torch.ones(2, requires_grad=True)\nb = torch.full((2,), 3.)\n"
+    "b.requires_grad = True\n"
     "torch.Tensor.clamp(a * 2, b - 4, b).sum().backward()\na.grad, b.grad = None, None\n(a * b).sum().backward()\n"
     "found = [a.grad, b.grad]",
     "a leaf under one name, and a step between": "u = torch.tensor([2., 3.])\nu = Variable(u, requires_grad=True)\n"

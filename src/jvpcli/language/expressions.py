@@ -585,9 +585,6 @@ class Expressions(Lowering):
                 return "random:seed"
             if self.is_program and function in TRANSFORMS:
                 return f"transform:{TRANSFORMS[function]}"
-            owner, _, method = function.rpartition(".")
-            if owner == "torch.Tensor" and catalog.is_method(method):
-                return f"method:{method}"
             if not catalog.is_function(function):
                 raise self.at(func, refusals.path(parts, called=True, functions=self.functions))
             return f"call:{function}"

@@ -8,7 +8,7 @@ import re
 from jvpcli.language import catalog
 
 WORDS = re.compile(
-    r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|\bmap\(|empty(?:_like)?\(|Tensor\(.*_\("
+    r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|\bmap\(|torch\.Tensor\.|empty(?:_like)?\(|Tensor\(.*_\("
 )
 """Without these a text has none of such words."""
 
@@ -154,6 +154,10 @@ class _Spellings(ast.NodeTransformer):
             isinstance(node.args[0], ast.Lambda) and _is_flag(node.args[0].body)
         ):
             return node.args[1]
+        if named.rpartition(".")[0] == "torch.Tensor" and node.args and not isinstance(node.args[0], ast.Starred):
+            owner, *rest = node.args  # torch.Tensor.sum(x) is x.sum()
+            method = ast.copy_location(ast.Attribute(owner, named[13:], ast.Load()), node)
+            return ast.copy_location(ast.Call(method, rest, node.keywords), node)
         if named == "map" and len(node.args) > 1 and not (node.keywords or "map" in self.functions):
             return ast.fix_missing_locations(ast.copy_location(_mapped(*node.args) or node, node))
         to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
