@@ -416,6 +416,10 @@ SAID = [
      "clip_grad_norm_ changes .grad behind the call: the result is the gradient before that"),
     ("x = torch.tensor([1., 2.], requires_grad=True)\ny = x * x; z = y * 2\ny.retain_grad(); z.retain_grad()\n"
      "z.sum().backward()\nprint(y.grad, z.grad)", {"y": [2.0, 2.0]}, "z.grad is another question, as z is made of y"),
+    ("w = torch.tensor(1., requires_grad=True)\nt = torch.tensor([1., 2.], requires_grad=True)\n"
+     "opt = torch.optim.SGD([w], lr=0.5)\n(w * t).sum().backward()\nopt.step()\nopt.zero_grad()\n(w * t).sum().backward()",
+     {"w": 3.0, "t": [-0.5, -0.5]},
+     "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"),
 ]  # fmt: skip
 
 
@@ -678,6 +682,31 @@ WRITTEN_OTHERWISE = {
     "total = lp.sum() - ent.sum() + p.max() + (z ** 3).sum() + q.log_prob(s).sum() + q.mean.sum() - q.entropy().sum()\n"
     "total = total + b.log_prob(b.sample()).sum() + b.entropy().sum() + k.log_prob(torch.tensor(1)).sum()\n"
     "total.backward()\nfound = [logits.grad, mu.grad]",
+    "gradients under gradients of one name, cleared between": "m = torch.tensor([[2., 3.]], requires_grad=True)\n"
+    "(m ** 2).sum().backward()\nm = torch.tensor([[1., 5.]], requires_grad=True)\nk = torch.zeros(1, 2)\n"
+    "k[0, 0] = m[0, 0] ** 2 + 3 * m[0, 1]\nk.backward(torch.FloatTensor([[1, 0]]), retain_graph=True)\nm.grad.zero_()\n"
+    "k[0, 1] = m[0, 1] ** 3\nk.backward(torch.FloatTensor([[0, 1]]))\nfound = [m.grad]",
+    "several gradients cleared at once": "a = torch.ones(2, requires_grad=True)\nb = torch.full((2,), 3.)\n"
+    "b.requires_grad = True\n"
+    "torch.Tensor.clamp(a * 2, b - 4, b).sum().backward()\na.grad, b.grad = None, None\n(a * b).sum().backward()\n"
+    "found = [a.grad, b.grad]",
+    "a leaf under one name, and a step between": "u = torch.tensor([2., 3.])\nu = Variable(u, requires_grad=True)\n"
+    "lin = nn.Linear(2, 3)\nopt = torch.optim.Adam(lin.parameters(), lr=0.1)\nlin(u).sum().backward()\nopt.step()\n"
+    "opt.zero_grad()\nu.grad = None\nlin(u).pow(2).sum().backward()\nfound = [u.grad, *[p.grad for p in lin.parameters()]]",
+    "leaves in the turns of training": "net = nn.Linear(2, 1)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+    "mean = nn.MSELoss()\nfor k in range(3):\n    opt.zero_grad()\n    p = torch.full((4, 1), k + 1., requires_grad=True)\n"
+    "    q = torch.ones(4, 1, requires_grad=True)\n    y = net(torch.cat([p, q], 1))\n"
+    "    dy, = torch.autograd.grad(y.sum(), q, create_graph=True)\n    mean(target=p, input=y + dy).backward()\n    opt.step()\n"
+    "with torch.autograd.no_grad():\n    print(net.weight)\nfound = [p.grad, q.grad, *[w.grad for w in net.parameters()]]",
+    "leaves of two calls in a turn": "for v in (0.5, 2.):\n    s = torch.tensor(v, requires_grad=True)\n    (s ** 2).backward()\n"
+    "    r = torch.tensor(v, requires_grad=True)\n    (r ** 3).backward()\n    print(s.grad, r.grad)\nfound = [s.grad, r.grad]",
+    "a result filled item by item, and map": "def f(x):\n    y = torch.empty(2, 1)\n    y[0, 0] = torch.sin(x[0]) * x[1]\n"
+    "    y[1, 0] = x[1] ** 2\n    return y\nx = torch.tensor([1., 2.], requires_grad=True)\n"
+    "parts = list(map(lambda g, y: g * y, [1., 2.], f(x)))\nsum(map(torch.sum, parts)).backward()\nfound = [x.grad]",
+    "another name of a function before a step": "net = nn.Linear(2, 1)\ndef cost(y):\n    return y.pow(2).sum()\n"
+    "criterion = cost\nopt = torch.optim.Adam(net.parameters())\nfor k in range(3):\n    w = torch.ones(2, requires_grad=True)\n"
+    "    loss = criterion(net(w))\n    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
+    "found = [w.grad, *[p.grad for p in net.parameters()]]",
     "two names at once, one read by its own": "t = torch.ones(2)\ny = torch.tensor(3.)\n"
     "t, y = Variable(t * 2, requires_grad=True), Variable(y)\n(t ** 2 * y).sum().backward()\nfound = [t.grad]",
 }

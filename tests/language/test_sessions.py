@@ -25,6 +25,8 @@ COPIED = {
     "answers that Python could read": ("y = x + 1\ny\ntensor([2., 3.])", "y = x + 1\ny"),
     "an answer by an older PyTorch, behind shorter prompts": (
         ">> y = x - 1\n>> y\nVariable containing:\n 1\n[torch.FloatTensor of size 1]", "y = x - 1\ny"),
+    "lines behind > on a page": (
+        "y = x * 2\n> y.sum().backward()\n> (x.grad)\ntensor([2.])", "y = x * 2\ny.sum().backward()\nx.grad"),
     "the print of Python 2": ("if x > 0:\n    print 'above', x  # so it is\nprint x.grad",
     "if x > 0:\n    print('above', x)\nprint(x.grad)"),
 }  # fmt: skip
@@ -32,6 +34,7 @@ COPIED = {
 KEPT = {
     "tensor is a name here": "from torch import tensor\ntensor([1.0])",
     "a comparison": "y = (x\n< 3)",
+    "a comparison with what is above it": "y = (x\n> three) * (x \\\n> four)",
     "a remainder": "y = (x\n% three)",
 }
 

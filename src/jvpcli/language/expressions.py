@@ -550,6 +550,8 @@ class Expressions(Lowering):
             return self.emit("builtin:range", self.arguments(node, depth)[:1], node)
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
+        if path in TYPED and len(node.args) > 1:
+            raise self.at(node, refusals.unwritten(path, TYPED[path]))
         if path not in TYPED or len(node.args) != 1:
             return None
         values = self.expr(node.args[0], depth)
@@ -601,9 +603,6 @@ class Expressions(Lowering):
                 return "random:seed"
             if self.is_program and function in TRANSFORMS:
                 return f"transform:{TRANSFORMS[function]}"
-            owner, _, method = function.rpartition(".")
-            if owner == "torch.Tensor" and catalog.is_method(method):
-                return f"method:{method}"
             if not catalog.is_function(function):
                 raise self.at(func, refusals.path(parts, called=True, functions=self.functions))
             return f"call:{function}"

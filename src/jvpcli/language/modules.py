@@ -163,8 +163,7 @@ class Module(ImportedFunction):
         except TypeError as error:
             raise EvaluationError(f"`{self.name}` refuses its arguments: {error}.", torch_message=str(error)) from None
         if bound.kwargs:
-            alone = next(iter(bound.kwargs))
-            raise ForbiddenError(f"`{self.name}` takes `{alone}` by its name alone, which can't be given here.")
+            raise ForbiddenError(f"`{self.name}` takes `{next(iter(bound.kwargs))}` by its name alone: it can't be given here.")
         return bound.args
 
 

@@ -63,6 +63,11 @@ def derives(kind: Class | None, base: Class) -> bool:
     return kind is not None and (kind is base or derives(kind.base, base))
 
 
+LEGACY = (
+    "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function with static "
+    "forward method. (Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)"
+)
+
 class Reader(Protocol):
     """What is known of a text: its classes and objects by name, and how further ones are made."""
 
@@ -244,6 +249,11 @@ class Reading(ast.NodeTransformer):
         if self.reader.class_called(node) is not None:
             return self.unnamed(node)
         func = node.func
+        made = self.class_of(func.func) if isinstance(func, ast.Call) else None
+        if made is not None and made.is_function:  # Square()(x)
+            message = f"An object of `{made.node.name}` can't be called: a function with a backward is called by apply."
+            hints = [f"{made.node.name}.apply(x), with static methods forward(ctx, x) and backward(ctx, g)"]
+            raise self.reader.at(node, EvaluationError(message, torch_message=LEGACY, hints=hints))
         if dotted(func) == "getattr" and len(node.args) == 2 and isinstance(name := plain_or_none(node.args[1]), str):
             return self.visit(placed(ast.Attribute(node.args[0], name, ast.Load()), node))
         if isinstance(func, ast.Attribute) and (kind := self.class_of(func.value)) and func.attr in kind.methods and node.args:

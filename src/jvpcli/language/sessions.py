@@ -17,6 +17,7 @@ PROMPT = re.compile(r"[ \t]*(?:>>>?|In \[\d+\]:|\.\.\.:?)(?: |$)")
 CELL = re.compile(r"[ \t]*In ?\[[\d ]*\]:[ \t]*")
 """What stands alone above a cell of a notebook."""
 
+QUOTED = re.compile(r"> (?=[\w(])")
 NUMBER = re.compile(r"\[\d+\]:")
 OUT = re.compile(r"[ \t]*Out ?\[[\d ]*\]:")
 TENSOR = re.compile(r"^[(\[{]*tensor\(", re.MULTILINE)
@@ -53,6 +54,17 @@ def is_session(lines: Iterable[str]) -> bool:
     return any(line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) for line in lines)
 
 
+def _quoted(lines: Sequence[Line]) -> Iterator[Line]:
+    """The lines without the `> ` of a page before what is typed, where no line of Python can begin so."""
+    depth, continued = 0, False
+    for start, line in lines:
+        taken = 2 if depth <= 0 and not continued and QUOTED.match(line) else 0
+        start, line = start + taken, line[taken:]
+        depth += 0 if line.startswith("#") else sum(map(line.count, "([{")) - sum(map(line.count, ")]}"))
+        continued = line.endswith("\\")
+        yield start, line
+
+
 def _numbered(lines: Sequence[Line]) -> list[Line]:
     """The lines, with `In [3]:` where `[3]:` stands alone above a cell of a page, and `Out[3]:` where it stands there again."""
     found, seen = [], set[str]()
@@ -70,7 +82,7 @@ def typed(source: str) -> list[Line]:
     for match in re.finditer(r"\r\n|\r|\n|\Z", source):
         lines.append((begin, source[begin : match.start()]))
         begin = match.end()
-    lines = _numbered(lines)
+    lines = list(_quoted(_numbered(lines)))
     if not is_session(line for _, line in lines):
         shown = TENSOR.search(source) and not NAMED.search(source)
         return list(_without(lines, TENSOR)) if shown else lines

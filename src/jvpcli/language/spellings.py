@@ -7,7 +7,9 @@ import re
 
 from jvpcli.language import catalog
 
-WORDS = re.compile(r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|(?:Tensor|empty)\(.*_\(")
+WORDS = re.compile(
+    r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|\bmap\(|torch\.Tensor\.|empty(?:_like)?\(|Tensor\(.*_\("
+)
 """Without these a text has none of such words."""
 
 
@@ -121,6 +123,8 @@ class _Spellings(ast.NodeTransformer):
         named = {"device", "dev", *(name for name, values in made.items() if all(map(_names_device, values)))}
         self.devices = {name for name in named if all(map(_is_device, made[name]))}
         self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
+        parts = [part for part in ast.walk(tree) if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store)]
+        self.filled = {part.value.id for part in parts if isinstance(part.value, ast.Name)}
         called = {name for name, values in made.items() if values and all(map(self._is_called, values))}
         self.functions |= called
 
@@ -150,6 +154,12 @@ class _Spellings(ast.NodeTransformer):
             isinstance(node.args[0], ast.Lambda) and _is_flag(node.args[0].body)
         ):
             return node.args[1]
+        if named.rpartition(".")[0] == "torch.Tensor" and node.args and not isinstance(node.args[0], ast.Starred):
+            owner, *rest = node.args  # torch.Tensor.sum(x) is x.sum()
+            method = ast.copy_location(ast.Attribute(owner, named[13:], ast.Load()), node)
+            return ast.copy_location(ast.Call(method, rest, node.keywords), node)
+        if named == "map" and len(node.args) > 1 and not (node.keywords or "map" in self.functions):
+            return ast.fix_missing_locations(ast.copy_location(_mapped(*node.args) or node, node))
         to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
         moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices
         return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
@@ -177,4 +187,28 @@ class _Spellings(ast.NodeTransformer):
         """`net = net.to(device)` gives nothing another name."""
         was = node.value
         self.generic_visit(node)
+        named = ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ""
+        filled = all(isinstance(each, ast.Name) and each.id in self.filled for each in node.targets)
+        if filled and isinstance(node.value, ast.Call) and named in ("torch.empty", "torch.empty_like"):
+            node.value.func = _torch(named[6:].replace("empty", "zeros"))
+            node.value = ast.Call(_torch("full_like"), [node.value, _torch("nan")], [])  # what is never written has no number
+            ast.fix_missing_locations(ast.copy_location(node.value, was))
         return without_itself(node, was)
+
+
+def _torch(name: str) -> ast.Attribute:
+    return ast.Attribute(ast.Name("torch", ast.Load()), name, ast.Load())
+
+
+def _mapped(function: ast.expr, *items: ast.expr) -> ast.expr | None:
+    """`(f(x) for x in items)` of `map(f, items)`; None where f takes anything else."""
+    names = [f"{'each' if 'each' not in ast.unparse(function) else 'item'}_{number}" for number in range(len(items))]
+    value: ast.expr = ast.Call(function, [ast.Name(name, ast.Load()) for name in names], [])
+    if isinstance(function, ast.Lambda):
+        names, value = [part.arg for part in function.args.args], function.body
+        if len(names) != len(items) or len(names) != sum(isinstance(part, ast.arg) for part in ast.walk(function.args)):
+            return None
+    targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
+    zipped = ast.Call(ast.Name("zip", ast.Load()), list(items), [])
+    part = (targets[0], items[0]) if len(items) == 1 else (ast.Tuple(targets, ast.Store()), zipped)
+    return ast.GeneratorExp(value, [ast.comprehension(*part, [], 0)])

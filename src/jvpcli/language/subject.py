@@ -308,12 +308,15 @@ class Reader:
         return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
 
     def _about_steps(self, last: Place) -> tuple[str, ...]:
-        """What is to be said where gradients of weights before a step are still there."""
-        training = Training.of(self.statements)
-        read = training.weights(self._made_of(last))
-        for place, part in enumerate(self.statements[: last.place] if read else ()):
+        """What is to be said where gradients from before a step are still there: of weights, and of leaves beside them."""
+        training, made = Training.of(self.statements), self._made_of(last)
+        weights = training.weights(made)
+        beside = made & without_leaves(self.statements, self.code)[1].keys() - weights if training.moved else set()
+        for place, part in enumerate(self.statements[: last.place] if weights or beside else ()):
             between = [*training.behind_derivative(part), *self.statements[place + 1 : last.place]]
-            if training.derives(part) and training.moves(part, *between) & read - training.clears(*between):
+            moved = training.moves(part, *between) if training.derives(part) else set()
+            added = (moved & weights) | (beside & sources(free_names(part), self.statements[:place]) if moved else set())
+            if added - training.clears(*between):
                 return (ADDED,)
         return ()
 
