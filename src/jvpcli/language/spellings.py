@@ -57,6 +57,10 @@ def _is_plain(value: ast.expr) -> bool:
     return named.rpartition(".")[2] == "Parameter" or (named.startswith("torch.") and not named.startswith("torch.nn."))
 
 
+def _calls(*parts: ast.AST) -> list[ast.Call]:
+    return [node for part in parts for node in ast.walk(part) if isinstance(node, ast.Call)]
+
+
 def _names(node: ast.AST) -> set[str]:
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
@@ -147,6 +151,9 @@ def _initial(call: ast.Call) -> tuple[ast.expr, ast.expr] | None:
     given.update((each.arg or "", ast.unparse(each.value)) for each in call.keywords)
     if not written or not call.args or len(call.args) > len(defaults) + 1 or given.keys() != defaults.keys():
         return None
+    beside = [*call.args[1:], *(each.value for each in call.keywords)]
+    if any(not ast.unparse(part.func).startswith("math.") for part in _calls(*beside)):  # which may stand there several times
+        return None
     if "mode" in given:
         mode, kind = given["mode"], given["nonlinearity"].strip("'")
         if mode not in ("'fan_in'", "'fan_out'") or kind not in GAINS:
@@ -186,8 +193,12 @@ class _Spellings(ast.NodeTransformer):
     def _initial(self, node: ast.AST) -> tuple[ast.expr, ast.expr] | None:
         """What a function of torch.nn.init does with a tensor that is no part of a module; None for any other expression."""
         found = _initial(node) if isinstance(node, ast.Call) else None
-        known = found is not None and (found[0].id in self.plain if isinstance(found[0], ast.Name) else _is_plain(found[0]))
-        return found if known else None
+        tensor = None if found is None else found[0]
+        if isinstance(tensor, ast.Call):
+            plain = re.fullmatch(r"torch\.\w+", ast.unparse(tensor.func)) is not None and len(_calls(tensor)) == 1
+        else:
+            plain = isinstance(tensor, ast.Name) and tensor.id in self.plain
+        return found if plain else None
 
     def _filled(self, tree: ast.Module) -> Iterator[int]:
         """The calls, by their identities, that give memory which a function of torch.nn.init writes to before it is read."""
