@@ -184,6 +184,12 @@ def test_nothing_global_is_touched() -> None:
 NET = "net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\ny = net(x)\n"
 
 PROGRAMS: dict[str, list[str]] = {
+    "what tensors begin with, and what they are": [
+        "nn.init.xavier_uniform_(" * 30 + "torch.empty(2, 2)" + ")" * 30, "nn.init.normal_(torch.zeros(2), std=open('CANARY'))",
+        "w = torch.zeros(2)\nnn.init.constant_(w, " + "nn.init.kaiming_normal_(torch.zeros(2, 2), a=" * 20 + "1" + ")" * 21,
+        "nn.init.os.remove('CANARY')", "nn.init.normal_(torch.load('CANARY'))", "nn.init.normal_.__globals__",
+        "isinstance(x, open)", "isinstance(x, type)", "isinstance(x, x.__class__)", "isinstance", "isinstance(x, (int, object))",
+    ],
     "optimizers": [
         "torch.optim.os.remove('CANARY')", "o = torch.optim.SGD([x], lr=0.1)\no.__class__",
         "o = torch.optim.Adam(net.parameters())\no.state_dict()",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 import numpy as np
@@ -94,6 +95,53 @@ def test_gradients_are_pythons(text: str) -> None:
     assert found.keys() == expected.keys()
     for name, grad in expected.items():
         torch.testing.assert_close(torch.tensor(found[name]["value"]), grad)
+
+
+FILLED = {
+    "values drawn between": """
+        k = torch.zeros(2, 2)
+        a = torch.randn(2)
+        k.uniform_(-1., 1.)
+        c = torch.rand(2)
+        k.normal_()
+        k.requires_grad_()
+        (k @ a * c * torch.randn(2)).pow(2).sum().backward()
+        """,
+    "under no_grad": """
+        k = torch.zeros(2, 1, 3, 3, requires_grad=True)
+        with torch.no_grad():
+            k.uniform_(-1., 1.)
+        nn.functional.conv2d(torch.randn(1, 1, 5, 5), k).pow(2).sum().backward()
+        """,
+    "functions of nn.init": """
+        k = nn.Parameter(torch.empty(3, 2))
+        nn.init.kaiming_uniform_(k, a=math.sqrt(5))
+        mean = torch.empty(4, 3, requires_grad=True)
+        torch.nn.init.kaiming_normal_(mean, mode="fan_out", nonlinearity="relu")
+        w = nn.Parameter(torch.empty(1, 4, 1, 1))
+        b = torch.empty(2)
+        nn.init.xavier_uniform_(w, 2.)
+        nn.init.xavier_uniform_(w)
+        nn.init.uniform_(b, -1)
+        c = torch.ones(2, 2)
+        nn.init.xavier_normal_(c, gain=0.5)
+        d = torch.ones(1)
+        nn.init.constant_(d, val=3)
+        nn.init.normal_(d, mean=1., std=0.1)
+        (torch.rand(5, 2) @ c @ k.T @ mean.T @ w[:, :, 0, 0].T * d + b.sum()).pow(2).sum().backward()
+        """,
+}
+
+
+@pytest.mark.parametrize("text", FILLED.values(), ids=FILLED)
+def test_what_a_leaf_is_filled_with_is_drawn_before_what_comes_behind(text: str) -> None:
+    torch.manual_seed(0)
+    scope = {"torch": torch, "nn": nn, "math": math}
+    exec(textwrap.dedent(text), scope)
+    found = jvpcli.inspect(textwrap.dedent(text), seed=0).to_dict()["vjp"]
+    assert "k" in found
+    for name, entry in found.items():
+        torch.testing.assert_close(torch.tensor(entry["value"]), scope[name].grad)  # type: ignore[attr-defined]
 
 
 REFUSED = [

@@ -219,12 +219,14 @@ def with_seed(statements: Sequence[ast.stmt], given: int | None) -> tuple[list[a
 
 def without_needless_draws(statements: Sequence[ast.stmt], last: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements of `with_seed` without the first, whose seed is said apart, and without those that do nothing but draw
-    where nothing behind them draws."""
+    where nothing behind them draws, and of whose names nothing behind them reads any."""
     draws = drawing([*statements, *last])
     kept: list[ast.stmt] = []
     drawn = any(map(draws, last))
     for place, statement in reversed(list(enumerate(statements))):
-        is_draw = isinstance(statement, ast.Expr) and draws(statement) and not changed(statement)
+        read = set().union(*map(free_names, (*kept, *last))) if isinstance(statement, ast.With) else changed(statement)
+        alone = isinstance(statement, ast.With) and read.isdisjoint({*assigned([statement]), *changed(statement)})
+        is_draw = draws(statement) and (alone or (isinstance(statement, ast.Expr) and not read))
         if is_draw and (not drawn or (place == 0 and seed_of(statement) is not None)):
             continue
         drawn = drawn or draws(statement)

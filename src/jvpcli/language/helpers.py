@@ -6,6 +6,7 @@ Only the text is read; no torch is loaded.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jvpcli.language import refusals
@@ -22,17 +23,28 @@ Bound = list[tuple[str, ast.expr]]
 """The parameters of a function with what a call gives for them, in the order of the call."""
 
 
+MOST_FORMS = 64
+"""How many functions may come to those of a program; one that calls itself would have one for each of its calls."""
+
+
 def in_place(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, with each function that is called once, for what it does, in the place of its call.
 
     A function that is given modules, optimizers or schedules, and does more than to call them, knows them by their own names;
     where it is given different ones, there is one for each.
     """
-    before: list[ast.stmt] = []
     found = [*statements]
-    while before != found and any(isinstance(node, ast.FunctionDef) for part in found for node in ast.walk(part)):
-        before, found = found, _once_called(_by_name(_with_losses(_with_closures(found))))
+    count = _functions_in(found)
+    for _ in range(3 * count + 8 if count else 0):
+        again = _once_called(_by_name(_with_losses(_with_closures(found))))
+        if again == found or _functions_in(again) > count + MOST_FORMS:
+            break
+        found = again
     return found
+
+
+def _functions_in(statements: Sequence[ast.stmt]) -> int:
+    return sum(isinstance(node, ast.FunctionDef) for part in statements for node in ast.walk(part))
 
 
 def _with_closures(statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -89,11 +101,10 @@ def _with_losses(statements: list[ast.stmt]) -> list[ast.stmt]:
 
 def _by_name(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements, with functions that know the modules, optimizers and schedules that they are given."""
-    defined = [part for part in statements if isinstance(part, ast.FunctionDef)]
-    functions = {part.name: part for part in defined if _is_only_called(part, statements)}
     training = Training.of(statements)
-    made = [name for part in statements for name in assigned([part])]
-    shared = {name for name in {*training.modules, *training.moved, *training.schedules} - {*functions} if made.count(name) == 1}
+    made = Counter(name for part in statements for name in assigned([part]))
+    functions = _only_called(statements, made) if training.modules or training.moved else {}
+    shared = {name for name in {*training.modules, *training.moved, *training.schedules} - {*functions} if made[name] == 1}
     ways: dict[int, tuple[str, Known]] = {}
     for part in statements:
         within = isinstance(part, (ast.FunctionDef, ast.ClassDef))
@@ -167,15 +178,18 @@ def _bound(function: ast.FunctionDef, call: ast.Call) -> Bound | None:
     return [*found, *((name, defaults[name]) for name in lacking)]
 
 
-def _is_only_called(function: ast.FunctionDef, statements: Sequence[ast.stmt]) -> bool:
-    """Whether a function of a program has no other use than that it is called, under its one name."""
+def _only_called(statements: Sequence[ast.stmt], made: Mapping[str, int]) -> dict[str, ast.FunctionDef]:
+    """The functions of a program that have no other use than that they are called, each under its one name."""
     nodes = [node for part in statements for node in ast.walk(part)]
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    uses = [id(node) for node in nodes if isinstance(node, ast.Name) and node.id == function.name]
-    alone = [name for part in statements for name in assigned([part])].count(function.name) == 1
-    plain = all(isinstance(part, ast.Constant) or root_of(part) in NAMESPACES for part in function.args.defaults)
-    own = any(node.arg == function.name for part in statements for node in _arguments(part))
-    return alone and plain and not own and not function.decorator_list and {*uses} <= called
+    others = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
+    others |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return {
+        part.name: part
+        for part in statements
+        if isinstance(part, ast.FunctionDef) and made[part.name] == 1 and part.name not in others and not part.decorator_list
+        and all(isinstance(each, ast.Constant) or root_of(each) in NAMESPACES for each in part.args.defaults)
+    }  # fmt: skip
 
 
 def _arguments(node: ast.AST) -> Iterator[ast.arg]:

@@ -35,6 +35,7 @@ from jvpcli.language.statements import (
     reads_grad,
     unused_name,
 )
+from jvpcli.language.training import Renamed
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -198,6 +199,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
             read = set().union(*map(free_names, (*kept, *statements[place + 1 :])))
             kept = [part for part in made if part in kept or {*assigned([part]), *changed(part)} & read - {*filled}]
+            kept = _with_draws(made, kept, draws, Renamed({filled[0]: unused_name(f"{filled[0]}_", statements)}))
             leaves[filled[0]] = _value_text(value, made, code, is_first=not leaves)
             continue
         if value is not None and len(names) == 1 and names[0].isidentifier():
@@ -209,6 +211,23 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         elif not (switches(statement) or _is_said_otherwise(statement)):
             kept.append(statement)
     return kept, leaves
+
+
+def _with_draws(
+    made: Sequence[ast.stmt], kept: Sequence[ast.stmt], draws: Callable[[ast.AST], bool], again: Renamed
+) -> list[ast.stmt]:
+    """What is kept of some statements, and under another name what the others draw: what is drawn behind it comes behind it."""
+    found: list[ast.stmt] = []
+    others: list[ast.stmt] = []
+    for part in made:
+        if part in kept:
+            found.append(part)
+            continue
+        others.append(without_places(again.visit(copied(part))))
+        if draws(part):
+            found.append(ast.With([ast.withitem(parsed("torch.no_grad()"))], others, lineno=0))
+            others = []
+    return found
 
 
 def _written(statement: ast.stmt) -> str:

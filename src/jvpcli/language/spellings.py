@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator, Mapping
 
 from jvpcli.language import catalog
 
 WORDS = re.compile(
-    r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|\bmap\(|torch\.Tensor\.|empty(?:_like)?\(|Tensor\(.*_\("
+    r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|init\."
+    r"|\bmap\(|torch\.Tensor\.|empty(?:_like)?\(|Tensor\(.*_\("
 )
 """Without these a text has none of such words."""
 
@@ -50,6 +52,20 @@ def _names_device(node: ast.expr) -> bool:
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str) and node.value.partition(":")[0] in ("cpu", "cuda", "mps")
     return isinstance(node, ast.Call) and _is_device(node)
+
+
+def _is_plain(value: ast.expr) -> bool:
+    """Whether a function of torch gives a value, or `nn.Parameter`."""
+    named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+    return named.rpartition(".")[2] == "Parameter" or (named.startswith("torch.") and not named.startswith("torch.nn."))
+
+
+def _calls(*parts: ast.AST) -> list[ast.Call]:
+    return [node for part in parts for node in ast.walk(part) if isinstance(node, ast.Call)]
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
@@ -105,6 +121,55 @@ UNWRITTEN = ("torch.Tensor", "torch.FloatTensor", "torch.empty")
 """What gives memory of some size as it is."""
 
 
+FAN_IN, FAN_OUT = "({0}.numel() // {0}.shape[0])", "({0}.numel() // {0}.shape[1])"
+
+XAVIER = f"{{gain}} * math.sqrt(2.0 / float({FAN_IN} + {FAN_OUT}))"
+
+KAIMING = f"{{gain}} / math.sqrt({FAN_IN})", f"{{gain}} / math.sqrt({FAN_OUT})"
+
+GAINS = {"linear": "1.0", "sigmoid": "1.0", "relu": "math.sqrt(2.0)", "leaky_relu": "math.sqrt(2.0 / (1 + {a} ** 2))"}
+
+UNIFORM = "{{0}}.uniform_(-(math.sqrt(3.0) * ({0})), math.sqrt(3.0) * ({0}))"
+
+INITIAL: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "zeros_": ("{0}.zero_()", {}),
+    "ones_": ("{0}.fill_(1.0)", {}),
+    "constant_": ("{0}.fill_({val})", {"val": ""}),
+    "uniform_": ("{0}.uniform_({a}, {b})", {"a": "0.0", "b": "1.0"}),
+    "normal_": ("{0}.normal_({mean}, {std})", {"mean": "0.0", "std": "1.0"}),
+    "xavier_uniform_": (UNIFORM.format(XAVIER), {"gain": "1.0"}),
+    "xavier_normal_": (f"{{0}}.normal_(0.0, {XAVIER})", {"gain": "1.0"}),
+    "kaiming_uniform_": (UNIFORM, {"a": "0", "mode": "'fan_in'", "nonlinearity": "'leaky_relu'"}),
+    "kaiming_normal_": ("{{0}}.normal_(0, {0})", {"a": "0", "mode": "'fan_in'", "nonlinearity": "'leaky_relu'"}),
+}
+"""What functions of torch.nn.init do with a tensor, and what else they take, with its default."""
+
+
+def _initial(call: ast.Call) -> tuple[ast.expr, ast.expr] | None:
+    """The tensor that a function of torch.nn.init is given, and what it does as an expression; None for any other call."""
+    path = ast.unparse(call.func).removeprefix("torch.").removeprefix("nn.")
+    written, defaults = INITIAL.get(path.removeprefix("init."), ("", {})) if path.startswith("init.") else ("", {})
+    given = {word: value for word, value in defaults.items() if value}
+    given.update((word, ast.unparse(each)) for word, each in zip(defaults, call.args[1:], strict=False))
+    given.update((each.arg or "", ast.unparse(each.value)) for each in call.keywords)
+    if not written or not call.args or len(call.args) > len(defaults) + 1 or given.keys() != defaults.keys():
+        return None
+    beside = [*call.args[1:], *(each.value for each in call.keywords)]
+    if any(not ast.unparse(part.func).startswith("math.") for part in _calls(*beside)):  # which may stand there several times
+        return None
+    if "mode" in given:
+        mode, kind = given["mode"], given["nonlinearity"].strip("'")
+        if mode not in ("'fan_in'", "'fan_out'") or kind not in GAINS:
+            return None
+        written = written.format(KAIMING[mode == "'fan_out'"])
+        given["gain"] = GAINS[kind].format(a=f"({given['a']})")
+    text = written.format(ast.unparse(call.args[0]), **{word: f"({value})" for word, value in given.items()})
+    found = ast.parse(text, mode="eval").body
+    for part in ast.walk(found):
+        ast.copy_location(part, call)
+    return call.args[0], found
+
+
 class _Spellings(ast.NodeTransformer):
     """Reads what the language has under other words in its own.
 
@@ -125,8 +190,34 @@ class _Spellings(ast.NodeTransformer):
         self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
         parts = [part for part in ast.walk(tree) if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store)]
         self.filled = {part.value.id for part in parts if isinstance(part.value, ast.Name)}
+        self.plain = {name for name, values in made.items() if all(map(_is_plain, values))}
+        self.written = set(self._filled(tree))
         called = {name for name, values in made.items() if values and all(map(self._is_called, values))}
         self.functions |= called
+
+    def _initial(self, node: ast.AST) -> tuple[ast.expr, ast.expr] | None:
+        """What a function of torch.nn.init does with a tensor that is no part of a module; None for any other expression."""
+        found = _initial(node) if isinstance(node, ast.Call) else None
+        tensor = None if found is None else found[0]
+        if isinstance(tensor, ast.Call):
+            plain = re.fullmatch(r"torch\.\w+", ast.unparse(tensor.func)) is not None and len(_calls(tensor)) == 1
+        else:
+            plain = isinstance(tensor, ast.Name) and tensor.id in self.plain
+        return found if plain else None
+
+    def _filled(self, tree: ast.Module) -> Iterator[int]:
+        """The calls, by their identities, that give memory which a function of torch.nn.init writes to before it is read."""
+        for node in ast.walk(tree):
+            found = self._initial(node)
+            if found is not None and isinstance(found[0], ast.Call):
+                yield id(found[0])
+            body = part if isinstance(part := getattr(node, "body", None), list) else []
+            for place, part in enumerate(body):
+                name = part.targets[0].id if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) else ""
+                uses = (each for each in body[place + 1 :] if name and name in _names(each))
+                found = self._initial(getattr(next(uses, None), "value", None) or part)
+                if found is not None and ast.unparse(found[0]) == name:
+                    yield from (id(call) for call in ast.walk(part) if isinstance(call, ast.Call))
 
     def _is_called(self, value: ast.expr) -> bool:
         """Whether a value is a function or a module: a lambda, or what a class or a function of the text gives."""
@@ -140,6 +231,10 @@ class _Spellings(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""
         self.generic_visit(node)
+        if id(node) in self.written and ast.unparse(node.func) in UNWRITTEN and isinstance(node.func, ast.Attribute):
+            node.func.attr = "zeros"
+        if (initial := self._initial(node)) is not None:
+            return initial[1]
         named, method = ast.unparse(node.func), node.func if isinstance(node.func, ast.Attribute) else None
         if named in self.compilers and node.args and self._is_called(node.args[0]):
             return node.args[0]
@@ -163,6 +258,14 @@ class _Spellings(ast.NodeTransformer):
         to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
         moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices
         return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """`nn.init.normal_(w)`, which autograd does not see."""
+        if self._initial(node.value) is None:
+            return self.generic_visit(node)
+        self.generic_visit(node)
+        without = ast.withitem(ast.parse("torch.no_grad()", mode="eval").body)
+        return ast.fix_missing_locations(ast.copy_location(ast.With([without], [node]), node))
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
         """`for p in net.parameters() if p.requires_grad`"""
