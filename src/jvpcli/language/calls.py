@@ -247,7 +247,7 @@ def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
 def _joined(node: ast.expr | None) -> list[ast.expr]:
     """What a tuple or a list holds, those joined by `*` and `+` too; any other expression alone."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and all(
-        isinstance(part, (ast.List, ast.Tuple, ast.BinOp)) or _inside(part, "list", "tuple") for part in (node.left, node.right)
+        isinstance(part, (ast.List, ast.Tuple, ast.ListComp, ast.BinOp)) or _inside(part, "list", "tuple") for part in (node.left, node.right)
     ):  # fmt: skip
         return [*_joined(node.left), *_joined(node.right)]
     return [item.value if isinstance(item, ast.Starred) else item for item in items(node)]
