@@ -148,8 +148,8 @@ def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             tuples[names[0]] = parts
     found: list[ast.stmt] = []
     for statement in statements:
-        stars = [node for node in ast.walk(statement) if isinstance(node, ast.Starred) and path(node.value) in tuples]
-        if not stars or not isinstance(statement, (ast.Assign, ast.Expr)):
+        opened = [node for node in ast.walk(statement) if isinstance(node, ast.Starred) and path(node.value) in tuples]
+        if not opened or not isinstance(statement, (ast.Assign, ast.Expr)):
             found.append(statement)
             continue
         again = copied(statement)
