@@ -505,6 +505,14 @@ def test_what_would_be_another_number_is_refused(jvp, text):
     assert done.code in (3, 5, 6), done.out
 
 
+@pytest.mark.parametrize("value", ["row.sum() if row.sum() > 4 else row.prod()", "row * row[0].item()", "row * float(row.sum())"])
+def test_a_value_of_each_row_is_none_in_pytorch(jvp, value):
+    text = f"t = torch.ones(2, 3, requires_grad=True)\ntorch.vmap(lambda row: {value})(t).sum().backward()"
+    with pytest.raises(RuntimeError) as caught:
+        exec(text, {"torch": torch})
+    assert str(caught.value).startswith(json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]["torch_message"])
+
+
 @pytest.mark.parametrize("word", ["grad_9", "grad_x", "another"])
 def test_a_kind_of_call_that_there_is_not(jvp, word):
     done = jvp("inspect", "x ** 2", "--x", "1,2", "-g", f"implicit:{word}", "--json")
