@@ -142,6 +142,24 @@ GRADIENTS: dict[str, Cells] = {
         "(t * w).sum().backward()\nw.requires_grad = False",
         "(t * w ** 2).sum().backward()\nprint(t.grad)",
     ],
+    "frozen between two calls of a function": [
+        "t = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 4.], requires_grad=True)",
+        "def loss():\n    return (t * w ** 2).sum()\n\nloss().backward()\nt.requires_grad_(False)",
+        "loss().backward()\nprint(t.grad, w.grad)",
+    ],
+    "frozen at once": [
+        "t = torch.ones(2, requires_grad=True)\nw = torch.ones(2, requires_grad=True)\nw.requires_grad = False",
+        "(t * w).sum().backward()\nprint(f'{t.grad} {w.grad}')",
+    ],
+    "all frozen but what is not": [
+        "net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 1))\nnet.requires_grad_(False)",
+        "net[2].requires_grad_(True)\nnet[0].bias.requires_grad = True\nnet(torch.ones(4, 3)).pow(2).sum().backward()",
+    ],
+    "layers known by what they are": [
+        "net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))\nh = torch.ones(3, 2)",
+        "for layer in net:\n    h = torch.tanh(layer(h)) if layer is net[0] else layer(h)",
+        "del layer\nh.sum().backward()",
+    ],
     "compared by hand": [
         "t = torch.rand(2, 3, requires_grad=True)\n(t ** 2).sum().backward()",
         "by_autograd = t.grad.detach().clone()\nby_hand = 2 * t.detach()",
@@ -204,6 +222,10 @@ VALUES: dict[str, Cells] = {
         "t = torch.arange(4, dtype=torch.float32, requires_grad=True)",
         "flat((t ** 3).sum(), t)",
     ],
+    "a number made of a Hessian": [
+        "from torch.func import hessian, vmap\nt = torch.randn(3, 2)\nH = vmap(hessian(lambda row: row[0] ** 3 * row[1]))(t)",
+        "trace = H.diagonal(dim1=-2, dim2=-1).sum(-1)\ntrace",
+    ],
     "a Hessian that is the same everywhere": [
         "def f(t):\n    return (t ** 2 * torch.arange(3.)).sum()",
         "t = torch.tensor([1., -1., 2.], requires_grad=True)\nfirst = torch.autograd.grad(f(t), t, create_graph=True)[0]",
@@ -253,6 +275,9 @@ ERRORS: dict[str, Cells] = {
     "a graph inside of vmap": [
         "w = torch.tensor([1., 2.], requires_grad=True)\n\ndef of_row(t):\n    return torch.autograd.grad((w * t).sum(), w)[0]",
         "torch.vmap(of_row)(torch.ones(3, 2))",
+    ],
+    "random numbers in rows": [
+        "t = torch.ones(3, 2, requires_grad=True)\ntorch.vmap(lambda row: (row * torch.rand(2)).sum())(t).sum().backward()",
     ],
     "a constant first derivative": [
         "x = torch.ones(3, requires_grad=True)\ng = torch.autograd.grad((2 * x).sum(), x, create_graph=True)[0]",
@@ -386,6 +411,28 @@ SAMPLES: dict[str, Cells] = {
         "    p = {key: value - 0.01 * g[key] for key, value in p.items()}",
         "g",
     ],
+    "by what the samples share and by what they do not": [
+        "from torch.func import grad, vmap\nw = torch.randn(2)\nt = torch.randn(3, 2)",
+        "vmap(grad(lambda w, row: (w @ row) ** 2, argnums=(0, 1)), in_dims=(None, 0))(w, t)",
+    ],
+    "a name that is given anew": [
+        "from torch.func import grad, vmap\nt = torch.randn(3)\ng = grad(torch.sin)\ng = vmap(g)",
+        "g(t)",
+    ],
+    "all of the parameters of two modules": [
+        "a, b = nn.Linear(2, 1), nn.Linear(2, 1)\nb.bias.requires_grad = False\ny = (a(torch.ones(2)) * b(torch.ones(2))).sum()",
+        "torch.autograd.grad(y, list(a.parameters()) + [p for p in b.parameters() if p.requires_grad])",
+    ],
+    "a leaf made anew beside a module's parameter": [
+        "net = nn.Sequential(nn.Linear(2, 1))\nt = torch.ones(2, requires_grad=True)\n(t * 2).sum().backward()",
+        "t = torch.tensor([3., 4.], requires_grad=True)\ny = net(t).sum()",
+        "torch.autograd.grad(y, [t, net[0].weight])",
+    ],
+    "several v for what gives several": [
+        "from torch.func import vjp, vmap\na = torch.randn(3)\nb = torch.randn(3)\n"
+        "def f(a, b):\n    return a.cumprod(0) * b, a.sum()\n",
+        "y, pull, aux = vjp(f, a, b, has_aux=True)\nvmap(pull)(torch.eye(3))",
+    ],
     "several v": [
         "from torch.func import vjp, vmap\nt = torch.randn(3)\ny, pull = vjp(lambda t: t.cumprod(0), t)",
         "vmap(pull)(torch.eye(3))[0]",
@@ -448,6 +495,35 @@ def test_a_frozen_weight_is_told_as_such(jvp):
     assert json.loads(jvp("inspect", "-", "--json", stdin=script(lines)).out)["error"]["torch_message"] in str(caught.value)
 
 
+@pytest.mark.parametrize("text", [
+    "t = torch.ones(2, requires_grad=True)\ny = (t ** 2).sum()\nt.requires_grad = False\ny.backward()",
+    "t = torch.ones(2, requires_grad=True)\nu = t\nt.requires_grad = False\nw = torch.ones(2, requires_grad=True)\n"
+    "(u * w).sum().backward()",
+    "from torch.func import grad, vmap\nt = torch.ones(3, 2)\n"
+    "vmap(grad(lambda row: (row * torch.randn(2)).sum()), randomness='same')(t)",
+    "from torch.func import grad, vmap\nt, u = torch.ones(2), torch.ones(3, 2)\ngiven = [t, u]\ngiven[0] = t * 2\n"
+    "vmap(grad(lambda w, row: (w @ row) ** 2), in_dims=(None, 0))(*given)",
+])  # fmt: skip
+def test_what_would_be_another_number_is_refused(jvp, text):
+    done = jvp("inspect", "-", "--json", stdin=text)
+    assert done.code in (3, 5, 6), done.out
+
+
+@pytest.mark.parametrize("value", ["row.sum() if row.sum() > 4 else row.prod()", "row * row[0].item()", "row * float(row.sum())"])
+def test_a_value_of_each_row_is_none_in_pytorch(jvp, value):
+    text = f"t = torch.ones(2, 3, requires_grad=True)\ntorch.vmap(lambda row: {value})(t).sum().backward()"
+    with pytest.raises(RuntimeError) as caught:
+        exec(text, {"torch": torch})
+    assert str(caught.value).startswith(json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]["torch_message"])
+
+
+@pytest.mark.parametrize("word", ["grad_9", "grad_x", "another"])
+def test_a_kind_of_call_that_there_is_not(jvp, word):
+    done = jvp("inspect", "x ** 2", "--x", "1,2", "-g", f"implicit:{word}", "--json")
+    assert done.code == 2
+    assert word in json.loads(done.out)["error"]["message"]
+
+
 def test_a_function_that_gives_a_dictionary_has_no_gradient(jvp):
     text = "from torch.func import grad\np = {'w': torch.ones(2), 'b': torch.ones(2)}\n"
     text += "grad(grad(lambda p: (p['w'] * p['b']).sum() ** 2))(p)"
@@ -461,6 +537,18 @@ def test_what_a_printed_text_is_made_of(jvp):
     text += "    return torch.autograd.grad(y, t)[0]\n"
     for shown in ("f'slope: {slope(t)}'", "'slope: {}'.format(slope(t))", "'slope: %s' % slope(t)", "'slope:', slope(t)"):
         assert json.loads(jvp("inspect", "-", "--json", stdin=f"{text}print({shown})").out)["vjp"]["t"]["value"] == [3, 12]
+    text += "for k in range(2):\n    print(f'{k}: {torch.autograd.grad((t ** 3).sum(), t)[0]}')"
+    assert json.loads(jvp("inspect", "-", "--json", stdin=text).out)["vjp"]["t"]["value"] == [3, 12]
+
+
+@pytest.mark.parametrize("dims", ["in_dims=(0, None), out_dims=1", "(0, None), -1"])
+def test_samples_in_another_axis_of_the_derivative(jvp, dims):
+    lines = ["t = torch.tensor([[1., 2., 3.], [4., 5., 6.]])"]
+    lines.append(f"torch.vmap(torch.func.grad(lambda row, k: (row ** k).sum()), {dims})(t, 2.)")
+    _, last = run(lines)
+    document = json.loads(jvp("inspect", "-", "--json", stdin=script(lines)).out)
+    assert document["outputs"]["y"]["shape"] == [2]
+    torch.testing.assert_close(torch.tensor(document["vjp"]["t"]["value"]), last.T)
 
 
 CLOTHES = (script, session, notebook, page)

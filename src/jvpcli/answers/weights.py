@@ -83,6 +83,9 @@ def _cotangent(
     """v for the output `name`, the one at `position`."""
     outputs, y, batched = evaluation.outputs, evaluation.outputs[name], request.is_grads_batched
     implicit = value.strip().partition(":")[2] if _word(value) == IMPLICIT else None
+    call, _, axes = (implicit or "").partition("_")
+    if call not in ("", "vjp", "grad") or not (axes or "0").isdecimal() or int(axes or 0) > y.dim():
+        raise UsageError(f"grad_outputs for {name}: implicit, implicit:vjp and implicit:grad leave v to the call, not {value!r}")
     value = value if implicit is None else "ones"
     what, scope = f"grad_outputs for {name}", {**evaluation.inputs, **evaluation.named, **outputs}
     v = _weight(value, y, request, scope, what, request.seed + SEED_OFFSET + position)

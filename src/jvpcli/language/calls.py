@@ -246,10 +246,10 @@ def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
 
 def _joined(node: ast.expr | None) -> list[ast.expr]:
     """What a tuple or a list holds, those joined by `*` and `+` too; any other expression alone."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and all(
-        isinstance(part, (ast.List, ast.Tuple, ast.BinOp)) or _inside(part, "list", "tuple") for part in (node.left, node.right)
-    ):  # fmt: skip
-        return [*_joined(node.left), *_joined(node.right)]
+    lists = (ast.List, ast.Tuple, ast.ListComp, ast.BinOp)
+    sides = [node.left, node.right] if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) else []
+    if sides and all(isinstance(part, lists) or _inside(part, "list", "tuple") for part in sides):
+        return [item for part in sides for item in _joined(part)]
     return [item.value if isinstance(item, ast.Starred) else item for item in items(node)]
 
 

@@ -228,23 +228,14 @@ def derive(run: Run, equation: Equation) -> Operand:
     operands = tuple(map(run.on_tape, equation.operands))
     keywords = tuple((name, run.on_tape(operand)) for name, operand in equation.keywords)
     call = replace(equation, operands=operands, keywords=keywords, slot=run.new_slot())
-    if run.mapped and _is_mapped(run, call):
+    named = dict(call.keywords)
+    if run.is_made_of_rows(named.get("outputs", named.get("tensors", Const(None)))):  # they have no graph outside of vmap
         raise EvaluationError(
             "torch.autograd finds no graph in what torch.vmap makes of its rows",
             torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
             hints=["Inside of vmap torch.func.grad takes the derivative, of a function: vmap(grad(f))(rows)."],
         )
     return derived(run, call)
-
-
-def _is_mapped(run: Run, call: Equation) -> bool:
-    """Whether what a call differentiates is made of the rows of vmap: for PyTorch such a value has no graph outside of it."""
-    named = dict(call.keywords)
-    made_of = {*refs(named.get("outputs", named.get("tensors", Const(None))))}
-    for step in reversed(run.history):
-        if step.slot in made_of:
-            made_of |= {slot for operand in (*step.operands, *(given for _, given in step.keywords)) for slot in refs(operand)}
-    return not made_of.isdisjoint(run.mapped)
 
 
 def derived(run: Run, call: Equation) -> Operand:

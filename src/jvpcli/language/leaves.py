@@ -288,7 +288,8 @@ def _fills(statement: ast.stmt, name: str) -> bool:
     without = isinstance(statement, ast.With) and all(
         isinstance(each.context_expr, ast.Call) and path(each.context_expr.func).endswith("no_grad") for each in statement.items
     )
-    return without and changed(statement) == {name} and not reads_grad(statement)
+    makes = any(made for part in ast.walk(statement) if isinstance(part, ast.Assign) for made in names_made(part))
+    return without and not makes and changed(statement) == {name} and not reads_grad(statement)
 
 
 def _makes(statement: ast.stmt, name: str) -> bool:

@@ -70,6 +70,14 @@ class FunctionValue:
         raise NotImplementedError
 
 
+TO_NUMBERS = frozenset({"method:item", "method:tolist", "builtin:float", "builtin:int", "builtin:bool"})
+"""Steps that make numbers of Python of tensors."""
+
+NO_NUMBER = "vmap: It looks like you're calling .item() on a Tensor."
+NO_BRANCH = "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow."
+"""How PyTorch's messages begin where a value of all rows of vmap is asked for as one."""
+
+
 class Run:
     """The state of one evaluation.
 
@@ -179,6 +187,8 @@ class Run:
         if self.stepped:
             self.refuse_moved(step)
         read = [self.read(operand) for operand in step.operands]
+        if self.mapped and step.op in TO_NUMBERS:
+            self.refuse_rows(NO_NUMBER, *step.operands)
         arguments, keywords = as_numbers(step.op, read, {name: self.read(operand) for name, operand in step.keywords})
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
@@ -560,7 +570,27 @@ class Run:
         if self.is_of_time(operand):
             raise refusals.of_time()
         self.decisions.update(refs(operand))
-        return self.read(operand)
+        value = self.read(operand)
+        if self.mapped and isinstance(value, Tensor):
+            self.refuse_rows(NO_BRANCH, operand)
+        return value
+
+    def is_made_of_rows(self, *operands: Operand) -> bool:
+        """Whether something is made of the rows of vmap that are under way."""
+        made_of = {slot for operand in operands for slot in refs(operand)}
+        for step in reversed(self.history if self.mapped else ()):
+            if step.slot in made_of:
+                made_of |= {slot for operand in _all_operands(step) for slot in refs(operand)}
+        return not made_of.isdisjoint(self.mapped)
+
+    def refuse_rows(self, message: str, *operands: Operand) -> None:
+        """Refuse what PyTorch has no single value of, as it computes all rows of vmap at once; `message` is what it says.
+
+        Raises:
+            EvaluationError: it is made of the rows.
+        """
+        if self.is_made_of_rows(*operands):
+            raise EvaluationError("torch.vmap computes all rows at once; this asks for a value of each", torch_message=message)
 
     def truth(self, operand: Operand, equation: Equation) -> bool:
         """Whether a condition holds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from jvpcli.language.calls import (
     CHECKS,
@@ -43,23 +44,30 @@ def functions_of(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where a tensor that the program makes is detached from where it says `x.requires_grad = False`.
 
-    Not where what was made of it before, which has its graph still, or is the same tensor, is read behind that.
+    One that nothing is made of before is no leaf at all.  Nothing is changed where what was made of it before, which has its
+    graph still, or is the same tensor, is read behind that.
     """
-    made: set[str] = set()
-    found: list[ast.stmt] = []
+    made: dict[str, int] = {}
+    found: list[ast.stmt | None] = []
     modules = modules_of(statements)
     for place, statement in enumerate(statements):
-        name = _frozen(statement)
+        name, again = _frozen(statement), cast("ast.stmt | None", statement)
         before = [part for part in statements[:place] if not is_backward(getattr(part, "value", None))]
         values = read_first(statements[place + 1 :]) - {name}.union(*map(names_changed, functions_of(before)))
-        if name and name in made and not any(name in all_read({each}, before) for each in values):
-            statement = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
-        found.append(statement)
-        made -= {*assigned([statement])} - {name}
+        if name in made and not any(name in all_read({each}, before) for each in values):
+            maker, between = statements[made[name]], statements[made[name] + 1 : place]
+            plain = of_leaf(maker.value) if isinstance(maker, ast.Assign) and names_made(maker) == [name] else None
+            used = [part for part in between if not is_passed_over(part) and part not in functions_of(between)]
+            again = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
+            if plain is not None and not any(name in all_read(free_names(part), functions_of(before)) for part in used):
+                found[made[name]], again = without_places(ast.copy_location(assignment(name, plain), maker)), None
+        found.append(again)
+        for other in {*assigned([statement])} - {name}:
+            made.pop(other, None)
         value = statement.value if isinstance(statement, ast.Assign) else None
         if value is not None and (of_leaf(value) is not None or free_names(value) <= NAMESPACES):
-            made |= {*names_made(statement)} - modules
-    return found
+            made |= dict.fromkeys({*names_made(statement)} - modules - {""}, place)
+    return [part for part in found if part is not None]
 
 
 def _frozen(statement: ast.stmt) -> str:

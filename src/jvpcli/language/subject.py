@@ -106,9 +106,9 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
                     pulls[names[1]] = place, node
             elif _is_derivative(call, code):
                 yield Place(place, call, node, place)
+        named = _with_made(statement.value, functions) if isinstance(statement, ast.Assign) and len(names) == 1 else None
         anew = {*assigned([statement]), getattr(statement, "name", "")}
         functions = {name: function for name, function in functions.items() if anew.isdisjoint({name, *free_names(function)})}
-        named = _with_made(statement.value, functions) if isinstance(statement, ast.Assign) and len(names) == 1 else None
         if isinstance(named, ast.Call) and makes_function(named) and root_of(named) not in own:
             functions[names[0]] = named
 
