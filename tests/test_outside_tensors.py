@@ -86,6 +86,15 @@ def plainly_normalised(x):
     return sum((each - each.mean(0)) / (each.var(0, correction=0) + 1e-5).sqrt() for each in (y, z, w))
 
 
+entries, nested = [torch.zeros(3, dtype=torch.float64)], {"of": ([torch.ones(3, dtype=torch.float64)],)}
+
+
+def in_lists(x):
+    entries[0].add_(1)
+    nested["of"][0][0].mul_(3)
+    return entries[0] * nested["of"][0][0] * x**2
+
+
 moving, kept = of_a_closure()
 averaged = Averaged()
 
@@ -96,6 +105,7 @@ FUNCTIONS = [
     (by_data, lambda: [weight], lambda x: ((weight.detach() + 1) * x).sum()),
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
+    (in_lists, lambda: [entries[0], nested["of"][0][0]], lambda x: 3 * x**2),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
     (normalised, lambda: [*means.values(), *variances.values()], plainly_normalised),
     (averaged, lambda: [*averaged.state_dict().values(), averaged.last],

@@ -157,7 +157,7 @@ class Place:
     @property
     def key(self) -> tuple[int, str]:
         """The same for the same variable, whatever is there."""
-        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Attributes)) else self.tensors), self.name
+        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Attributes, _Items)) else self.tensors), self.name
 
     @property
     def tensor(self) -> Any:
@@ -369,9 +369,16 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
             continue
         seen.add(id(value))
         waiting += value._modules.values() if isinstance(value, nn.Module) else _within(value)
+        waiting += [part for part in _parts(value) if isinstance(part, (list, tuple))]
         for held, pairs in _variables(value):
             found += [Place(held, name, True) for name, x in pairs if isinstance(x, Tensor) and memory(x) in sought]
     return list({place.key: place for place in found}.values())
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a collection, a module or an object holds, up to so many items."""
+    held = value if isinstance(value, (list, tuple, dict)) else {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
+    return () if len(held) > MOST else held.values() if hasattr(held, "values") else held
 
 
 def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
@@ -383,6 +390,8 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
         yield from [(_Cell(cell), [("", cell.cell_contents)]) for cell in value.__closure__ or () if _is_filled(cell)]
     elif isinstance(value, dict):
         yield value, [*value.items()] if len(value) <= MOST else ()
+    elif isinstance(value, list):
+        yield _Items(value), [(str(k), x) for k, x in enumerate(value)] if len(value) <= MOST else ()
     elif isinstance(value, nn.Module):
         yield value._parameters, value._parameters.items()
         yield vars(value), vars(value).items()
@@ -413,6 +422,23 @@ class _Cell:
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.owner.cell_contents = value
+
+
+@dataclass(frozen=True)
+class _Items:
+    """A list, as a dictionary by position; one that has grown shorter has less."""
+
+    owner: list[Any]
+
+    def __contains__(self, name: str) -> bool:
+        return int(name) < len(self.owner)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.owner[int(name)]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            self.owner[int(name)] = value
 
 
 @dataclass(frozen=True)
