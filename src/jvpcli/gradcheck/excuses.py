@@ -121,7 +121,8 @@ def _closest(line: Line, apart: float, entry: Entry) -> Entry:
     scatter = max(abs(slope - even) for slope, even in zip(slopes, bent, strict=True))
     rounding = torch.finfo(line.function.x.dtype).eps * max(map(abs, values.values())) / (CLOSE[0] * apart)
     bend = abs(narrow - wide)
-    error = SAFETY * rounding + 4 * scatter + bend / 100 if bend < abs(narrow) / 10 else math.inf  # of a stair one is twice the other
+    is_smooth = bend < abs(narrow) / 10  # of a stair one is twice the other
+    error = SAFETY * rounding + 4 * scatter + bend / 100 if is_smooth else math.inf
     return replace(entry, numeric=narrow + (narrow - wide) / 3, error=error, below=None, above=None)
 
 
@@ -163,7 +164,8 @@ def _jump(function: RealFunction, beside: tuple[Tensor, Tensor], entry: Entry) -
     gradients, slopes = beside
     least, largest, size = float(gradients.min()), float(gradients.max()), float(gradients.abs().max())
     own = torch.cat([gradients[:, entry.column], slopes])
-    if not float(own.max() - own.min()) > JUMP * size or not least - VERIFIED * size <= entry.analytic <= largest + VERIFIED * size:
+    jumps = float(own.max() - own.min()) > JUMP * size
+    if not jumps or not least - VERIFIED * size <= entry.analytic <= largest + VERIFIED * size:
         return None
     onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
     together, here = gradients @ scales(function), float(function.pullback(onehot) @ scales(function))

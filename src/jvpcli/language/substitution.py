@@ -377,7 +377,10 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
 
 def _parts(value: Any) -> Iterable[Any]:
     """What a collection, a module or an object holds, up to so many items."""
-    held = value if isinstance(value, (list, tuple, dict)) else {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
+    if isinstance(value, (list, tuple, dict)):
+        held: Any = value
+    else:
+        held = {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
     return () if len(held) > MOST else held.values() if hasattr(held, "values") else held
 
 
