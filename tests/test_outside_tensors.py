@@ -115,6 +115,15 @@ class Keeping(nn.Module):
 
 
 keeping = Keeping()
+entries, nested = [torch.zeros(3, dtype=torch.float64)], {"of": ([torch.ones(3, dtype=torch.float64)],)}
+
+
+def in_lists(x):
+    entries[0].add_(1)
+    nested["of"][0][0].mul_(3)
+    return entries[0] * nested["of"][0][0] * x**2
+
+
 moving, kept = of_a_closure()
 averaged = Averaged()
 
@@ -125,6 +134,7 @@ FUNCTIONS = [
     (by_data, lambda: [weight], lambda x: ((weight.detach() + 1) * x).sum()),
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
+    (in_lists, lambda: [entries[0], nested["of"][0][0]], lambda x: 3 * x**2),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
     (looked_up, lambda: tables, plainly_looked_up),
     (keeping, lambda: [keeping.kept[0], keeping.kept[1]["more"], keeping.others["scale"]], lambda x: 24 * x**2),

@@ -290,6 +290,34 @@ def test_numbers_far_apart_are_no_excuse():
     assert jvpcli.check(with_backward(torch.sin, lambda g: 1e12 * g), x=far).verdict == "wrong_backward"
 
 
+def _at_ties(part):
+    """A gradient that is changed where the first two entries are the same."""
+    return lambda x, g: torch.where(x[0] == x[1], g * torch.tensor(part, dtype=g.dtype), g)
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "point", "right"),
+    [
+        (lambda x: x[:3].median() + x[3] / 2, _at_ties([1.0, 1, 1, 0]), [1.0, 1, 1, 2], "kink"),
+        (lambda x: torch.maximum(x[0], x[1]) + x[2] / 2, _at_ties([1.0, 1, 0]), [1.0, 1, 2], "kink"),
+        (lambda x: x[:3].sort().values * x[3], _at_ties([1.0, 1, 1, 0.5]), [1.0, 1, 1, 2], "kink"),
+        (torch.median, _at_ties([3.0, 3, 3]), [2.0, 2, 2], "kink"),
+        (torch.median, _at_ties([-1.0, -1, -1]), [2.0, 2, 2], "kink"),
+        (torch.square, lambda x, g: g * (x > 1), [1.0], "pass"),
+        (torch.square, lambda x, g: g * (x > 1), [1.0, 1, 1], "pass"),
+        (torch.sin, lambda x, g: 1.01 * g, [1e14], "pass"),
+        (lambda x: torch.sin(1e12 * x), lambda x, g: 1.5 * g, [1.0], "pass"),
+        (lambda x: torch.logsumexp(x, 0), lambda x, g: 1.01 * g, [1e10, 1e10], "pass"),
+        (lambda x: (x**2).sum(), lambda x, g: g + (torch.arange(2000) == 77), [1.0] * 2000, "pass"),
+    ],
+)
+def test_no_tie_and_no_fast_wave_excuses_a_wrong_gradient(function, change, point, right):
+    x = torch.tensor(point, dtype=torch.float64)
+    wrong = with_backward(function, lambda g, x=x: change(x, g))
+    assert jvpcli.check(function, x=x).verdict == right
+    assert jvpcli.check(wrong, x=x).verdict == "wrong_backward"
+
+
 STEEP = [
     # expression, inputs, the one-sided derivatives to x[0] of y[0]
     ("torch.relu(x)**0.5", {"x": "0,1"}, (0, torch.inf)),

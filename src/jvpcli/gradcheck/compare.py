@@ -41,7 +41,7 @@ PLAINLY = 1000
 CLEAR = 1e-2
 """The part of itself by which a derivative by differences is off at most, for it to tell that the function is smooth here."""
 
-THROUGH = 2.0**-5
+THROUGH = 2.0**-8
 """The part of its values that a function runs through from one number to the next if no difference can follow it."""
 
 WEIGHTY = 1e-3
@@ -329,8 +329,10 @@ def _judge(
         at_kink = replace(entry, below=below / size, above=above / size)
         sides = [side for side in (below, above) if abs(side) < torch.inf]
         outside = len(sides) == 2 and not min(sides) - allowed <= analytic <= max(sides) + allowed
-        if (outside or len(sides) < 2) and again.settles_at(position, analytic):
-            return AGREES, replace(entry, numeric=analytic / size)
+        if outside or len(sides) < 2:
+            settled = _settled(function, again, position, entry, size, floor)
+            if settled is not None:
+                return settled
         return (MISMATCH if outside and abs(analytic) < torch.inf else KINK), at_kink
     if error == torch.inf or (error > 0.1 * abs(number) > 0 and not abs(analytic) < torch.inf):
         return (UNSURE if abs(analytic) < torch.inf else KINK), entry  # a derivative that grows without end
@@ -338,9 +340,20 @@ def _judge(
         return (UNSEEN if is_unseen(function, UNSURE, entry) else UNSURE), entry
     if abs(number - analytic) <= allowed:
         return AGREES, entry
-    if again.settles_at(position, analytic):
-        return AGREES, replace(entry, numeric=analytic / size)
-    return MISMATCH, entry
+    return _settled(function, again, position, entry, size, floor) or (MISMATCH, entry)
+
+
+def _settled(
+    function: RealFunction, again: Estimate, position: int, entry: Entry, size: float, floor: float
+) -> tuple[str, Entry] | None:
+    """What an entry is by the narrowest differences, where those come near autograd's number and wider ones don't."""
+    found = again.settled(position, entry.analytic * size)
+    if found is None:
+        return None
+    number, error = found
+    off = abs(number - entry.analytic * size)
+    agrees = off <= tolerance(function.eps) * abs(number) + floor + error
+    return AGREES if agrees else MISMATCH, replace(entry, numeric=number / size, error=error / size)
 
 
 def _nearer(

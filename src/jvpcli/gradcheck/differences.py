@@ -106,8 +106,9 @@ class Estimate:
     central: Tensor
     noise: Tensor
 
-    def settles_at(self, position: int, number: float) -> bool:
-        """Whether the smallest steps at which rounding can tell give `number`, and not the extrapolated derivative.
+    def settled(self, position: int, number: float) -> tuple[float, float] | None:
+        """What the smallest steps at which rounding can tell come to, and how far off that may be, if it is `number` or near it,
+        and not the extrapolated derivative.
 
         A staircase of many small stairs, or a kink near by, looks like a slope from further away.
         """
@@ -116,9 +117,11 @@ class Estimate:
         clear = self.noise[:, position] < gap / 100
         nearest = self.central[clear, position][-3:]
         if nearest.numel() < 3:
-            return False
-        _, before, last = ((nearest - number).abs() / gap).tolist()
-        return last < 1 / 100 and before < 1 / 10
+            return None
+        _, before, last = nearest.tolist()
+        if not (abs(last - number) < gap / 50 and abs(before - number) < gap / 10):
+            return None
+        return last, abs(last - before) + float(self.noise[clear, position][-1])
 
 
 def scales(function: RealFunction) -> Tensor:

@@ -38,11 +38,20 @@ INNER_ROUNDINGS = 4
 FEW_ROUNDINGS = 64
 """How far they are away, in roundings of the inputs."""
 
+CLOSE = (4, 5, 6, 7, 8)
+"""How many numbers away those are that the closest differences are taken of, or some multiples of that."""
+
+CLEARLY = 0.03
+"""The part of itself by which such a difference is off at most."""
+
 SAME = 1e-6
 """Numbers that are as near to each other, as a part of the distance between the furthest two, are the same."""
 
 ASIDE, WITHIN = 2.0**-18, 2.0**-34
 """How far beside the point ties are looked for, and the steps of differences there, in units of the inputs' size."""
+
+PAST = 2.0**-17
+"""How far an input goes past the others there: all of these have gone half as far at most."""
 
 VERIFIED = 1e-3
 """How well a difference there agrees with autograd."""
@@ -53,19 +62,21 @@ JUMP = 1e-2
 
 def settled(function: RealFunction, kind: str, entry: Entry) -> tuple[str, Entry]:
     """What an entry that differs, or that seems to be at a kink, turns out to be, and the entry with what was found."""
+    closely = _closely(function, entry) if kind == MISMATCH else None
+    if closely is not None and not closely.error < closely.difference <= SAFETY * closely.error:
+        return AGREES if closely.difference <= closely.error else MISMATCH, closely
     if is_unseen(function, kind, entry):
         return UNSEEN, entry
     if kind != MISMATCH:
         return kind, entry
-    closely = _closely(function, entry)
-    if closely is not None:
-        return AGREES, closely
+    rounded = _agreeing(function, entry)
+    if rounded is not None:
+        return AGREES, rounded
     beside = _beside(function, entry)
-    jump = _jump(beside, entry) if isinstance(beside, Tensor) else None
+    jump = _jump(function, beside, entry) if beside is not None else None
     if jump is not None:
         return KINK, replace(entry, beside=jump)
-    rounded = only_rounded(function, entry, distinct=beside is False)
-    return (kind, entry) if rounded is None else (AGREES, rounded)
+    return AGREES if _scatters(function, entry) else kind, entry
 
 
 def excused(function: RealFunction, compared: Compared) -> Compared:
@@ -91,27 +102,38 @@ def excused(function: RealFunction, compared: Compared) -> Compared:
 
 
 def _closely(function: RealFunction, entry: Entry) -> Entry | None:
-    """The entry with a difference over a few of the numbers around x, if that agrees with autograd.
-
-    So it does where wider ones see nothing: of sin(x) at 1e12.
-    """
+    """The entry with a difference over some of the numbers around x, if that is clear and another:
+    wider ones see nothing of sin(x) at 1e12."""
     line = Line(function, torch.zeros_like(function.x).index_fill(0, torch.tensor([entry.column]), 1), torch.tensor([entry.row]))
-    t = 4 * math.ulp(float(function.x[entry.column]))
-    further, before, after, beyond = (float(line(step * t)) for step in (-2, -1, 1, 2))
-    narrow, wide = (after - before) / (2 * t), (beyond - further) / (4 * t)
-    rounding = SAFETY * torch.finfo(function.x.dtype).eps * max(abs(before), abs(after)) / t
-    number, error = narrow + (narrow - wide) / 3, rounding + abs(narrow - wide) / 100
-    agrees = abs(number - entry.analytic) <= error < abs(number) / 100
-    return replace(entry, numeric=number, error=error) if agrees else None
+    apart = math.ulp(float(function.x[entry.column]))
+    found = [_closest(line, scale * apart, entry) for scale in (1, 4, 16, 64)]
+    best = min(found, key=lambda entry: entry.error if entry.error == entry.error else math.inf)
+    is_news = abs(best.numeric - entry.numeric) > SAFETY * best.error
+    return best if is_news and best.error < abs(best.numeric) * CLEARLY else None
 
 
-def _beside(function: RealFunction, entry: Entry) -> Tensor | bool | None:
-    """Autograd's gradients of the output right beside the point (K, n), if differences confirm them; False: they are others;
-    None: it can't be told."""
+def _closest(line: Line, apart: float, entry: Entry) -> Entry:
+    """The entry with a difference over so many times a distance as `CLOSE` says; what does not bend evenly there is rounding."""
+    values = {step: float(line(step * apart)) for size in CLOSE for step in (size, -size)}
+    slopes = [(values[size] - values[-size]) / (2 * size * apart) for size in CLOSE]
+    narrow, wide = slopes[0], slopes[-1]
+    bent = [narrow + (wide - narrow) * (size**2 - CLOSE[0] ** 2) / (CLOSE[-1] ** 2 - CLOSE[0] ** 2) for size in CLOSE]
+    scatter = max(abs(slope - even) for slope, even in zip(slopes, bent, strict=True))
+    rounding = torch.finfo(line.function.x.dtype).eps * max(map(abs, values.values())) / (CLOSE[0] * apart)
+    bend = abs(narrow - wide)
+    is_smooth = bend < abs(narrow) / 10  # of a stair one is twice the other
+    error = SAFETY * rounding + 4 * scatter + bend / 100 if is_smooth else math.inf
+    return replace(entry, numeric=narrow + (narrow - wide) / 3, error=error, below=None, above=None)
+
+
+def _beside(function: RealFunction, entry: Entry) -> tuple[Tensor, Tensor] | None:
+    """Autograd's gradients of the output right beside the point (K, n), if differences confirm them, and its slopes (K,) when the
+    entry's input goes past all others; None: they are others, or it can't be told."""
     if function.mode == "forward" or not abs(entry.analytic) < math.inf:
         return None
     onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
-    gradients = []
+    alone = torch.zeros_like(function.x).index_fill(0, torch.tensor([entry.column]), float(scales(function)[entry.column]))
+    gradients, slopes = [], []
     for seed in range(NEIGHBOURS):
         x, direction = function.x + ASIDE * random_direction(function, seed), random_direction(function, seed + NEIGHBOURS)
         evaluation = function.at(x)
@@ -124,18 +146,33 @@ def _beside(function: RealFunction, entry: Entry) -> Tensor | bool | None:
         if not float(seen.noise) <= VERIFIED * size:
             return None
         if not abs(float(seen.derivative) - float(gradient @ direction)) <= VERIFIED * size:
-            return False
+            return None
+        along = quick(Line(there, alone, rows=torch.tensor([entry.row])), WITHIN).derivative / alone[entry.column]
+        if not float((along - gradient[entry.column]).abs()) <= JUMP / 2 * float(gradient.abs().max()):
+            return None
         gradients.append(gradient)
-    return torch.stack(gradients)
+        slopes.append(quick(Line(there, alone, rows=torch.tensor([entry.row])), PAST).derivative / alone[entry.column])
+    return torch.stack(gradients), torch.cat(slopes)
 
 
-def _jump(beside: Tensor, entry: Entry) -> tuple[float, float] | None:
-    """The least and the largest derivative beside a point where the output has none, though it may have one along each input
-    entry: the middle one of several equal numbers stays when any of them moves.  Autograd's must be one of them, or between.
+def _jump(function: RealFunction, beside: tuple[Tensor, Tensor], entry: Entry) -> tuple[float, float] | None:
+    """The least and the largest derivative beside a point where the output has none to the entry's input, though it may have one
+    along each input by itself: the middle one of several equal numbers stays when any of them moves.
+
+    Autograd's must be one of them, or between; and where all inputs move together and no derivative jumps, it must be that.
     """
-    least, largest, size = float(beside.min()), float(beside.max()), float(beside.abs().max())
-    jumps = float((beside.amax(0) - beside.amin(0)).max()) > JUMP * size
-    return (least, largest) if jumps and least - VERIFIED * size <= entry.analytic <= largest + VERIFIED * size else None
+    gradients, slopes = beside
+    least, largest, size = float(gradients.min()), float(gradients.max()), float(gradients.abs().max())
+    own = torch.cat([gradients[:, entry.column], slopes])
+    jumps = float(own.max() - own.min()) > JUMP * size
+    if not jumps or not least - VERIFIED * size <= entry.analytic <= largest + VERIFIED * size:
+        return None
+    onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
+    together, here = gradients @ scales(function), float(function.pullback(onehot) @ scales(function))
+    least_together, most_together = float(together.min()), float(together.max())
+    around = VERIFIED * max(abs(least_together), abs(most_together))
+    steady = most_together - least_together <= around
+    return None if steady and not least_together - around <= here <= most_together + around else (least, largest)
 
 
 def rounding_of(function: RealFunction, row: int) -> float:
@@ -165,18 +202,20 @@ def _onehot(function: RealFunction, row: int) -> dict[str, Tensor]:
     return Layout.of(function.evaluation.outputs).split(vector)
 
 
-def only_rounded(function: RealFunction, entry: Entry, distinct: bool = False) -> Entry | None:
-    """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them.
+def only_rounded(function: RealFunction, entry: Entry) -> Entry | None:
+    """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them."""
+    return _agreeing(function, entry) or (entry if _scatters(function, entry) else None)
 
-    `distinct`: what scatters does so by numbers no two of which are alike: of tied numbers a wrong gradient has one of a few.
-    """
-    if entry.below is not None or not entry.difference < torch.inf:
-        return None
-    return _agreeing(function, entry) or (entry if _scatters(function, entry, distinct) else None)
+
+def _is_plain(entry: Entry) -> bool:
+    """Whether there is one number by differences, and not one for each side."""
+    return entry.below is None and entry.difference < torch.inf
 
 
 def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
     """The entry if it agrees with its difference when the roundings of the steps are counted, or those inside of one."""
+    if not _is_plain(entry):
+        return None
     allowed = rounding_of(function, entry.row)
     if _saturates(function, entry):
         allowed = max(allowed, INNER_ROUNDINGS * function.eps * float(function.reach[entry.row]))
@@ -203,12 +242,15 @@ def _saturates(function: RealFunction, entry: Entry) -> bool:
     return bool(lasting.any())
 
 
-def _scatters(function: RealFunction, entry: Entry, distinct: bool) -> bool:
+def _scatters(function: RealFunction, entry: Entry) -> bool:
     """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference.
 
-    So it may be where an iteration starts at other random numbers, and comes to the same values all the same.
+    So it may be where an iteration starts at other random numbers, and comes to the same values all the same.  No two of them
+    are alike: of tied numbers a wrong gradient has one of a few.
     """
-    if function.mode == "forward" or function.entry(entry.row, entry.column) != entry.analytic:  # or not repeatable
+    if not _is_plain(entry) or function.mode == "forward":
+        return False
+    if function.entry(entry.row, entry.column) != entry.analytic:  # not repeatable
         return False
     generator = torch.Generator().manual_seed(entry.row + entry.column)
     onehot = torch.zeros_like(function.y)
@@ -229,4 +271,4 @@ def _scatters(function: RealFunction, entry: Entry, distinct: bool) -> bool:
             return False
     found.sort()
     spread, nearest = found[-1] - found[0], min(above - below for below, above in pairwise(found))
-    return spread > entry.difference / 4 and (nearest > SAME * spread or not distinct)
+    return spread > entry.difference / 4 and nearest > SAME * spread

@@ -369,9 +369,19 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
             continue
         seen.add(id(value))
         waiting += _within(value)
+        waiting += [part for part in _parts(value) if isinstance(part, (list, tuple))]
         for held, pairs in _variables(value):
             found += [Place(held, name, True) for name, x in pairs if isinstance(x, Tensor) and memory(x) in sought]
     return list({place.key: place for place in found}.values())
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What a collection, a module or an object holds, up to so many items."""
+    if isinstance(value, (list, tuple, dict)):
+        held: Any = value
+    else:
+        held = {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
+    return () if len(held) > MOST else held.values() if hasattr(held, "values") else held
 
 
 def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
@@ -419,7 +429,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Items:
-    """What a list holds, as a dictionary by place."""
+    """A list, as a dictionary by position; one that has grown shorter has less."""
 
     owner: list[Any]
 
@@ -430,7 +440,8 @@ class _Items:
         return self.owner[int(name)]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.owner[int(name)] = value
+        if name in self:
+            self.owner[int(name)] = value
 
 
 @dataclass(frozen=True)
