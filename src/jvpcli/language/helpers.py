@@ -13,7 +13,7 @@ from jvpcli.language import refusals
 from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, path, without_places
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
-from jvpcli.language.statements import NAMESPACES, assignment, called_by, opened, unused_name
+from jvpcli.language.statements import NAMESPACES, all_read, assignment, called_by, opened, reads_grad, unused_name
 from jvpcli.language.training import Renamed, Training
 
 Known = tuple[tuple[str, str], ...]
@@ -255,12 +255,24 @@ def _done_by(
     asks = any(map(is_backward, calls)) or (not any(map(has_graph, calls)) and any(
         (name_of(each) == "grad" and not makes_function(each)) or _makes_optimizer(each, paths) for each in calls
     ))  # fmt: skip
-    if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
+    if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None or _gathers(body, last.value):
         return None
     if isinstance(statement, ast.Assign):
         return [*body, ast.Assign(statement.targets, last.value, lineno=0)]
     shown = isinstance(statement, ast.Expr) and (statement.value is call or called_by(statement) == "print")
     return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
+
+
+def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:
+    """Whether a value is computed of what a loop of the statements before takes from .grad in each turn: it is no gradient."""
+    turns = [part for loop in body if isinstance(loop, (ast.For, ast.While)) for part in ast.walk(loop)]
+    taken = [part for part in turns if isinstance(part, (ast.Assign, ast.AugAssign)) and reads_grad(part)]
+    made = {name for part in taken for name in {*assigned([part])} - {root_of(node) for node in _grads(part)}}
+    return bool(made) and any(map(is_backward, turns)) and not made.isdisjoint(all_read(free_names(given), body))
+
+
+def _grads(part: ast.AST) -> Iterator[ast.Attribute]:
+    return (node for node in ast.walk(part) if isinstance(node, ast.Attribute) and node.attr == "grad")
 
 
 def _makes_optimizer(call: ast.Call, paths: Mapping[str, str]) -> bool:
