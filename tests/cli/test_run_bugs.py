@@ -141,7 +141,7 @@ Leave it out where the gradient should pass
         ),
         (
             "gradients unscaled twice",
-            ["scaler.unscale_(optimizer) failed: unscale_() has already been called on this optimizer since the last update()."],
+            ["Once for each scaler.update(): a second time would divide them again."],
         ),
         (
             "parts of a state changed in place",

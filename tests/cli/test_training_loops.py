@@ -108,18 +108,18 @@ LOOPS = {
                 (a[j] ** 2 * scale).backward()
         KEEP(a)
     """,
-    "before an optimizer's first step": """
+    "before an optimizer's last step": """
         x = torch.tensor([1.0, 2.0], requires_grad=True)
         opt = torch.optim.SGD([x], lr=0.1)
         for i in range(3):
             opt.zero_grad()
             y = (x ** (i + 2)).sum()
             y.backward()
-            KEEP(x) if i == 0 else None
+            KEEP(x)
             opt.step()
         print(x.grad)
     """,
-    "before the first step of a loop in a loop": """
+    "before the last step of a loop in a loop": """
         import torch.optim as optim
         w = torch.tensor([1.0, -2.0], requires_grad=True)
         data = torch.arange(1.0, 7.0).reshape(3, 2)
@@ -130,7 +130,7 @@ LOOPS = {
                 opt.zero_grad()
                 loss = (torch.tanh(row * w) ** 2).sum()
                 loss.backward()
-                KEEP(w) if epoch == 0 and row[0] == 1 else None
+                KEEP(w)
                 opt.step()
                 total += loss.item()
             if epoch % 2 == 0:

@@ -77,8 +77,8 @@ def test_data_that_is_another_memory_is_refused(text):
 def test_the_input_of_a_functional_call_is_not_changed():
     w = torch.tensor([[3.0, 4.0], [6.0, 8.0]])
     text = "net = nn.Embedding(2,2,max_norm=1.)\ntorch.func.functional_call(net, {'weight': w}, (torch.tensor([0,1]),)).sum()"
-    with pytest.raises(JvpError, match="`w` is changed in place"):
-        jvpcli.inspect(text, w=w)
+    (found,) = jvpcli.inspect(text, w=w).outputs.values()
+    assert found.item() == pytest.approx(2.8)  # of rows as long as 1, which PyTorch makes them in the table itself
     assert w.tolist() == [[3, 4], [6, 8]]
 
 

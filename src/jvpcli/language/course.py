@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jvpcli.language import catalog, forecast
 from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
-from jvpcli.language.operations import apply_operation, operation, read_operand, reader
+from jvpcli.language.operations import LOOKED_UP, apply_operation, operation, read_operand, reader
 from jvpcli.program import Block, Equation, Program, refs
 
 Reader = Callable[[Mapping[int, Any]], Any]
@@ -172,6 +172,8 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
     if program.has_statements or evaluation.said or evaluation.functions or not holds_anywhere(program, evaluation):
         return None
     if sum([x.numel() * x.element_size() for x in tensors]) > MOST_BYTES:
+        return None
+    if not {step.op.partition(":")[0] for step in evaluation.tape} <= LOOKED_UP:
         return None
     slots = {id(value): slot for slot, value in values.items()}
     same = all(values[evaluation.output_slots[name]] is y for name, y in evaluation.outputs.items())

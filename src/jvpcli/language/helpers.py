@@ -268,7 +268,8 @@ def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:
     turns = [part for loop in body if isinstance(loop, (ast.For, ast.While)) for part in ast.walk(loop)]
     taken = [part for part in turns if isinstance(part, (ast.Assign, ast.AugAssign)) and reads_grad(part)]
     made = {name for part in taken for name in {*assigned([part])} - {root_of(node) for node in _grads(part)}}
-    return bool(made) and any(map(is_backward, turns)) and not made.isdisjoint(all_read(free_names(given), body))
+    passes = any(isinstance(part, ast.expr) and is_backward(part) for part in turns)
+    return passes and not made.isdisjoint(all_read(free_names(given), body))
 
 
 def _grads(part: ast.AST) -> Iterator[ast.Attribute]:

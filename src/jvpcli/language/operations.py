@@ -310,6 +310,9 @@ _OPERATIONS: Mapping[str, Callable[[str], Done]] = {
     "derive": _derivative,
 }
 
+LOOKED_UP = frozenset(_OPERATIONS)
+"""Kinds of equations whose function `operation` has: NumPy's are not among them, nor what random numbers start again from."""
+
 
 @cache
 def function_at(path: str) -> Callable[..., Any]:

@@ -35,7 +35,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, copied, free_names, method_of
+from jvpcli.language.names import assigned, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -200,7 +200,9 @@ class Reader:
         None where something is made of what the call gives: it is one of the program's equations then.
         """
         found = self._ending_call() or self._ending_value()
-        return found or (None if without_leaves(self.statements, self.code)[1] else self._ending_call(alone=True))
+        leaves = without_leaves(self.statements, self.code)[1].keys()
+        to_be_given = read_first(self.statements) - NAMESPACES - {*dir(builtins)}.union(*map(imported, self.statements))
+        return found or (None if leaves or to_be_given else self._ending_call(alone=True))
 
     def _ending_value(self) -> _Subject | None:
         """The last value that is made of derivatives, where it reads no leaf: by the tensors that they are given."""
@@ -227,7 +229,7 @@ class Reader:
         return given(value, before) if made_of <= {*assigned(before)} - {*without_leaves(before, self.code)[1]} else ()
 
     def _ending_call(self, alone: bool = False) -> _Subject | None:
-        """The call that the program ends with; `alone`: it has no leaf, to which a graph of what a call gives could lead."""
+        """The call that the program ends with; `alone`: there is no input, to which a graph of what a call gives could lead."""
         carried_out = [each for each in self.calls if not isinstance(self.statements[each.place], ast.Assert)]
         for each in reversed(carried_out or self.calls):
             statement, rest = self.statements[each.place], self.statements[each.place + 1 :]
