@@ -13,7 +13,16 @@ from jvpcli.language import refusals
 from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, path, without_places
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
-from jvpcli.language.statements import NAMESPACES, all_read, assignment, called_by, opened, reads_grad, unused_name
+from jvpcli.language.statements import (
+    NAMESPACES,
+    all_read,
+    assignment,
+    called_by,
+    grads_in,
+    opened,
+    reads_grad,
+    unused_name,
+)
 from jvpcli.language.training import Renamed, Training
 
 Known = tuple[tuple[str, str], ...]
@@ -267,13 +276,9 @@ def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:
     """Whether a value is computed of what a loop of the statements before takes from .grad in each turn: it is no gradient."""
     turns = [part for loop in body if isinstance(loop, (ast.For, ast.While)) for part in ast.walk(loop)]
     taken = [part for part in turns if isinstance(part, (ast.Assign, ast.AugAssign)) and reads_grad(part)]
-    made = {name for part in taken for name in {*assigned([part])} - {root_of(node) for node in _grads(part)}}
+    made = {name for part in taken for name in {*assigned([part])} - {root_of(node) for node in grads_in(part)}}
     passes = any(isinstance(part, ast.expr) and is_backward(part) for part in turns)
     return passes and not made.isdisjoint(all_read(free_names(given), body))
-
-
-def _grads(part: ast.AST) -> Iterator[ast.Attribute]:
-    return (node for node in ast.walk(part) if isinstance(node, ast.Attribute) and node.attr == "grad")
 
 
 def _makes_optimizer(call: ast.Call, paths: Mapping[str, str]) -> bool:
