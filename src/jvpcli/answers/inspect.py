@@ -43,11 +43,17 @@ class Live:
 class Inspection:
     """Everything that one inspection computed, as tensors; `report` is all of it as plain data."""
 
-    evaluation: Evaluation
+    problem: Problem
+    cotangents: Mapping[str, Weight]
     derivatives: Derivatives
     products: Products
     report: InspectReport
     live: Live | None = None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The function at the point."""
+        return self.problem.evaluation
 
 
 def inspect(request: Request) -> InspectReport:
@@ -107,7 +113,7 @@ def stages(request: Request) -> Stages[Inspection]:
         report = _report(problem, request, cotangents, tangents, derivatives, products, warned, saved)
         problem.settle()
         live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
-    return Inspection(problem.evaluation, derivatives, products, report, live)
+    return Inspection(problem, cotangents, derivatives, products, report, live)
 
 
 def _watched(request: Request) -> tuple[Problem, Sequence[str] | None]:

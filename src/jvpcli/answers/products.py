@@ -129,13 +129,16 @@ def multiply(
                 comparisons.append(_compare(pair, eps))
         contributions |= {(y, x): _stacked(gradients) if batched else gradients[0] for x, gradients in found.items()}
     counts = [len(weight.value) for weight in cotangents.values()][:1] if batched else []
-    totals: dict[str, Tensor] = {}
-    for x, leaf in leaves.items():
-        parts = [gradient for (_, name), gradient in contributions.items() if name == x and gradient is not None]
-        first, *others = parts or [torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape))]
-        totals[x] = sum(others, first + 0.0)  # no zero is negative in a sum
+    totals = {x: total(contributions, x, leaf, counts) for x, leaf in leaves.items()}
     pushed = _pushforwards(derivatives, outputs, tangents)
     return Products(totals, contributions, _all_of(comparisons), pushed, batched)
+
+
+def total(contributions: Mapping[tuple[str, str], Tensor | None], x: str, leaf: Tensor, counts: Sequence[int] = ()) -> Tensor:
+    """The gradient of an input by all outputs; `counts`: of how many v each."""
+    parts = [gradient for (_, name), gradient in contributions.items() if name == x and gradient is not None]
+    first, *others = parts or [torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape))]
+    return sum(others, first + 0.0)  # no zero is negative in a sum
 
 
 def _all_of(parts: Sequence[Comparison]) -> Comparison:

@@ -44,7 +44,7 @@ def notices(
     `losses` are the kinds of what was lost in the evaluation (`gradcheck.losses`), where it was watched: code of the user's own
     runs no more than is needed.
     """
-    evaluation = problem.evaluation
+    evaluation, quiet = problem.evaluation, is_quiet(problem)
     shared, left_out, squares, last = problem.once("notices", lambda: _by_steps(problem))
     infinite = tuple(not_finite(products.vjp, "∂L/∂"))
     return (
@@ -52,15 +52,13 @@ def notices(
         *shared,
         *_unreached(problem, products),
         *left_out,
-        *_silent_failures(problem, products, losses, bool(infinite)),
-        *_nonlinear(problem),
-        *coupled_samples(problem),
+        *(() if quiet and not infinite else _silent_failures(problem, products, losses, bool(infinite))),
+        *(() if quiet else (*_nonlinear(problem), *coupled_samples(problem))),
         *squares,
         *not_finite(evaluation.outputs),
         *infinite,
         *_artefacts(problem, derivatives),
-        *_overwritten(problem),
-        *_kinks(problem, derivatives, losses),
+        *(told_kink(problem, derivatives.sides) if quiet else (*_overwritten(problem), *_kinks(problem, derivatives, losses))),
         *last,
     )
 
@@ -75,6 +73,11 @@ def _by_steps(problem: Problem) -> Sequence[tuple[Notice, ...]]:
         tuple(crossed(evaluation)),
         (*_truncated(evaluation), *torch_warnings(evaluation)),
     )
+
+
+def is_quiet(problem: Problem) -> bool:
+    """Whether, wherever all numbers are finite and no derivative jumps, what `_by_steps` tells is all that is said."""
+    return problem.once("quiet", lambda: not (problem.is_own or any(told(problem) for told in BY_VALUES)))
 
 
 SENTENCES = {
@@ -193,12 +196,16 @@ def _finite_forward(problem: Problem, y: str, x: str, matrix: Tensor) -> Iterato
 
 def _overwritten(problem: Problem) -> Iterator[Notice]:
     """That a place is written to twice, and PyTorch's gradient goes to both."""
-    if problem.is_own or problem.once("overwrites", lambda: any(map(_overwrites, problem.evaluation.tape))):
+    if problem.is_own or _may_overwrite(problem):
         from jvpcli.jacobians.overwritten import overwritten_in  # seldom needed
 
         function = overwritten_in(problem.differentiable.values())
         if function is not None:
             yield said("degenerate", "overwritten", function=function)
+
+
+def _may_overwrite(problem: Problem) -> bool:
+    return problem.once("overwrites", lambda: any(map(_overwrites, problem.evaluation.tape)))
 
 
 def _overwrites(step: Equation) -> bool:
@@ -223,7 +230,7 @@ def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | N
 
 def _failed_formula(problem: Problem) -> Iterator[Notice]:
     """That a determinant's gradient is taken where its matrix has no inverse, and comes out otherwise than nearby."""
-    if problem.once("determined", lambda: any(step.target.rpartition(".")[2] == "det" for step in problem.evaluation.tape)):
+    if _determines(problem):
         from jvpcli.jacobians.kinks import failed_formula  # seldom needed
 
         place = None
@@ -233,15 +240,24 @@ def _failed_formula(problem: Problem) -> Iterator[Notice]:
             yield said("degenerate", "formula", entry=entry_label(*place))
 
 
+def _determines(problem: Problem) -> bool:
+    tape = problem.evaluation.tape
+    return problem.once("determined", lambda: any(step.target.rpartition(".")[2] == "det" for step in tape))
+
+
 def repeated(problem: Problem) -> Iterator[Notice]:
     """That the vectors of a repeated eigenvalue or singular value take part."""
-    if problem.once("decomposes", lambda: any(map(_decomposes, problem.evaluation.tape))):
+    if _may_decompose(problem):
         from jvpcli.jacobians.repeated import repeated_in  # seldom needed
 
         found = repeated_in(problem.differentiable.values())
         if found is not None:
             words = {"kind": found.kind, "vectors": found.vectors, "number": f"{found.number:.4g}"}
             yield said("degenerate", "repeated", **words)
+
+
+def _may_decompose(problem: Problem) -> bool:
+    return problem.once("decomposes", lambda: any(map(_decomposes, problem.evaluation.tape)))
 
 
 def _decomposes(step: Equation) -> bool:
@@ -261,7 +277,7 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
         return
     try:
         kink = find_kink(problem, sides)
-        if kink is None and (order or problem.is_own or not problem.once("leaps", lambda: _may_leap(problem.evaluation))):
+        if kink is None and (order or problem.is_own or not _may_leap(problem)):
             return
         from jvpcli.jacobians import kinks  # loaded only where there is something to look at
 
@@ -277,16 +293,29 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
         yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
 
 
-def _may_leap(evaluation: Evaluation) -> bool:
+def _may_leap(problem: Problem) -> bool:
     """Whether a step's value, or what one decides, may jump where no derivative does."""
+    return _leaps(problem) or any(_of_zero(step, problem.evaluation) for step in _powers(problem))
+
+
+def _leaps(problem: Problem) -> bool:
+    evaluation = problem.evaluation
     names = LEAPING | CUT if any(x.is_complex() for x in evaluation.inputs.values()) else LEAPING
-    return any(step.target.rpartition(".")[2] in names or _powers_of_zero(step, evaluation) for step in evaluation.tape)
+    return problem.once("leaps", lambda: any(step.target.rpartition(".")[2] in names for step in evaluation.tape))
 
 
-def _powers_of_zero(step: Equation, evaluation: Evaluation) -> bool:
-    """Whether a step raises zeros to powers that are differentiated: those of zero itself are 1, beside 0 and infinity."""
-    if step.target.rpartition(".")[2] != "pow" or len(step.operands) != 2:
-        return False
+def _powers(problem: Problem) -> Sequence[Equation]:
+    tape = problem.evaluation.tape
+    return problem.once("powers", lambda: [step for step in tape if _is_power(step)])
+
+
+def _is_power(step: Equation) -> bool:
+    """Whether a step takes a power by an exponent that was computed, or is an input."""
+    return step.target.rpartition(".")[2] == "pow" and len(step.operands) == 2 and isinstance(step.operands[1], Ref)
+
+
+def _of_zero(step: Equation, evaluation: Evaluation) -> bool:
+    """Whether a power is of zeros and differentiated by its exponent: that of zero itself is 1, beside 0 and infinity."""
     base, exponent = (evaluation.values.get(each.slot) if isinstance(each, Ref) else getattr(each, "value", None)
                       for each in step.operands)  # fmt: skip
     moves = isinstance(exponent, Tensor) and exponent.requires_grad
@@ -322,10 +351,7 @@ def _silent_failures(
     """
     evaluation = problem.evaluation
     spoilt = infinite and any(bool(g.isnan().any()) for g in products.vjp.values())
-    if losses is None:
-        suspicious = problem.once("suspicious", lambda: any(_suspicious(step, evaluation) for step in evaluation.tape))
-    else:
-        suspicious = any(kind != "decision" for kind in losses)
+    suspicious = _suspects(problem) if losses is None else any(kind != "decision" for kind in losses)
     if not (spoilt or suspicious):
         return
     if sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values())) > LARGEST_AGAIN:
@@ -333,6 +359,11 @@ def _silent_failures(
     from jvpcli.answers.silent import measured  # loads much, and is seldom needed
 
     yield from measured(problem, products, suspicious, spoilt)
+
+
+def _suspects(problem: Problem) -> bool:
+    evaluation = problem.evaluation
+    return problem.once("suspicious", lambda: any(_suspicious(step, evaluation) for step in evaluation.tape))
 
 
 def _is_smooth(problem: Problem) -> bool:
@@ -407,14 +438,15 @@ def coupled_samples(problem: Problem) -> Iterator[Notice]:
     program = evaluation.program
     if program is None:
         return
-    for step, how in problem.once("coupling", lambda: _coupling(evaluation)):
+    for step, how in _couples(problem):
         if _reaches_others(step, evaluation):
             yield said("coupled", "coupled", step=program.step_text(step), how=how)
 
 
-def _coupling(evaluation: Evaluation) -> list[tuple[Equation, str]]:
+def _couples(problem: Problem) -> Sequence[tuple[Equation, str]]:
     """The steps that may do so, and how."""
-    return [(step, how) for step in evaluation.tape if (how := _how(step, evaluation)) is not None]
+    evaluation = problem.evaluation
+    return problem.once("coupling", lambda: [(step, how) for step in evaluation.tape if (how := _how(step, evaluation))])
 
 
 def crossed(evaluation: Evaluation) -> Iterator[Notice]:
@@ -485,3 +517,8 @@ def _how_imported(step: Equation, evaluation: Evaluation) -> str | None:
     if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):
         return f"holds a batch norm in training mode ({name}.eval() takes its running statistics instead)"
     return None
+
+
+BY_VALUES = _suspects, _couples, _may_overwrite, _may_decompose, _determines, _leaps, _powers
+"""What tells for each warning whether the numbers at a point may call for it, but for those of numbers that are not finite, and
+of derivatives that jump."""

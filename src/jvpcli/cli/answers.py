@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from jvpcli.answers import report_of
 from jvpcli.answers.batch import request_of
@@ -21,6 +21,9 @@ from jvpcli.render.json import error_to_json, layout, pieces, to_json
 from jvpcli.request import Request
 from jvpcli.system import memory
 
+if TYPE_CHECKING:
+    from jvpcli.answers.again import Known
+
 PART, DONE, FAILED, INSTEAD, TIMEOUT = range(5)
 """What a worker tells of a line: a part of its document with more to come; the last part, of an answer or of one that
 tells of a failure; the whole document of a failure, which makes void what came before; the seconds that it may take."""
@@ -30,6 +33,9 @@ SOON = 0.005
 
 MOST_TEXTS = 64
 """Texts of which it is known that they take no time."""
+
+MOST_TRIES = 3
+"""Lines of one form that are looked at for what others of it have in common with them."""
 
 HEADER = struct.Struct("<BQ")
 """Before a part of an answer: what it is, and its length."""
@@ -123,6 +129,8 @@ class Soon:
     def __init__(self) -> None:
         self.is_last = False
         self._texts: dict[str, None] = {}
+        self._known: dict[str, Known | None] = {}
+        self._tries: dict[str, int] = {}
 
     def note(self, request: Request, seconds: float) -> None:
         """How long the answer to a request took."""
@@ -138,6 +146,32 @@ class Soon:
         plain = not (request.imports or request.save or request.timeout or request.memory_limit)
         return plain and request.command == "inspect" and request.expression in self._texts
 
+    def known(self, fields: Mapping[str, Any]) -> Known | None:
+        """How a line of such a text is answered whose words are known already."""
+        return self._known.get(_form(fields)) if fields.get("expression") in self._texts else None
+
+    def learn(self, fields: Mapping[str, Any], request: Request) -> None:
+        """Tries to answer the request so that the words of others of its form are known."""
+        from jvpcli.answers.again import known
+
+        form = _form(fields)
+        tries = self._tries.get(form, 0)
+        if tries < MOST_TRIES and form not in self._known:
+            if len(self._tries) >= MOST_TEXTS:
+                self._tries.clear()
+                self._known.clear()
+            self._tries[form] = tries + 1
+            with suppress(JvpError):  # whoever asks for it by itself gets to know why
+                found = known(request)
+                if found is not None:
+                    self._known[form] = found
+
+
+def _form(fields: Mapping[str, Any]) -> str:
+    """All of a line but for its id and the values of its inputs."""
+    inputs = fields.get("inputs")
+    return str([{name: value for name, value in fields.items() if name not in ("id", "inputs")}, [*inputs] if inputs else inputs])
+
 
 def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon) -> list[bytes | None]:
     """The documents of several lines, each computed by itself, stage after stage; None for one to be answered alone.
@@ -148,19 +182,36 @@ def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon
 
     found: list[bytes | None] = [None] * len(lines)
     with suppress(JvpError), failures_as_errors(), limited(most_memory):
-        identities, requests = list[bytes](), list[Request]()
+        identities, requests = list[bytes](), dict[int, Request]()
+        forms: dict[Known, dict[int, Mapping[str, Any]]] = {}
+
+        def ask(place: int, fields: Mapping[str, Any]) -> bool:
+            request = request_of(fields)
+            if not soon.holds(request):
+                return False
+            refuse(request, request.command)
+            requests[place] = replace(request, memory_limit=most_memory)
+            return True
+
         with suppress(JvpError):  # from the first on that can't be read, as from one that may take its time
-            for line in lines:
+            for place, line in enumerate(lines):
                 fields = read_object(line)
-                identity, request = identity_of(fields), request_of(fields)
-                if not soon.holds(request):
+                identities.append(identity_of(fields))
+                known = soon.known(fields)
+                if known is not None:
+                    forms.setdefault(known, {})[place] = fields
+                elif not ask(place, fields):
                     break
-                refuse(request, request.command)
-                identities.append(identity)
-                requests.append(replace(request, memory_limit=most_memory))
-        reports = inspect_together(requests)
-        for place, (identity, report) in enumerate(zip(identities, reports, strict=True)):
-            found[place] = None if report is None else with_id(to_json(report), identity)
+                else:
+                    soon.learn(fields, requests[place])
+        for known, asked in forms.items():
+            documents = known.documents([fields["inputs"] for fields in asked.values()])
+            for place, document in zip(asked, documents, strict=True):
+                found[place] = document and with_id(document, identities[place])
+                if document is None:
+                    ask(place, asked[place])
+        for place, report in zip(requests, inspect_together([*requests.values()]), strict=True):
+            found[place] = None if report is None else with_id(to_json(report), identities[place])
     return found
 
 

@@ -260,18 +260,34 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
         return None
     weights, matrix = v.reshape(m), jacobian.to_dense().reshape(m, n)
     factors, derivatives = as_numpy(weights), as_numpy(matrix)
-    with np.errstate(all="ignore"):
-        live = factors[:, None] * derivatives != 0
-    column = int(live.any(0).argmax())  # in which the first one is
-    rows = live[:, column].nonzero()[0]
+    live = live_terms(factors, derivatives)
+    column, rows = worked_column(live)
     listed = rows[:MOST_TERMS]
     numbers = zip(listed.tolist(), factors[listed].tolist(), derivatives[listed, column].tolist(), strict=True)
     return WorkedEntry(
         _label(f"∂L/∂{x}", column, jacobian.in_shape),
         tuple([Term(_label(y, row, jacobian.out_shape), weight, derivative) for row, weight, derivative in numbers]),
         len(rows) - len(listed),
-        torch.dot(weights.to(matrix.dtype), matrix[:, column]).item(),
+        added_up(weights, matrix, column),
     )
+
+
+def live_terms(factors: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
+    """Which terms v_k J_kl are not zero, of v (m) and J (m, n), or of several J along axes in front."""
+    with np.errstate(all="ignore"):
+        found: np.ndarray = factors[:, None] * derivatives != 0
+    return found
+
+
+def worked_column(live: np.ndarray) -> tuple[int, np.ndarray]:
+    """The column whose entry is worked out, the first with a term that is not zero, and the rows of its terms."""
+    column = int(live.any(0).argmax())
+    return column, live[:, column].nonzero()[0]
+
+
+def added_up(weights: Tensor, matrix: Tensor, column: int) -> float:
+    """The entry of vᵀJ in a column."""
+    return float(torch.dot(weights.to(matrix.dtype), matrix[:, column]).item())
 
 
 @lru_cache(maxsize=4096)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 NEARBY = 0.05
 """How far, relative to each entry, the structure is sampled where the function ends before a point of ordinary size."""
 
+AHEAD = "ahead"
+"""What a problem is asked for the sample that is the same for all points; with a mode, for the maps there."""
+
 Maps = Mapping[tuple[str, str], LinearMap]
 """(output, input) to ∂output/∂input."""
 
@@ -182,10 +185,10 @@ def _look_around(problem: Problem, mode: str) -> Around | None:
     inputs = problem.leaves
     if any(x.is_complex() for x in inputs.values()):
         return None
-    asked, best = ("ahead", mode), None
+    asked, best = (AHEAD, mode), None
     known = problem.found(asked) if len(inputs) == len(problem.inputs) else {}
     if known is None or known:
-        best = look_around(problem, mode, problem.once("ahead", lambda: ahead(inputs, seed=7)), known)
+        best = look_around(problem, mode, problem.once(AHEAD, lambda: ahead(inputs, seed=7)), known)
         if best is not None:
             found = best.sample or {}  # none where the function ends before that
             problem.once(asked, lambda: found)

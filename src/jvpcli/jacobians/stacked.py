@@ -42,7 +42,7 @@ class Around:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Rows:
     """The rows of a pass: `count` at the point, as many at the sample, and with `sides` one below and one above.
 
     Outputs and inputs are those of any point, for their shapes, dtypes and devices.
@@ -118,7 +118,7 @@ class _Seeds:
     Attributes:
         generic: a cotangent of every output in which nothing cancels.
         weights: the cotangents of every output at each row: the generic ones for the sides.
-        basis: as `_Rows.basis` has it.
+        basis: as `Rows.basis` has it.
     """
 
     generic: Sequence[Tensor]
@@ -145,16 +145,15 @@ def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None =
         sample: values of the inputs at which the maps are sampled, for the structure.
         known: the maps there, where an earlier pass has found them.
     """
-    rows = problem.once(("rows", mode), lambda: _rows_of(problem, mode))
+    rows = rows_of(problem, mode)
     if rows is None:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, sides = _pass(problem, rows, sample)
+            blocks, sides = blocks_of(problem, rows, sample)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
-    blocks = [block.reshape(len(block), t.numel()) for block, t in zip(found, rows.reached.values(), strict=True)]
     maps = rows.cut(blocks, 0)
     if not (_believable(maps, problem, rows.seeds.generic) if rows.sides else _is_finite(maps)):
         return None
@@ -163,11 +162,16 @@ def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None =
     return Around(maps, known, sides)
 
 
-def _rows_of(problem: Problem, mode: str) -> _Rows | None:
+def rows_of(problem: Problem, mode: str) -> Rows | None:
+    """The rows of a problem's pass; None where they are too many, or complex."""
+    return problem.once(("rows", mode), lambda: _rows_of(problem, mode))
+
+
+def _rows_of(problem: Problem, mode: str) -> Rows | None:
     """The rows; None where they are too many, or complex.  No side is looked at where the operations tell of no kink."""
     outputs, inputs = ({name: t.detach() for name, t in ends.items()} for ends in (problem.differentiable, problem.leaves))
     regular = not problem.weighed and all(map(is_regular, map(problem.below, outputs)))
-    rows, tensors = _Rows(outputs, inputs, mode == "forward", not regular), (*outputs.values(), *inputs.values())
+    rows, tensors = Rows(outputs, inputs, mode == "forward", not regular), (*outputs.values(), *inputs.values())
     entries = (2 * rows.count + 2) * sum(t.numel() for t in tensors)
     return None if entries > MOST_ENTRIES or any(t.is_complex() for t in tensors) else rows
 
@@ -176,12 +180,16 @@ def _is_finite(maps: Maps) -> bool:
     return all(all_finite(each.matrix) for each in maps.values())
 
 
-def _pass(problem: Problem, rows: _Rows, sample: Named) -> tuple[Sequence[Tensor], Sides]:
-    """What the maps are cut from, and the generic gradients on the sides."""
+def blocks_of(problem: Problem, rows: Rows, sample: Named) -> tuple[Sequence[Tensor], Sides]:
+    """What the maps are cut from, and the generic gradients on the sides.
+
+    Raises:
+        Whatever a step raises, and its backward.
+    """
     seeds, points = rows.seeds, rows.points(problem.leaves, sample)
     weights = seeds.weights if rows.forward else _copied(seeds.weights)
-    found = problem.stack(points)
-    ys = [found[name] for name in rows.outputs]
+    there = problem.stack(points)
+    ys = [there[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
         raise ValueError("the outputs have other shapes nearby")
     gradients = _grad(ys, weights, list(points.values()), rows.forward)
@@ -189,7 +197,8 @@ def _pass(problem: Problem, rows: _Rows, sample: Named) -> tuple[Sequence[Tensor
     if rows.sides:
         below, above = zip(*[gradient.detach()[-2:] for gradient in gradients], strict=True)
         sides, gradients = (list(below), list(above)), [gradient[:-2] for gradient in gradients]
-    return (_grad(gradients, _copied(seeds.basis), weights) if rows.forward else gradients), sides
+    found = _grad(gradients, _copied(seeds.basis), weights) if rows.forward else gradients
+    return [block.reshape(len(block), t.numel()) for block, t in zip(found, rows.reached.values(), strict=True)], sides
 
 
 def _grad(

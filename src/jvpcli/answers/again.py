@@ -1,0 +1,327 @@
+"""Inspections of one text at one form of inputs, of which only the numbers are found out anew.
+
+What a document says beside its numbers follows from the steps, the shapes, and a few facts about the numbers: that all are
+finite, that the two ways to a product agree, which entries of the Jacobians and which terms of the products are not zero.  One
+inspection goes the ordinary way and leaves its text with gaps; they are filled with the numbers of other points where these
+facts are the same, by the same passes.  Where they are not, or anything fails, it is the ordinary way that answers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import orjson
+import torch
+from torch import Tensor
+
+from jvpcli.answers.inspect import Inspection, investigate
+from jvpcli.answers.products import total
+from jvpcli.answers.warnings import is_quiet
+from jvpcli.jacobians.contraction import MOST_TERMS, added_up, live_terms, worked_column
+from jvpcli.jacobians.linear_map import DenseMap, as_numpy
+from jvpcli.jacobians.passes import vjp
+from jvpcli.jacobians.small import AHEAD
+from jvpcli.jacobians.stacked import Rows, blocks_of
+from jvpcli.jacobians.structure import kind_by_values
+from jvpcli.language.values import is_word, read_value
+from jvpcli.problem import Named, Problem
+from jvpcli.render.json import Place, around_numbers, to_json
+from jvpcli.report import InspectReport
+from jvpcli.request import Request
+
+COMMON = (torch.float32, torch.float64)
+"""Dtypes whose numbers are written as they are."""
+
+Pair = tuple[str, str]
+Found = TypeVar("Found")
+Item = TypeVar("Item")
+
+
+class Pulled(NamedTuple):
+    """What is compared and shown of an output and an input.
+
+    Attributes:
+        contracted, direct: the gradient by the explicit Jacobian, and autograd's.
+        worked: the entry that is worked out.
+    """
+
+    contracted: np.ndarray
+    direct: np.ndarray
+    worked: float
+
+
+class Point(NamedTuple):
+    """The numbers of a point: those of the document's arrays, and of each pair what its product gives."""
+
+    numbers: np.ndarray
+    pulled: Sequence[Pulled]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A Jacobian among a point's numbers, and what of it the words depend on.
+
+    Attributes:
+        pair: output and input.
+        place: of its entries.
+        matrix: as it was.
+        exact: whether the words depend on its entries, not only on which of them are zero.
+        weights: of the product, flattened.
+        live: which terms of the product were not zero.
+        column: in which an entry of the product is worked out.
+    """
+
+    pair: Pair
+    place: slice
+    matrix: np.ndarray
+    exact: bool
+    weights: Tensor
+    live: np.ndarray
+    column: int
+
+    def is_alike(self, numbers: np.ndarray) -> np.ndarray:
+        """Of the numbers of several points (k, total), at which the words are the same."""
+        found = numbers[:, self.place].reshape(-1, *self.matrix.shape)
+        same = found == self.matrix if self.exact else (found != 0) == (self.matrix != 0)
+        return (same & (live_terms(as_numpy(self.weights), found) == self.live)).all((1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """What is computed at a point.
+
+    Attributes:
+        request, problem, cotangents: as the ordinary way had them.
+        rows, sample: of the pass around the point, as `stacked` has them.
+        blocks: of every output and input.
+    """
+
+    request: Request
+    problem: Problem
+    cotangents: Named
+    rows: Rows
+    sample: Named
+    blocks: Sequence[Block]
+
+    def evaluated(self, values: Mapping[str, Any]) -> Problem | None:
+        """The problem at other values of the inputs, by its course; None where that does not hold there."""
+        asked, first = self.request, self.problem
+        if list(values) != list(asked.inputs) or not all(map(_is_plain, values.values())):
+            return None
+        inputs = {name: read_value(value, name=name, dtype=asked.dtype) for name, value in values.items()}
+        limit, courses = first.memory_limit, first.courses
+        problem = Problem(first.function, inputs, first.wrt, first.seed, limit, courses=courses, handles=first.handles)
+        return problem if problem.evaluation.known is first.evaluation.known else None
+
+    def maps(self, problem: Problem) -> Mapping[Pair, DenseMap]:
+        """The Jacobians at a point."""
+        return self.rows.cut(blocks_of(problem, self.rows, self.sample)[0], 0)
+
+    def point(self, problem: Problem, maps: Mapping[Pair, DenseMap]) -> Point | None:
+        """The numbers there; None where no gradient flows."""
+        leaves, parts = problem.leaves, dict[Pair, Tensor | None]()
+        for y, v in self.cotangents.items():
+            gradients = vjp(problem.differentiable[y], v, list(leaves.values()))
+            parts.update({(y, x): gradient for x, gradient in zip(leaves, gradients, strict=True)})
+        pulled = list[Pulled]()
+        for block in self.blocks:
+            each, direct = maps[block.pair], parts[block.pair]
+            if direct is None:
+                return None
+            contracted = each.pullback(self.cotangents[block.pair[0]])
+            worked = added_up(block.weights, each.matrix, block.column)
+            pulled.append(Pulled(as_numpy(contracted).reshape(-1), as_numpy(direct).reshape(-1), worked))
+        gradients = [total(parts, x, leaf) for x, leaf in leaves.items()]
+        tensors = _in_order(problem, [maps[block.pair].matrix for block in self.blocks], gradients)
+        return Point(np.concatenate([as_numpy(each).reshape(-1) for each in tensors]), pulled)
+
+
+def _in_order(problem: Problem, matrices: Sequence[Any], gradients: Sequence[Any]) -> Sequence[Any]:
+    """What makes up a point's numbers."""
+    return [*problem.leaves.values(), *problem.differentiable.values(), *matrices, *gradients]
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A document's text around its numbers.
+
+    Attributes:
+        text: the document, a `%b` in the place of each number that another point has another of.
+        order: for each of them which it is, of a point's numbers and then of those that are written as single ones: `single`
+            and `terms` are those of the former, and behind them are each pair's `worked` entry and the largest difference.
+    """
+
+    text: bytes
+    order: Sequence[int]
+    single: Sequence[int]
+    terms: Sequence[int]
+
+    def filled(self, point: Point, difference: float) -> bytes:
+        """The document of a point whose numbers are finite."""
+        texts = orjson.dumps(point.numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        single = [float(texts[at]) for at in self.single]
+        others = [*single, *point.numbers[self.terms].tolist(), *[each.worked for each in point.pulled], difference]
+        texts += orjson.dumps(others)[1:-1].split(b",")
+        return self.text % tuple([texts[at] for at in self.order])
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """An inspection whose words are known; `eps` is the coarsest rounding on its way."""
+
+    passes: Passes
+    words: Words
+    eps: float
+
+    def documents(self, points: Sequence[Mapping[str, Any]]) -> list[bytes | None]:
+        """The documents at other values of the inputs, stage after stage; None where it is not known what is said of them."""
+        found: list[bytes | None] = [None] * len(points)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            problems = _each(self.passes.evaluated, dict(enumerate(points)))
+            maps = _each(self.passes.maps, problems)
+            there = _each(lambda each: self.passes.point(*each), {at: (problems[at], maps[at]) for at in maps})
+        if there:
+            numbers = np.stack([point.numbers for point in there.values()])
+            differences, good = self._compared([point.pulled for point in there.values()])
+            good &= np.isfinite(numbers).all(1)
+            for block in self.passes.blocks:
+                good &= block.is_alike(numbers)
+            for at, point, is_good, difference in zip(there, there.values(), good, differences.tolist(), strict=True):
+                found[at] = self.words.filled(point, difference) if is_good else None
+        return found
+
+    def _compared(self, pulled: Sequence[Sequence[Pulled]]) -> tuple[np.ndarray, np.ndarray]:
+        """The largest difference of the two ways at each point, and whether it is one of rounding."""
+        worst, good = np.zeros(len(pulled)), np.ones(len(pulled), bool)
+        with np.errstate(all="ignore"):
+            for pairs in zip(*pulled, strict=True):
+                direct = np.stack([pair.direct for pair in pairs])
+                off = np.abs(np.stack([pair.contracted for pair in pairs]) - direct).max(1).astype(float)
+                good &= off <= math.sqrt(self.eps) * np.abs(direct).max(1).astype(float)
+                worst = np.maximum(worst, off)
+        return worst, good
+
+
+def _each(find: Callable[[Item], Found | None], items: Mapping[int, Item]) -> dict[int, Found]:
+    """What is found of each, but for those of which there is nothing, or that fail."""
+    found = dict[int, Found]()
+    for at, item in items.items():
+        with suppress(Exception):  # the ordinary way explains it
+            one = find(item)
+            if one is not None:
+                found[at] = one
+    return found
+
+
+# --- what is known ---------------------------------------------------------------------------------------------------
+
+
+def known(request: Request) -> Known | None:
+    """How others of the request's text and form are answered; None where their words do not follow from so little.
+
+    Raises:
+        JvpError: whatever is wrong with it, as data.
+    """
+    if not _asks_for_little(request):
+        return None
+    for _ in range(3):  # the third takes the course that the second has left, if no other came before
+        inspection = investigate(request)
+        if inspection.problem.course is not None:
+            break
+    passes = _passes(request, inspection)
+    if passes is None:
+        return None
+    found = Known(passes, _words(passes, inspection.report), inspection.problem.found("rounding"))
+    return found if found.documents([request.inputs]) == [to_json(inspection.report)] else None
+
+
+def _asks_for_little(request: Request) -> bool:
+    """Whether a request gives nothing but numbers, and asks for nothing that takes more than products with dense Jacobians."""
+    little = Request(
+        request.expression,
+        request.inputs,
+        request.wrt,
+        request.grad_outputs,
+        dtype=request.dtype,
+        seed=request.seed,
+        seed_given=request.seed_given,
+        mode=request.mode,
+        jacobian="dense" if request.jacobian == "dense" else "auto",
+        memory_limit=request.memory_limit,
+    )
+    weights = [value for _, value in request.grad_outputs]
+    return request == little and all(map(_is_plain, request.inputs.values())) and all(is_word(v) or _is_plain(v) for v in weights)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a VALUE is a number, or a list."""
+    return isinstance(value, (int, float, list))
+
+
+def _passes(request: Request, inspection: Inspection) -> Passes | None:
+    """The passes of an inspection, where they are one around each point and one for each output, and tell all that is said."""
+    problem, maps, mode = inspection.problem, inspection.derivatives.maps, inspection.derivatives.plan.mode
+    rows, sample, there = problem.found(("rows", mode)), problem.found(AHEAD), problem.found((AHEAD, mode))
+    if problem.course is None or not (rows and sample and there) or rows.sides or not is_quiet(problem):
+        return None
+    leaves, outputs = problem.leaves, problem.differentiable
+    cotangents = {y: weight.value for y, weight in inspection.cotangents.items()}
+    alike = {(t.dtype, t.device, bool(t.numel())) for t in (*leaves.values(), *outputs.values())}
+    _, coarser, _ = problem.found("kinks")  # where something on the way is coarser than its ends, more is looked at
+    whole = list(leaves) == list(request.inputs) and list(cotangents) == list(outputs) == list(problem.evaluation.outputs)
+    if coarser or not whole or not alike <= {(dtype, torch.device("cpu"), True) for dtype in COMMON} or len(alike) > 1:
+        return None
+    blocks, start = list[Block](), sum(t.numel() for t in (*leaves.values(), *outputs.values()))
+    for y in outputs:
+        for position, x in enumerate(leaves):
+            each, nature = maps[y, x], problem.found(("natures", y))[position]
+            if not isinstance(each, DenseMap) or each.structure_from != "values":
+                return None
+            if kind_by_values(each.matrix, there[y, x].matrix, nature, each.shapes) != each.structure:
+                return None
+            matrix, weights = as_numpy(each.matrix).copy(), cotangents[y].reshape(-1)
+            live, exact = live_terms(as_numpy(weights), matrix), nature.rigid or nature.picking
+            place, column = slice(start, start + matrix.size), worked_column(live)[0]
+            blocks.append(Block((y, x), place, matrix, exact, weights, live, column))
+            start += matrix.size
+    return Passes(request, problem, cotangents, rows, sample, blocks)
+
+
+def _words(passes: Passes, report: InspectReport) -> Words:
+    """The words of a report whose numbers the passes give."""
+    leaves, outputs, pairs = passes.problem.leaves, passes.problem.differentiable, [block.pair for block in passes.blocks]
+    arrays: dict[tuple[str, ...], np.ndarray | None] = {  # as `_in_order` has them
+        **{("inputs", x): report.inputs[x].value for x in leaves},
+        **{("outputs", y): report.outputs[y].value for y in outputs},
+        **{("jacobian", y, x): report.jacobian[y][x].value for y, x in pairs},
+        **{("vjp", x): report.vjp[x].value for x in leaves},
+    }
+    order, singles, start = dict[Place, int](), list[Place](), 0
+    single, terms = list[int](), list[int]()
+    for name, array in arrays.items():
+        assert array is not None, "it is short"
+        order.update({(*name, "value", entry): start + entry for entry in range(array.size)})
+        if not array.ndim:
+            single.append(start)
+            singles.append((*name, "value", 0))
+        start += array.size
+    for block in passes.blocks:
+        for number, row in enumerate(worked_column(block.live)[1][:MOST_TERMS].tolist()):
+            terms.append(block.place.start + row * block.matrix.shape[1] + block.column)
+            singles.append(("contraction", *block.pair, "entry", "terms", number, "derivative"))
+    singles += [("contraction", *pair, "entry", "result") for pair in pairs] + [("comparison", "largest_difference")]
+    order.update({place: start + number for number, place in enumerate(singles)})
+    document, (pieces, places) = to_json(report), around_numbers(report)
+    text, at = pieces[0].replace(b"%", b"%%"), len(pieces[0])
+    for place, piece in zip(places, pieces[1:], strict=True):
+        constant = document[at : document.index(piece[:1], at)]  # behind a number stands "," or "]" or "}"
+        text += (b"%b" if place in order else constant) + piece.replace(b"%", b"%%")
+        at += len(constant) + len(piece)
+    return Words(text, [order[place] for place in places if place in order], single, terms)
