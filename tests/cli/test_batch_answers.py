@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 
-from jvpcli.answers import question
+from jvpcli.answers import inspect, question
 from jvpcli.answers.batch import request_of
 from jvpcli.cli.answers import Soon, answer, answers_together
 from many_functions import FUNCTIONS
@@ -166,3 +167,47 @@ def _key(request):
 
     problem = pose(request_of(request))
     return problem.function.source, tuple((n, x.shape, x.dtype) for n, x in problem.inputs.items()), problem.wrt, None
+
+
+SMOOTH = [
+    ("torch.outer(x, w)", {}),
+    ("torch.outer(x, x)", {"mode": "reverse"}),
+    ("(x * w).sum()", {}),
+    ("(torch.sin(x) @ w, x * w)", {"dtype": "float64"}),
+    ("F.softmax(x, 0)", {}),
+    ("x.norm() * x.prod()", {}),
+    ("x[1:] - x[:-1]", {"grad_outputs": [1.5, 0.0]}),
+    ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", {"grad_outputs": "onehot:1"}),
+    ("torch.diag(x) @ w", {"grad_outputs": "randn", "seed": 3}),
+    ("a = x.exp(); b = w.cumsum(0); (a / (1 + b**2), torch.tanh(a).prod())", {}),
+    ("x * 1e-30 * w", {}),
+]
+"""Texts whose words follow from so little that lines of them are filled with their numbers, and what is asked besides."""
+
+
+@pytest.mark.parametrize(("expression", "asked"), SMOOTH)
+def test_lines_whose_words_are_known_say_what_they_say_alone(monkeypatch, expression, asked):
+    """Of ordinary numbers nothing but the numbers is found out; of zeros, ties, and what overflows the ordinary way tells."""
+    draw, ordinary = random.Random(expression), list[int]()
+    monkeypatch.setattr(inspect, "inspect_together", lambda found, known=inspect.inspect_together: (
+        ordinary.append(len(found)), known(found))[1])  # fmt: skip
+    names = [name for name in "xw" if name in re.findall(r"\w+", expression)]
+
+    def line(kind):
+        number = NUMBERS[kind]
+        return {"expression": expression, "inputs": {name: filled((3,), draw, number) for name in names}, **asked}
+
+    first = line("ordinary")
+    soon = known_soon(first)
+    answers_together([line_of(first)] * 2, None, soon)
+    ordinary.clear()
+    plain = [line("ordinary") for _ in range(12)]
+    special = [line(kind) for kind in (*NUMBERS, "whole", "large", "not finite")]
+    special.append({**first, "inputs": {name: [1.0, -0.0, 5e-324] for name in names}})
+    special.append({**first, "inputs": {name: [1.0, 2.0] for name in names}})
+    found = [*answers_together(list(map(line_of, plain)), None, soon), *answers_together(list(map(line_of, special)), None, soon)]
+    assert not ordinary[0]
+    for request, document in zip([*plain, *special], found, strict=True):
+        question._courses.cache_clear()
+        alone = in_a_batch(request)
+        assert document is None if b'"ok":false' in alone[:30] else without_id(document) == alone, request

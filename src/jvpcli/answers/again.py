@@ -25,9 +25,10 @@ from jvpcli.answers.products import total
 from jvpcli.answers.warnings import is_quiet
 from jvpcli.jacobians.contraction import MOST_TERMS, added_up, live_terms, worked_column
 from jvpcli.jacobians.linear_map import DenseMap, as_numpy
+from jvpcli.jacobians.nearby import find_kink
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import AHEAD
-from jvpcli.jacobians.stacked import Rows, blocks_of
+from jvpcli.jacobians.stacked import Rows, believable, blocks_of
 from jvpcli.jacobians.structure import kind_by_values
 from jvpcli.language.values import is_word, read_value
 from jvpcli.problem import Named, Problem
@@ -35,61 +36,67 @@ from jvpcli.render.json import Place, around_numbers, to_json
 from jvpcli.report import InspectReport
 from jvpcli.request import Request
 
-COMMON = (torch.float32, torch.float64)
+COMMON = ({torch.float32}, {torch.float64})
 """Dtypes whose numbers are written as they are."""
+
+BY_POINTS = frozenset(("no_path_here", "cut", "cut_untested", "steady", "no_effect"))
+"""What is said of an input that no gradient reaches because of the values there, or at other points."""
 
 Pair = tuple[str, str]
 Found = TypeVar("Found")
 Item = TypeVar("Item")
 
 
-class Pulled(NamedTuple):
-    """What is compared and shown of an output and an input.
+class Point(NamedTuple):
+    """What was computed at a point.
 
     Attributes:
-        contracted, direct: the gradient by the explicit Jacobian, and autograd's.
-        worked: the entry that is worked out.
+        numbers: of the document's arrays; behind them of each pair the gradient by the explicit Jacobian, and then autograd's.
+        worked: of each pair the entry of the product that is worked out.
     """
 
-    contracted: np.ndarray
-    direct: np.ndarray
-    worked: float
-
-
-class Point(NamedTuple):
-    """The numbers of a point: those of the document's arrays, and of each pair what its product gives."""
-
     numbers: np.ndarray
-    pulled: Sequence[Pulled]
+    worked: Sequence[float]
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A Jacobian among a point's numbers, and what of it the words depend on.
+    """A pair among a point's numbers, and what of its Jacobian the words depend on.
 
     Attributes:
         pair: output and input.
-        place: of its entries.
+        place: of the Jacobian's entries.
+        part: of the pair's gradient among those of all.
         matrix: as it was.
         exact: whether the words depend on its entries, not only on which of them are zero.
         weights: of the product, flattened.
         live: which terms of the product were not zero.
         column: in which an entry of the product is worked out.
+        reached: whether the gradient is one, and not zero for want of a path.
     """
 
     pair: Pair
     place: slice
+    part: slice
     matrix: np.ndarray
     exact: bool
     weights: Tensor
     live: np.ndarray
     column: int
+    reached: bool
 
     def is_alike(self, numbers: np.ndarray) -> np.ndarray:
         """Of the numbers of several points (k, total), at which the words are the same."""
         found = numbers[:, self.place].reshape(-1, *self.matrix.shape)
         same = found == self.matrix if self.exact else (found != 0) == (self.matrix != 0)
         return (same & (live_terms(as_numpy(self.weights), found) == self.live)).all((1, 2))
+
+    def difference(self, numbers: np.ndarray, shown: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
+        """The largest difference of the two gradients at each point, and whether it is surely one of rounding."""
+        contracted, direct = (part[:, self.part] for part in np.split(numbers[:, shown:], 2, axis=1))
+        terms = np.abs(as_numpy(self.weights)) @ np.abs(numbers[:, self.place].reshape(-1, *self.matrix.shape))
+        off, size = np.abs(contracted - direct).max(1).astype(float), np.abs(direct).max(1).astype(float)
+        return off, off <= math.sqrt(eps) * np.maximum(size, terms.max(1) / 2)  # half of what the ordinary way lets pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,32 +126,33 @@ class Passes:
         problem = Problem(first.function, inputs, first.wrt, first.seed, limit, courses=courses, handles=first.handles)
         return problem if problem.evaluation.known is first.evaluation.known else None
 
-    def maps(self, problem: Problem) -> Mapping[Pair, DenseMap]:
-        """The Jacobians at a point."""
-        return self.rows.cut(blocks_of(problem, self.rows, self.sample)[0], 0)
+    def maps(self, problem: Problem) -> Mapping[Pair, DenseMap] | None:
+        """The Jacobians at a point; None where they are not to be believed, or jump there."""
+        rows = self.rows
+        blocks, sides = blocks_of(problem, rows, self.sample)
+        maps = rows.cut(blocks, 0)
+        if rows.sides and (not believable(maps, problem, rows.seeds.generic) or find_kink(problem, sides)):
+            return None
+        return maps
 
     def point(self, problem: Problem, maps: Mapping[Pair, DenseMap]) -> Point | None:
-        """The numbers there; None where no gradient flows."""
+        """The numbers there; None where gradients flow otherwise."""
         leaves, parts = problem.leaves, dict[Pair, Tensor | None]()
         for y, v in self.cotangents.items():
             gradients = vjp(problem.differentiable[y], v, list(leaves.values()))
             parts.update({(y, x): gradient for x, gradient in zip(leaves, gradients, strict=True)})
-        pulled = list[Pulled]()
+        contracted, direct, worked = list[Tensor](), list[Tensor](), list[float]()
         for block in self.blocks:
-            each, direct = maps[block.pair], parts[block.pair]
-            if direct is None:
+            each, gradient = maps[block.pair], parts[block.pair]
+            if (gradient is not None) != block.reached:
                 return None
-            contracted = each.pullback(self.cotangents[block.pair[0]])
-            worked = added_up(block.weights, each.matrix, block.column)
-            pulled.append(Pulled(as_numpy(contracted).reshape(-1), as_numpy(direct).reshape(-1), worked))
-        gradients = [total(parts, x, leaf) for x, leaf in leaves.items()]
-        tensors = _in_order(problem, [maps[block.pair].matrix for block in self.blocks], gradients)
-        return Point(np.concatenate([as_numpy(each).reshape(-1) for each in tensors]), pulled)
-
-
-def _in_order(problem: Problem, matrices: Sequence[Any], gradients: Sequence[Any]) -> Sequence[Any]:
-    """What makes up a point's numbers."""
-    return [*problem.leaves.values(), *problem.differentiable.values(), *matrices, *gradients]
+            contracted.append(each.pullback(self.cotangents[block.pair[0]]))
+            direct.append(torch.zeros_like(contracted[-1]) if gradient is None else gradient)
+            worked.append(added_up(block.weights, each.matrix, block.column))
+        shown = [*leaves.values(), *problem.differentiable.values(), *[maps[block.pair].matrix for block in self.blocks]]
+        sums = [total(parts, x, leaf) for x, leaf in leaves.items()]
+        tensors = [*shown, *sums, *contracted, *direct]
+        return Point(as_numpy(torch.cat([tensor.reshape(-1) for tensor in tensors])), worked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,20 +161,22 @@ class Words:
 
     Attributes:
         text: the document, a `%b` in the place of each number that another point has another of.
-        order: for each of them which it is, of a point's numbers and then of those that are written as single ones: `single`
-            and `terms` are those of the former, and behind them are each pair's `worked` entry and the largest difference.
+        shown: how many of a point's numbers it has.
+        order: for each of them which it is, of these and then of those that are written as single ones: `single` and `terms`
+            are those of the former that are; behind them are each pair's `worked` entry and the largest difference.
     """
 
     text: bytes
+    shown: int
     order: Sequence[int]
     single: Sequence[int]
     terms: Sequence[int]
 
     def filled(self, point: Point, difference: float) -> bytes:
         """The document of a point whose numbers are finite."""
-        texts = orjson.dumps(point.numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        texts = orjson.dumps(point.numbers[: self.shown], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
         single = [float(texts[at]) for at in self.single]
-        others = [*single, *point.numbers[self.terms].tolist(), *[each.worked for each in point.pulled], difference]
+        others = [*single, *point.numbers[self.terms].tolist(), *point.worked, difference]
         texts += orjson.dumps(others)[1:-1].split(b",")
         return self.text % tuple([texts[at] for at in self.order])
 
@@ -186,27 +196,18 @@ class Known:
             warnings.simplefilter("ignore")
             problems = _each(self.passes.evaluated, dict(enumerate(points)))
             maps = _each(self.passes.maps, problems)
-            there = _each(lambda each: self.passes.point(*each), {at: (problems[at], maps[at]) for at in maps})
+            with torch.no_grad():
+                there = _each(lambda each: self.passes.point(*each), {at: (problems[at], maps[at]) for at in maps})
         if there:
             numbers = np.stack([point.numbers for point in there.values()])
-            differences, good = self._compared([point.pulled for point in there.values()])
-            good &= np.isfinite(numbers).all(1)
-            for block in self.passes.blocks:
-                good &= block.is_alike(numbers)
-            for at, point, is_good, difference in zip(there, there.values(), good, differences.tolist(), strict=True):
+            good, largest = np.isfinite(numbers).all(1), np.zeros(len(there))
+            with np.errstate(all="ignore"):
+                for block in self.passes.blocks:
+                    difference, rounding = block.difference(numbers, self.words.shown, self.eps)
+                    largest, good = np.maximum(largest, difference), good & rounding & block.is_alike(numbers)
+            for (at, point), is_good, difference in zip(there.items(), good, largest.tolist(), strict=True):
                 found[at] = self.words.filled(point, difference) if is_good else None
         return found
-
-    def _compared(self, pulled: Sequence[Sequence[Pulled]]) -> tuple[np.ndarray, np.ndarray]:
-        """The largest difference of the two ways at each point, and whether it is one of rounding."""
-        worst, good = np.zeros(len(pulled)), np.ones(len(pulled), bool)
-        with np.errstate(all="ignore"):
-            for pairs in zip(*pulled, strict=True):
-                direct = np.stack([pair.direct for pair in pairs])
-                off = np.abs(np.stack([pair.contracted for pair in pairs]) - direct).max(1).astype(float)
-                good &= off <= math.sqrt(self.eps) * np.abs(direct).max(1).astype(float)
-                worst = np.maximum(worst, off)
-        return worst, good
 
 
 def _each(find: Callable[[Item], Found | None], items: Mapping[int, Item]) -> dict[int, Found]:
@@ -267,37 +268,47 @@ def _is_plain(value: Any) -> bool:
 
 def _passes(request: Request, inspection: Inspection) -> Passes | None:
     """The passes of an inspection, where they are one around each point and one for each output, and tell all that is said."""
-    problem, maps, mode = inspection.problem, inspection.derivatives.maps, inspection.derivatives.plan.mode
+    problem, mode = inspection.problem, inspection.derivatives.plan.mode
     rows, sample, there = problem.found(("rows", mode)), problem.found(AHEAD), problem.found((AHEAD, mode))
-    if problem.course is None or not (rows and sample and there) or rows.sides or not is_quiet(problem):
+    if problem.course is None or not (rows and sample and there) or not _is_whole(request, inspection):
+        return None
+    _, coarser, _ = problem.found("kinks")  # where something on the way is coarser than its ends, more is looked at
+    claims = [notice.claim for notice in inspection.report.warnings]
+    if coarser or not is_quiet(problem) or not BY_POINTS.isdisjoint(claims):
         return None
     leaves, outputs = problem.leaves, problem.differentiable
     cotangents = {y: weight.value for y, weight in inspection.cotangents.items()}
-    alike = {(t.dtype, t.device, bool(t.numel())) for t in (*leaves.values(), *outputs.values())}
-    _, coarser, _ = problem.found("kinks")  # where something on the way is coarser than its ends, more is looked at
-    whole = list(leaves) == list(request.inputs) and list(cotangents) == list(outputs) == list(problem.evaluation.outputs)
-    if coarser or not whole or not alike <= {(dtype, torch.device("cpu"), True) for dtype in COMMON} or len(alike) > 1:
-        return None
-    blocks, start = list[Block](), sum(t.numel() for t in (*leaves.values(), *outputs.values()))
+    blocks, start, part = list[Block](), sum(t.numel() for t in (*leaves.values(), *outputs.values())), 0
     for y in outputs:
         for position, x in enumerate(leaves):
-            each, nature = maps[y, x], problem.found(("natures", y))[position]
+            each, nature = inspection.derivatives.maps[y, x], problem.found(("natures", y))[position]
             if not isinstance(each, DenseMap) or each.structure_from != "values":
                 return None
             if kind_by_values(each.matrix, there[y, x].matrix, nature, each.shapes) != each.structure:
                 return None
             matrix, weights = as_numpy(each.matrix).copy(), cotangents[y].reshape(-1)
             live, exact = live_terms(as_numpy(weights), matrix), nature.rigid or nature.picking
-            place, column = slice(start, start + matrix.size), worked_column(live)[0]
-            blocks.append(Block((y, x), place, matrix, exact, weights, live, column))
-            start += matrix.size
+            place, reached = slice(start, start + matrix.size), inspection.products.contributions[y, x] is not None
+            column = worked_column(live)[0]
+            blocks.append(Block((y, x), place, slice(part, part + each.n), matrix, exact, weights, live, column, reached))
+            start, part = start + matrix.size, part + each.n
     return Passes(request, problem, cotangents, rows, sample, blocks)
+
+
+def _is_whole(request: Request, inspection: Inspection) -> bool:
+    """Whether all inputs are differentiated and all outputs weighed, none is empty, and they are of one common dtype."""
+    problem = inspection.problem
+    leaves, outputs = problem.leaves, problem.differentiable
+    tensors = [*leaves.values(), *outputs.values()]
+    weighed, evaluated = list(inspection.cotangents), list(problem.evaluation.outputs)
+    whole = list(leaves) == list(request.inputs) and list(outputs) == weighed == evaluated
+    return whole and all(t.numel() and t.device.type == "cpu" for t in tensors) and {t.dtype for t in tensors} in COMMON
 
 
 def _words(passes: Passes, report: InspectReport) -> Words:
     """The words of a report whose numbers the passes give."""
     leaves, outputs, pairs = passes.problem.leaves, passes.problem.differentiable, [block.pair for block in passes.blocks]
-    arrays: dict[tuple[str, ...], np.ndarray | None] = {  # as `_in_order` has them
+    arrays: dict[tuple[str, ...], np.ndarray | None] = {  # in the order of a point's numbers
         **{("inputs", x): report.inputs[x].value for x in leaves},
         **{("outputs", y): report.outputs[y].value for y in outputs},
         **{("jacobian", y, x): report.jacobian[y][x].value for y, x in pairs},
@@ -324,4 +335,4 @@ def _words(passes: Passes, report: InspectReport) -> Words:
         constant = document[at : document.index(piece[:1], at)]  # behind a number stands "," or "]" or "}"
         text += (b"%b" if place in order else constant) + piece.replace(b"%", b"%%")
         at += len(constant) + len(piece)
-    return Words(text, [order[place] for place in places if place in order], single, terms)
+    return Words(text, start, [order[place] for place in places if place in order], single, terms)

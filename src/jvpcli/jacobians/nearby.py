@@ -32,6 +32,9 @@ JUMP = 1e-3
 ROUNDINGS = 64
 """A jump is more than so many roundings of Σ |v·y| divided by |x|."""
 
+TINY = 16
+"""Of so few entries Python takes less time than numpy does to begin."""
+
 FEW = 1024
 """Of so few entries random steps are remembered, as small problems are looked around often, and numpy takes less time."""
 
@@ -230,13 +233,25 @@ def largest(values: Tensor) -> float:
     """The largest finite absolute value; 0 for none."""
     if not values.numel():
         return 0.0
+    if values.numel() <= TINY and all(map(cmath.isfinite, numbers := _numbers(values))):
+        return float(max(map(abs, numbers)))
     found = float(np.abs(as_numpy(values)).max() if values.numel() <= FEW else values.abs().max())
     return found if math.isfinite(found) else float(torch.nan_to_num(values.abs(), nan=0.0, posinf=0.0).max())
 
 
 def all_finite(values: Tensor) -> bool:
     """Whether no entry is NaN or infinite: of many nearly always told by the sum alone."""
+    if values.numel() <= TINY:
+        return all(map(cmath.isfinite, _numbers(values)))
     if values.numel() <= FEW:
         return bool(np.isfinite(as_numpy(values)).all())
     summed = values.dtype is not torch.complex32 and cmath.isfinite(values.sum().item())  # which torch cannot add up
     return summed or bool(values.isfinite().all())
+
+
+def _numbers(values: Tensor) -> list[complex]:
+    """The entries of few values, as Python has them."""
+    if values._is_zerotensor():  # autograd's zeros without memory, which `tolist` cannot take
+        values = values.clone()
+    found: list[complex] = values.reshape(-1).tolist()
+    return found

@@ -155,7 +155,7 @@ def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None =
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
     maps = rows.cut(blocks, 0)
-    if not (_believable(maps, problem, rows.seeds.generic) if rows.sides else _is_finite(maps)):
+    if not (believable(maps, problem, rows.seeds.generic) if rows.sides else _is_finite(maps)):
         return None
     if known is None and _is_finite(sampled := rows.cut(blocks, rows.count)):
         known = sampled
@@ -210,7 +210,7 @@ def _grad(
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
 
-def _believable(maps: Maps, problem: Problem, generic: Sequence[Tensor]) -> bool:
+def believable(maps: Maps, problem: Problem, generic: Sequence[Tensor]) -> bool:
     """Whether a backward pass of the evaluation itself gives what the maps give, for a generic cotangent."""
     outputs, inputs = problem.differentiable, problem.leaves
     pulled = _grad(list(outputs.values()), generic, list(inputs.values()))
