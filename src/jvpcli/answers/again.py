@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -47,16 +47,7 @@ Found = TypeVar("Found")
 Item = TypeVar("Item")
 
 
-class Point(NamedTuple):
-    """What was computed at a point.
-
-    Attributes:
-        numbers: of the document's arrays; behind them of each pair the gradient by the explicit Jacobian, and then autograd's.
-        worked: of each pair the entry of the product that is worked out.
-    """
-
-    numbers: np.ndarray
-    worked: Sequence[float]
+Maps = Mapping[Pair, DenseMap]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,35 +57,35 @@ class Block:
     Attributes:
         pair: output and input.
         place: of the Jacobian's entries.
+        shape: of the Jacobian as a matrix.
         part: of the pair's gradient among those of all.
-        matrix: as it was.
         exact: whether the words depend on its entries, not only on which of them are zero.
         weights: of the product, flattened.
-        live: which terms of the product were not zero.
-        column: in which an entry of the product is worked out.
         reached: whether the gradient is one, and not zero for want of a path.
     """
 
     pair: Pair
     place: slice
+    shape: tuple[int, int]
     part: slice
-    matrix: np.ndarray
     exact: bool
     weights: Tensor
-    live: np.ndarray
-    column: int
     reached: bool
 
-    def is_alike(self, numbers: np.ndarray) -> np.ndarray:
-        """Of the numbers of several points (k, total), at which the words are the same."""
-        found = numbers[:, self.place].reshape(-1, *self.matrix.shape)
-        same = found == self.matrix if self.exact else (found != 0) == (self.matrix != 0)
-        return (same & (live_terms(as_numpy(self.weights), found) == self.live)).all((1, 2))
+    def live(self, numbers: np.ndarray) -> np.ndarray:
+        """Which terms of the product are not zero at each of several points (k, total): (k, m, n)."""
+        return live_terms(as_numpy(self.weights), numbers[:, self.place].reshape(-1, *self.shape))
+
+    def facts(self, numbers: np.ndarray) -> list[bytes]:
+        """What the words depend on at each point."""
+        found = numbers[:, self.place]
+        entries = found if self.exact else found != 0
+        return [here.tobytes() + terms.tobytes() for here, terms in zip(entries, self.live(numbers), strict=True)]
 
     def difference(self, numbers: np.ndarray, shown: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
         """The largest difference of the two gradients at each point, and whether it is surely one of rounding."""
         contracted, direct = (part[:, self.part] for part in np.split(numbers[:, shown:], 2, axis=1))
-        terms = np.abs(as_numpy(self.weights)) @ np.abs(numbers[:, self.place].reshape(-1, *self.matrix.shape))
+        terms = np.abs(as_numpy(self.weights)) @ np.abs(numbers[:, self.place].reshape(-1, *self.shape))
         off, size = np.abs(contracted - direct).max(1).astype(float), np.abs(direct).max(1).astype(float)
         return off, off <= math.sqrt(eps) * np.maximum(size, terms.max(1) / 2)  # half of what the ordinary way lets pass
 
@@ -107,6 +98,7 @@ class Passes:
         request, problem, cotangents: as the ordinary way had them.
         rows, sample: of the pass around the point, as `stacked` has them.
         blocks: of every output and input.
+        shown: how many of a point's numbers the document has.
     """
 
     request: Request
@@ -115,6 +107,7 @@ class Passes:
     rows: Rows
     sample: Named
     blocks: Sequence[Block]
+    shown: int
 
     def evaluated(self, values: Mapping[str, Any]) -> Problem | None:
         """The problem at other values of the inputs, by its course; None where that does not hold there."""
@@ -126,7 +119,7 @@ class Passes:
         problem = Problem(first.function, inputs, first.wrt, first.seed, limit, courses=courses, handles=first.handles)
         return problem if problem.evaluation.known is first.evaluation.known else None
 
-    def maps(self, problem: Problem) -> Mapping[Pair, DenseMap] | None:
+    def maps(self, problem: Problem) -> Maps | None:
         """The Jacobians at a point; None where they are not to be believed, or jump there."""
         rows = self.rows
         blocks, sides = blocks_of(problem, rows, self.sample)
@@ -135,24 +128,31 @@ class Passes:
             return None
         return maps
 
-    def point(self, problem: Problem, maps: Mapping[Pair, DenseMap]) -> Point | None:
-        """The numbers there; None where gradients flow otherwise."""
+    def numbers(self, problem: Problem, maps: Maps) -> np.ndarray | None:
+        """The numbers there; None where gradients flow otherwise.
+
+        They are those of the document's arrays; behind them of each pair the gradient by the explicit Jacobian, and then
+        autograd's.
+        """
         leaves, parts = problem.leaves, dict[Pair, Tensor | None]()
         for y, v in self.cotangents.items():
             gradients = vjp(problem.differentiable[y], v, list(leaves.values()))
             parts.update({(y, x): gradient for x, gradient in zip(leaves, gradients, strict=True)})
-        contracted, direct, worked = list[Tensor](), list[Tensor](), list[float]()
+        contracted, direct = list[Tensor](), list[Tensor]()
         for block in self.blocks:
-            each, gradient = maps[block.pair], parts[block.pair]
+            gradient = parts[block.pair]
             if (gradient is not None) != block.reached:
                 return None
-            contracted.append(each.pullback(self.cotangents[block.pair[0]]))
+            contracted.append(maps[block.pair].pullback(self.cotangents[block.pair[0]]))
             direct.append(torch.zeros_like(contracted[-1]) if gradient is None else gradient)
-            worked.append(added_up(block.weights, each.matrix, block.column))
         shown = [*leaves.values(), *problem.differentiable.values(), *[maps[block.pair].matrix for block in self.blocks]]
         sums = [total(parts, x, leaf) for x, leaf in leaves.items()]
-        tensors = [*shown, *sums, *contracted, *direct]
-        return Point(as_numpy(torch.cat([tensor.reshape(-1) for tensor in tensors])), worked)
+        return as_numpy(torch.cat([tensor.reshape(-1) for tensor in (*shown, *sums, *contracted, *direct)]))
+
+    def worked(self, maps: Maps, columns: Sequence[int]) -> list[float]:
+        """Of each pair the entry of the product that is worked out."""
+        blocks = zip(self.blocks, columns, strict=True)
+        return [added_up(block.weights, maps[block.pair].matrix, column) for block, column in blocks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,8 @@ class Words:
         text: the document, a `%b` in the place of each number that another point has another of.
         shown: how many of a point's numbers it has.
         order: for each of them which it is, of these and then of those that are written as single ones: `single` and `terms`
-            are those of the former that are; behind them are each pair's `worked` entry and the largest difference.
+            are those of the former that are; behind them are each pair's worked entry and the largest difference.
+        columns: in which each pair's entry is worked out.
     """
 
     text: bytes
@@ -171,43 +172,72 @@ class Words:
     order: Sequence[int]
     single: Sequence[int]
     terms: Sequence[int]
+    columns: Sequence[int]
 
-    def filled(self, point: Point, difference: float) -> bytes:
+    def filled(self, numbers: np.ndarray, worked: Sequence[float], difference: float) -> bytes:
         """The document of a point whose numbers are finite."""
-        texts = orjson.dumps(point.numbers[: self.shown], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        texts = orjson.dumps(numbers[: self.shown], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
         single = [float(texts[at]) for at in self.single]
-        others = [*single, *point.numbers[self.terms].tolist(), *point.worked, difference]
-        texts += orjson.dumps(others)[1:-1].split(b",")
+        texts += orjson.dumps([*single, *numbers[self.terms].tolist(), *worked, difference])[1:-1].split(b",")
         return self.text % tuple([texts[at] for at in self.order])
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """An inspection whose words are known; `eps` is the coarsest rounding on its way."""
+    """Inspections whose words are known.
+
+    Attributes:
+        passes: what is computed.
+        eps: the coarsest rounding on the way.
+        words: by the facts that they depend on.
+    """
 
     passes: Passes
-    words: Words
     eps: float
+    words: dict[tuple[bytes, ...], Words] = field(default_factory=dict)
 
     def documents(self, points: Sequence[Mapping[str, Any]]) -> list[bytes | None]:
-        """The documents at other values of the inputs, stage after stage; None where it is not known what is said of them."""
+        """The documents at values of the inputs, stage after stage; None where it is not known what is said of them."""
         found: list[bytes | None] = [None] * len(points)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             problems = _each(self.passes.evaluated, dict(enumerate(points)))
             maps = _each(self.passes.maps, problems)
             with torch.no_grad():
-                there = _each(lambda each: self.passes.point(*each), {at: (problems[at], maps[at]) for at in maps})
-        if there:
-            numbers = np.stack([point.numbers for point in there.values()])
-            good, largest = np.isfinite(numbers).all(1), np.zeros(len(there))
-            with np.errstate(all="ignore"):
-                for block in self.passes.blocks:
-                    difference, rounding = block.difference(numbers, self.words.shown, self.eps)
-                    largest, good = np.maximum(largest, difference), good & rounding & block.is_alike(numbers)
-            for (at, point), is_good, difference in zip(there.items(), good, largest.tolist(), strict=True):
-                found[at] = self.words.filled(point, difference) if is_good else None
+                there = _each(lambda each: self.passes.numbers(*each), {at: (problems[at], maps[at]) for at in maps})
+                for at, numbers, facts, difference in self._good(there):
+                    words = self.words.get(facts)
+                    if words is not None:
+                        found[at] = words.filled(numbers, self.passes.worked(maps[at], words.columns), difference)
         return found
+
+    def _good(self, there: Mapping[int, np.ndarray]) -> Iterator[tuple[int, np.ndarray, tuple[bytes, ...], float]]:
+        """The points whose numbers are finite, and where two ways agree: what the words depend on, and how far they differ."""
+        if not there:
+            return
+        numbers, blocks = np.stack([*there.values()]), self.passes.blocks
+        good, largest = np.isfinite(numbers).all(1), np.zeros(len(there))
+        with np.errstate(all="ignore"):
+            for block in blocks:
+                difference, rounding = block.difference(numbers, self.passes.shown, self.eps)
+                largest, good = np.maximum(largest, difference), good & rounding
+        facts = zip(*[block.facts(numbers) for block in blocks], strict=True)
+        for at, here, is_good, known, difference in zip(there, numbers, good, facts, largest.tolist(), strict=True):
+            if is_good:
+                yield at, here, known, difference
+
+    def learn(self, request: Request, inspection: Inspection) -> None:
+        """Takes the words of an answer, if others of the same form that share its facts have the same."""
+        passes, report = self.passes, inspection.report
+        problem, maps = inspection.problem, inspection.derivatives.maps
+        if problem.course is not passes.problem.course or _passes(request, inspection) is None:
+            return
+        with torch.no_grad():
+            numbers = passes.numbers(problem, maps)  # type: ignore[arg-type]  # _passes has seen that they are dense
+        for _, here, facts, _ in self._good({} if numbers is None else {0: numbers}):
+            self.words[facts] = _words(passes, report, here)
+            if self.documents([request.inputs]) != [to_json(report)]:
+                del self.words[facts]
 
 
 def _each(find: Callable[[Item], Found | None], items: Mapping[int, Item]) -> dict[int, Found]:
@@ -224,8 +254,10 @@ def _each(find: Callable[[Item], Found | None], items: Mapping[int, Item]) -> di
 # --- what is known ---------------------------------------------------------------------------------------------------
 
 
-def known(request: Request) -> Known | None:
+def known(request: Request, before: Known | None = None) -> Known | None:
     """How others of the request's text and form are answered; None where their words do not follow from so little.
+
+    `before` is what is known of them already: it learns the request's words.
 
     Raises:
         JvpError: whatever is wrong with it, as data.
@@ -236,11 +268,11 @@ def known(request: Request) -> Known | None:
         inspection = investigate(request)
         if inspection.problem.course is not None:
             break
-    passes = _passes(request, inspection)
-    if passes is None:
-        return None
-    found = Known(passes, _words(passes, inspection.report), inspection.problem.found("rounding"))
-    return found if found.documents([request.inputs]) == [to_json(inspection.report)] else None
+    passes = None if before else _passes(request, inspection)
+    found = before if passes is None else Known(passes, inspection.problem.found("rounding"))
+    if found is not None:
+        found.learn(request, inspection)
+    return found
 
 
 def _asks_for_little(request: Request) -> bool:
@@ -286,13 +318,11 @@ def _passes(request: Request, inspection: Inspection) -> Passes | None:
                 return None
             if kind_by_values(each.matrix, there[y, x].matrix, nature, each.shapes) != each.structure:
                 return None
-            matrix, weights = as_numpy(each.matrix).copy(), cotangents[y].reshape(-1)
-            live, exact = live_terms(as_numpy(weights), matrix), nature.rigid or nature.picking
-            place, reached = slice(start, start + matrix.size), inspection.products.contributions[y, x] is not None
-            column = worked_column(live)[0]
-            blocks.append(Block((y, x), place, slice(part, part + each.n), matrix, exact, weights, live, column, reached))
-            start, part = start + matrix.size, part + each.n
-    return Passes(request, problem, cotangents, rows, sample, blocks)
+            places, part = (slice(start, start + each.m * each.n), slice(part, part + each.n)), part + each.n
+            exact, reached = nature.rigid or nature.picking, inspection.products.contributions[y, x] is not None
+            weights, start = cotangents[y].reshape(-1), places[0].stop
+            blocks.append(Block((y, x), places[0], (each.m, each.n), places[1], exact, weights, reached))
+    return Passes(request, problem, cotangents, rows, sample, blocks, start + sum(x.numel() for x in leaves.values()))
 
 
 def _is_whole(request: Request, inspection: Inspection) -> bool:
@@ -305,8 +335,9 @@ def _is_whole(request: Request, inspection: Inspection) -> bool:
     return whole and all(t.numel() and t.device.type == "cpu" for t in tensors) and {t.dtype for t in tensors} in COMMON
 
 
-def _words(passes: Passes, report: InspectReport) -> Words:
+def _words(passes: Passes, report: InspectReport, numbers: np.ndarray) -> Words:
     """The words of a report whose numbers the passes give."""
+    columns = [worked_column(block.live(numbers[None])[0]) for block in passes.blocks]
     leaves, outputs, pairs = passes.problem.leaves, passes.problem.differentiable, [block.pair for block in passes.blocks]
     arrays: dict[tuple[str, ...], np.ndarray | None] = {  # in the order of a point's numbers
         **{("inputs", x): report.inputs[x].value for x in leaves},
@@ -323,9 +354,9 @@ def _words(passes: Passes, report: InspectReport) -> Words:
             single.append(start)
             singles.append((*name, "value", 0))
         start += array.size
-    for block in passes.blocks:
-        for number, row in enumerate(worked_column(block.live)[1][:MOST_TERMS].tolist()):
-            terms.append(block.place.start + row * block.matrix.shape[1] + block.column)
+    for block, (column, rows) in zip(passes.blocks, columns, strict=True):
+        for number, row in enumerate(rows[:MOST_TERMS].tolist()):
+            terms.append(block.place.start + row * block.shape[1] + column)
             singles.append(("contraction", *block.pair, "entry", "terms", number, "derivative"))
     singles += [("contraction", *pair, "entry", "result") for pair in pairs] + [("comparison", "largest_difference")]
     order.update({place: start + number for number, place in enumerate(singles)})
@@ -335,4 +366,5 @@ def _words(passes: Passes, report: InspectReport) -> Words:
         constant = document[at : document.index(piece[:1], at)]  # behind a number stands "," or "]" or "}"
         text += (b"%b" if place in order else constant) + piece.replace(b"%", b"%%")
         at += len(constant) + len(piece)
-    return Words(text, start, [order[place] for place in places if place in order], single, terms)
+    used = [order[place] for place in places if place in order]
+    return Words(text, start, used, single, terms, [column for column, _ in columns])

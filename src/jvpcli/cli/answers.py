@@ -34,8 +34,8 @@ SOON = 0.005
 MOST_TEXTS = 64
 """Texts of which it is known that they take no time."""
 
-MOST_TRIES = 3
-"""Lines of one form that are looked at for what others of it have in common with them."""
+MOST_TRIES = 8
+"""Lines of one form that are looked at for what others have in common with them."""
 
 HEADER = struct.Struct("<BQ")
 """Before a part of an answer: what it is, and its length."""
@@ -155,16 +155,13 @@ class Soon:
         from jvpcli.answers.again import known
 
         form = _form(fields)
-        tries = self._tries.get(form, 0)
-        if tries < MOST_TRIES and form not in self._known:
-            if len(self._tries) >= MOST_TEXTS:
-                self._tries.clear()
-                self._known.clear()
-            self._tries[form] = tries + 1
+        if form not in self._known and len(self._known) >= MOST_TEXTS:
+            self._tries.clear()
+            self._known.clear()
+        tries = self._tries[form] = self._tries.get(form, 0) + 1
+        if tries <= MOST_TRIES:
             with suppress(JvpError):  # whoever asks for it by itself gets to know why
-                found = known(request)
-                if found is not None:
-                    self._known[form] = found
+                self._known[form] = known(request, self._known.get(form))
 
 
 def _form(fields: Mapping[str, Any]) -> str:
@@ -200,16 +197,17 @@ def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon
                 known = soon.known(fields)
                 if known is not None:
                     forms.setdefault(known, {})[place] = fields
-                elif not ask(place, fields):
-                    break
-                else:
+                elif ask(place, fields):
                     soon.learn(fields, requests[place])
+                else:
+                    break
         for known, asked in forms.items():
             documents = known.documents([fields["inputs"] for fields in asked.values()])
             for place, document in zip(asked, documents, strict=True):
                 found[place] = document and with_id(document, identities[place])
-                if document is None:
-                    ask(place, asked[place])
+            others = [place for place in asked if found[place] is None and ask(place, asked[place])]
+            for place in others[:1]:
+                soon.learn(asked[place], requests[place])
         for place, report in zip(requests, inspect_together([*requests.values()]), strict=True):
             found[place] = None if report is None else with_id(to_json(report), identities[place])
     return found
