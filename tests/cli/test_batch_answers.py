@@ -151,6 +151,15 @@ def test_what_torch_warns_of_once_in_a_process_is_told_on_every_line():
     assert [each["code"] for each in json.loads(again)["warnings"]] == ["torch_warning"]
 
 
+def test_what_is_said_because_of_a_value_is_found_out_at_each_point():
+    """A power jumps where its base and its exponent are zero: the lines before had other numbers."""
+    ordinary, zeros = ({"expression": "x**w", "inputs": {"x": [number, 2.0], "w": [number, 2.0]}} for number in (1.5, 0.0))
+    for _ in range(4):
+        in_a_batch(ordinary)
+    (notice,) = json.loads(in_a_batch(zeros))["warnings"]
+    assert (notice["claim"], notice["message"][:29]) == ("step", "there is a jump at w[0] = 0: ")
+
+
 def test_the_requests_are_answered_by_courses():
     """Else the test above would compare nothing: from the third evaluation at the same shapes on the steps are known."""
     request = {"expression": "torch.outer(x, x)", "inputs": {"x": [1.0, 2.0]}}

@@ -207,8 +207,9 @@ class Known:
                 there = _each(lambda each: self.passes.numbers(*each), {at: (problems[at], maps[at]) for at in maps})
                 for at, numbers, facts, difference in self._good(there):
                     words = self.words.get(facts)
-                    if words is not None:
-                        found[at] = words.filled(numbers, self.passes.worked(maps[at], words.columns), difference)
+                    worked = [] if words is None else self.passes.worked(maps[at], words.columns)
+                    if words is not None and all(map(math.isfinite, worked)):
+                        found[at] = words.filled(numbers, worked, difference)
         return found
 
     def _good(self, there: Mapping[int, np.ndarray]) -> Iterator[tuple[int, np.ndarray, tuple[bytes, ...], float]]:
@@ -304,7 +305,7 @@ def _passes(request: Request, inspection: Inspection) -> Passes | None:
     rows, sample, there = problem.found(("rows", mode)), problem.found(AHEAD), problem.found((AHEAD, mode))
     if problem.course is None or not (rows and sample and there) or not _is_whole(request, inspection):
         return None
-    _, coarser, _ = problem.found("kinks")  # where something on the way is coarser than its ends, more is looked at
+    _, coarser, _ = problem.found("kinks") or (0.0, True, None)  # where something on the way is coarser than its ends, more is looked at
     claims = [notice.claim for notice in inspection.report.warnings]
     if coarser or not is_quiet(problem) or not BY_POINTS.isdisjoint(claims):
         return None

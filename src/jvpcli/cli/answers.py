@@ -148,7 +148,8 @@ class Soon:
 
     def known(self, fields: Mapping[str, Any]) -> Known | None:
         """How a line of such a text is answered whose words are known already."""
-        return self._known.get(_form(fields)) if fields.get("expression") in self._texts else None
+        expression = fields.get("expression")
+        return self._known.get(_form(fields)) if isinstance(expression, str) and expression in self._texts else None
 
     def learn(self, fields: Mapping[str, Any], request: Request) -> None:
         """Tries to answer the request so that the words of others of its form are known."""
@@ -167,7 +168,8 @@ class Soon:
 def _form(fields: Mapping[str, Any]) -> str:
     """All of a line but for its id and the values of its inputs."""
     inputs = fields.get("inputs")
-    return str([{name: value for name, value in fields.items() if name not in ("id", "inputs")}, [*inputs] if inputs else inputs])
+    names = [*inputs] if isinstance(inputs, Mapping) else inputs
+    return str([{name: value for name, value in fields.items() if name not in ("id", "inputs")}, names])
 
 
 def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon) -> list[bytes | None]:
