@@ -305,7 +305,7 @@ def _passes(request: Request, inspection: Inspection) -> Passes | None:
     rows, sample, there = problem.found(("rows", mode)), problem.found(AHEAD), problem.found((AHEAD, mode))
     if problem.course is None or not (rows and sample and there) or not _is_whole(request, inspection):
         return None
-    _, coarser, _ = problem.found("kinks") or (0.0, True, None)  # where something on the way is coarser than its ends, more is looked at
+    _, coarser, _ = problem.found("kinks") or (0.0, True, None)  # what is coarser on the way is looked at from further off
     claims = [notice.claim for notice in inspection.report.warnings]
     if coarser or not is_quiet(problem) or not BY_POINTS.isdisjoint(claims):
         return None
