@@ -225,7 +225,7 @@ def evaluated_again(
     positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
     own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
     call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    with seeded(0, leaves.values()), torch.enable_grad():
+    with seeded(0 if before.drew else None, leaves.values()), torch.enable_grad():
         if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
             result = call()
         else:
