@@ -74,6 +74,7 @@ CALLED = [
     (functools.partial(power, b=W), ("a",), "x**2 * w"),
     (torch.mul, ("x", "w"), "x * w"),
     (Scale(), ("b", "a"), "w**2 * x"),
+    (twice(twice(Scale())), ("b", "a"), "4 * w**2 * x"),
     (lambda *args: args[0] ** 2 * args[1], ("p", "q"), "x**2 * w"),
     (torch.func.grad(lambda x: (x**3).sum()), ("x",), "3 * x**2"),
     (torch.func.grad(lambda x: (x**3).sum()), ("anything",), "3 * x**2"),

@@ -572,10 +572,12 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "function": lambda x: torch.where(x > 0, x.detach() * x, x.sin()),
     "closure": lambda x: NUMBERS * x.cumsum(-1),
     "method": Net().forward,
+    "drawing": lambda x: F.dropout(x.sin(), 0.4),
 }
 
 
 def test_what_is_known_has_the_maps_and_kinds_of_a_first_question(unwatched):
+    random = torch.get_rng_state()
     for call in KNOWN.values():
         for seed in range(5):
             x = drawn(4, 3, seed=seed)
@@ -591,6 +593,7 @@ def test_what_is_known_has_the_maps_and_kinds_of_a_first_question(unwatched):
             torch.testing.assert_close(again[key].to_dense(), each.to_dense())
             assert again[key].structure == each.structure
     assert len(unwatched) == 2 * len(KNOWN) + 2
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def positive(x: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
+from jvpcli.jacobians.plan import STEP, reverse_cost
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.jacobians.through import is_turned
+from jvpcli.jacobians.through import PER_ENTRY, is_turned
 from jvpcli.jacobians.widths import SPREAD
 from jvpcli.language.readings import nodes_below
 
@@ -363,6 +364,15 @@ def test_a_convolution_is_pulled_through_a_batch_at_a_time():
     graph = read_graph(output, leaves)
     rows, maps = cost(lambda: by_rows(graph)), cost(lambda: accumulate(graph, Workspace()))
     assert maps < 2 * rows
+
+
+def test_rows_that_index_arrays_hold_are_reckoned_by_their_entries():
+    """Through cuts and pads no others are written out in full."""
+    x = r(40, 40).requires_grad_()
+    p = F.pad(x[None, None], (1, 1, 1, 1))[0, 0]
+    graph = read_graph(p[1:-1, 2:] - 2 * x + p[1:-1, :-2], [x])
+    cost = reverse_cost(graph, None)
+    assert cost.nanoseconds <= STEP * len(graph.order) + PER_ENTRY * cost.operations
 
 
 def test_a_plan_is_made_once_for_a_program():

@@ -113,9 +113,9 @@ def maps_again(
     if repeat.is_open and before is None:
         refuse_through(problem)
     explained = repeat.custom or (problem.modules if before is None else before.packed)
-    with backward_failures(problem) if explained else nullcontext():
+    with backward_failures(problem, before is None or bool(places)) if explained else nullcontext():
         maps = repeat.maps_of(problem) if before is None or _made(problem.evaluation, start) == before.made else None
-        if maps is not None and repeat.custom:
+        if maps is not None and repeat.custom and _by_hand(maps):  # most are not, and need no look at the graph
             _run_own_backward(problem, maps)
     return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps
 
@@ -132,7 +132,8 @@ def _watched(function: Any, problem: Problem, custom: bool, start: int) -> tuple
     written = problem.function.written if isinstance(problem.function, ModuleFunction) else problem.written
     if asking.asked or written or evaluation.hooked:
         return None
-    return found, Noted(evaluation.weighed, asking.packed, custom, evaluation.random, _made(evaluation, start), {})
+    made, random, drew = _made(evaluation, start), evaluation.random, evaluation.drew
+    return found, Noted(evaluation.weighed, asking.packed, custom, random, drew, made, {})
 
 
 def _made(evaluation: Evaluation, start: int) -> Hashable:
@@ -195,11 +196,14 @@ def _run_own_backward(problem: Problem, maps: Mapping[tuple[str, str], LinearMap
 
     Raises: what the pass raises.
     """
-    if problem.custom:
-        made = {y for (y, _), each in maps.items() if not (isinstance(each, PulledMap) and each.is_by_engine)}
-        for name in made:
-            y = problem.differentiable[name]
-            vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
+    for name in _by_hand(maps) if problem.custom else ():
+        y = problem.differentiable[name]
+        vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
+
+
+def _by_hand(maps: Mapping[tuple[str, str], LinearMap]) -> set[str]:
+    """The outputs whose maps were not made by torch's own engine."""
+    return {y for (y, _), each in maps.items() if not (isinstance(each, PulledMap) and each.is_by_engine)}
 
 
 def _maps(

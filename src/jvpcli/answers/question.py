@@ -346,15 +346,17 @@ def refuse_stored(problem: Problem) -> None:
 
 
 @contextmanager
-def backward_failures(problem: Problem) -> Iterator[None]:
+def backward_failures(problem: Problem, writes: bool = True) -> Iterator[None]:
     """What autograd, or the user's own backward, raises inside comes out as an EvaluationError; modules keep their buffers.
+
+    `writes`: there may be such as are written to.
 
     Raises:
         EvaluationError: the backward pass failed.
         Exception: whatever else was raised.
     """
     try:
-        with unwritten(problem.modules) if problem.modules else nullcontext():
+        with unwritten(problem.modules) if writes and problem.modules else nullcontext():
             yield
     except (JvpError, MemoryError):
         raise

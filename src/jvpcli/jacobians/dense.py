@@ -77,8 +77,8 @@ class Manner:
     failed: set[bool] = field(default_factory=set, compare=False)
 
     def is_straight(self, rows: int) -> bool:
-        """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
-        return 0 < rows <= self.chunk and not (self.doubtful or self.fused)
+        """Whether so many rows are taken at once by torch's own engine."""
+        return 0 < rows <= self.chunk and not self.fused
 
 
 def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:

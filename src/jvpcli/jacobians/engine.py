@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
@@ -369,7 +370,7 @@ class _Chosen(NamedTuple):
         like: as `Graph` has it.
         way: that was chosen.
         key: of its plan.
-        manner: of passes that are all taken at once; None of any other way.
+        manner: of passes that torch's own engine takes all at once; None of any other way.
         form: of a Python function's output, as `_form` tells.
     """
 
@@ -392,7 +393,7 @@ def _form(graph: Graph) -> tuple[Hashable, ...]:
 
 
 def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
-    """The manner of passes that are all taken at once; None of any other way."""
+    """The manner of passes that torch's own engine takes all at once; None of any other way."""
     size = graph.m * sum([x.numel() * x.element_size() for x in graph.inputs])
     if (way.strategy, way.mode) != ("dense", "reverse") or None in graph.leaves or size > min(limit, SURE_TO_FIT):
         return None
@@ -448,7 +449,11 @@ class Repeat:
             return None
         elsewhere = Elsewhere(problem, _versions(problem.inputs))
         try:
-            return self._maps(evaluation.outputs, tuple(problem.leaves.values()), evaluation.weighed, elsewhere.sample, elsewhere)
+            with warnings.catch_warnings() if self.custom else nullcontext():
+                if self.custom:  # torch complains of what it takes one by one
+                    warnings.simplefilter("ignore", UserWarning)
+                leaves = tuple(problem.leaves.values())
+                return self._maps(evaluation.outputs, leaves, evaluation.weighed, elsewhere.sample, elsewhere)
         except Exception:  # the ordinary way explains it
             return None
 
@@ -466,14 +471,15 @@ class Repeat:
             y, below = outputs[name], partial(there.problem.below, name) if there else None
             elsewhere = partial(there.others, name, y) if there and self.custom else None
             graph = Graph(y, leaves, like, weighed=weighed, elsewhere=elsewhere, below=below, sample=partial(told, name))
-            if there and (there.problem.before is None or manner is None) and _form(graph) != form:
+            before = there.problem.before if there else None
+            agreed = before.agreed.setdefault(name, set()) if before else None
+            straight = manner is not None and (not manner.doubtful or (agreed is not None and manner.light in agreed))
+            if there and not (before and straight) and _form(graph) != form:
                 return None
-            if manner is None:
-                before = there.problem.before if there else None
-                agreed = before.agreed.setdefault(name, set()) if before else None
-                maps = _run(graph, way, self.work, key, agreed=agreed)
-            else:
+            if straight and manner:
                 maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
+            else:
+                maps = _run(graph, way, self.work, key, agreed=agreed)
             found.update(zip(pairs, maps, strict=True))
         return found
 

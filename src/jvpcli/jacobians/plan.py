@@ -474,7 +474,7 @@ def _multiplied(
     first = edge.operand == 0 and name in PULLED
     lists = first or name in LISTED
     listed, lists = lists or here.listed, lists or here.lists
-    if first and here.width > 1:
+    if first and here.width > 1 and not (here.listed and name != "Convolution"):  # `pull_through` writes out no others
         return time_of_rows(node, name, m // head, edge.shape, out_shape), _Reach(wide, head, False)
     time = PER_NUMBER * m * (here.width + wide) + PER_PRODUCT * products
     if listed:

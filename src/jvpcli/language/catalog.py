@@ -267,6 +267,13 @@ def entries() -> Iterator[Entry]:
             yield entry
 
 
+def names() -> frozenset[str]:
+    """The names of all that can be called or read, without the paths that lead there."""
+    data = _data()
+    paths = [*data["functions"], *data["constants"], *data["methods"], *data["properties"], *BUILTINS]
+    return frozenset([path.rpartition(".")[2] for path in paths])
+
+
 def search(word: str = "") -> list[Entry]:
     """The entries whose path or description holds `word`, those named like it first."""
     if not word:

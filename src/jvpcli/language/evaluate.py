@@ -450,11 +450,15 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     module = getattr(function, "__wrapped__", function)
     function = module.forward if isinstance(module, nn.Module) else function
     plain, bound = (function.__func__, 1) if isinstance(function, MethodType) else (function, 0)
-    if isinstance(plain, FunctionType) and not hasattr(plain, "__wrapped__"):  # without the time a signature takes
-        code = plain.__code__
-        return list(code.co_varnames[bound : code.co_argcount]), list(
-            code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-        )
+    while isinstance(plain, FunctionType) and "__signature__" not in plain.__dict__:
+        if "__wrapped__" not in plain.__dict__:  # without the time a signature takes
+            code = plain.__code__
+            return list(code.co_varnames[bound : code.co_argcount]), list(
+                code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+            )
+        plain = plain.__dict__["__wrapped__"]
+    if isinstance(plain, nn.Module):
+        return parameters_of(plain)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature
@@ -466,18 +470,20 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
 
 
 @contextmanager
-def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warnings.WarningMessage]]:
-    """Random functions start from `seed` inside, and go on outside as if nothing had been drawn.
+def seeded(seed: int | None, tensors: Collection[Tensor] = ()) -> Iterator[list[warnings.WarningMessage]]:
+    """Random functions start from `seed` inside, and go on outside as if nothing had been drawn; None: nothing is.
 
     What torch warns of meanwhile is kept off the streams, and in the list that this gives.
     """
-    before = torch.default_generator.get_state()
-    before_cuda = {x.device: torch.cuda.get_rng_state(x.device) for x in tensors if x.is_cuda}
-    always = torch._C._get_warnAlways()
-    torch.default_generator.manual_seed(seed)
-    for device in before_cuda:
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+    always, before = torch._C._get_warnAlways(), None
+    before_cuda: dict[torch.device, Tensor] = {}
+    if seed is not None:
+        before = torch.default_generator.get_state()
+        before_cuda = {x.device: torch.cuda.get_rng_state(x.device) for x in tensors if x.is_cuda}
+        torch.default_generator.manual_seed(seed)
+        for device in before_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -485,9 +491,10 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warning
             yield said
     finally:
         torch._C._set_warnAlways(always)
-        torch.default_generator.set_state(before)
-        for device, state in before_cuda.items():
-            torch.cuda.set_rng_state(state, device)
+        if before is not None:
+            torch.default_generator.set_state(before)
+            for device, state in before_cuda.items():
+                torch.cuda.set_rng_state(state, device)
 
 
 def default_dtype(dtype: torch.dtype | None) -> AbstractContextManager[None]:

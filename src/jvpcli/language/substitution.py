@@ -90,7 +90,7 @@ class Noted(NamedTuple):
     Attributes:
         weighed, packed: as `Readings` has them.
         custom: there are `torch.autograd.Function`s of the user's own in its graph.
-        random: as an `Evaluation` has it.
+        random, drew: as an `Evaluation` has it.
         made: of each output its form, and how many nodes autograd made for it.
         agreed: by output, how its rows were taken together as one is by itself; as `Sweep` has it.
     """
@@ -99,6 +99,7 @@ class Noted(NamedTuple):
     packed: bool
     custom: bool
     random: tuple[int, Tensor] | None
+    drew: bool
     made: Hashable
     agreed: dict[str, set[bool]]
 

@@ -122,9 +122,8 @@ SHOWN = frozenset(("__repr__", "__str__", "__format__", "__reduce__", "__reduce_
 @lru_cache(maxsize=1)
 def known_names() -> frozenset[str]:
     """Names of which it is known that what they name does the same for the same operands; where a class has them, it tells."""
-    functions = [entry.path.rpartition(".")[2] for entry in catalog.entries()]
     errors = [name for name, value in BUILTINS.items() if isinstance(value, type) and issubclass(value, BaseException)]
-    return frozenset((*functions, *BUILTIN_NAMES.split(), *OTHER_NAMES.split(), *errors)) - LAYOUT
+    return catalog.names().union(BUILTIN_NAMES.split(), OTHER_NAMES.split(), errors) - LAYOUT
 
 
 class Asking(TorchFunctionMode):
@@ -225,7 +224,7 @@ def evaluated_again(
     positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
     own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
     call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    with seeded(0, leaves.values()), torch.enable_grad():
+    with seeded(0 if before.drew else None, leaves.values()), torch.enable_grad():
         if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
             result = call()
         else:
