@@ -176,11 +176,16 @@ def _flat(values: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def construct(
-    source: str, seed: int = 0, memory_limit: int | None = None, inputs: Mapping[str, Tensor] | None = None
+    source: str,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+    owned: bool = False,
 ) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
 
     Random numbers are drawn in the order of the text: what draws before a constructor, maybe of `inputs`, is run for that.
+    `owned`: the program is run with parameters of its own, and trains them itself.
 
     Raises:
         ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
@@ -192,7 +197,7 @@ def construct(
         text, tree = read_source(source)
     except JvpError:
         return None
-    program = without_classes(text, tree)
+    program = without_classes(text, tree, owned)
     tree, statements = program.tree, program.statements
     found = constructed(ast.Module(statements, []))
     if not found:

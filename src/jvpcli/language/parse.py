@@ -26,13 +26,15 @@ def parse(
     source: str,
     input_names: Collection[str] | None = None,
     functions: Mapping[str, Sequence[str]] | None = None,
+    owned: bool = False,
 ) -> Program:
     """Lower the text of an expression to a Program.
 
     Free names are the inputs, in the order of their first use.  If `input_names` is given, any other free name is
     refused with the nearest right ones; an input may then also hide a builtin or a namespace of its name.
     `functions` are the names of imported functions, each with the inputs that it takes without the text's giving them
-    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.
+    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.  `owned`: the program is run
+    with inputs of its own, which may be moved: it trains its modules as it runs.
 
     Raises:
         ExpressionSyntaxError: it isn't Python's syntax, or not in a form that the language has.
@@ -42,17 +44,17 @@ def parse(
     """
     names = None if input_names is None else tuple(input_names)
     known = tuple((name, tuple(taken)) for name, taken in (functions or {}).items())
-    return (_remembered if len(source) <= SHORT else _parse)(source, names, known)
+    return (_remembered if len(source) <= SHORT else _parse)(source, names, known, owned)
 
 
 def _parse(
-    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
+    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...], owned: bool
 ) -> Program:
     text, tree = read_source(source)
     if names.may_hold(tree, source):
         from jvpcli.language.classes import without_classes
 
-        tree = without_classes(text, tree).tree
+        tree = without_classes(text, tree, owned).tree
     return lowered(text, tree, input_names, functions)
 
 

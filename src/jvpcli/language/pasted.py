@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
@@ -28,6 +29,7 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
+from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.sessions import is_session
@@ -74,7 +76,8 @@ def as_meant(request: Request) -> Request:
     own = not request.imports or is_torchs_own(text)
     seed = request.seed if request.seed_given else None
     elsewhere = str(request.device or "cpu").startswith("cuda")
-    pasted = read_pasted(text, request.call, request.command == "hessian", seed, elsewhere) if own else None
+    twice = request.command == "hessian"
+    pasted = read_pasted(text, request.call, twice, seed, elsewhere, partial(_number, request)) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -110,6 +113,17 @@ def as_meant(request: Request) -> Request:
         meant = replace(meant.checked(), seed_given=meant.seed_given or drawn)
     _refuse_lacking(meant)
     return meant
+
+
+def _number(request: Request, text: str) -> int | None:
+    """The whole number that a program's text ends with, at the inputs of a request; None where it can't be run."""
+    from jvpcli.language.values import read_value  # few programs ask for that
+
+    try:
+        return int(read_value(text, name="turns", seed=request.seed, memory_limit=request.memory_limit))
+    except JvpError as e:
+        print("COUNT", e, getattr(e,"message",""), "\n", text)
+        return None
 
 
 def said_of(meant: Request) -> list[str]:
@@ -154,14 +168,19 @@ def _refuse_lacking(request: Request) -> None:
 
 
 def read_pasted(
-    source: str, number: int | None = None, twice: bool = False, seed: int | None = None, on_gpu: bool = False
+    source: str,
+    number: int | None = None,
+    twice: bool = False,
+    seed: int | None = None,
+    on_gpu: bool = False,
+    count: Count = lambda _: None,
 ) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  None where there is no call
-    and no leaf, or the text can't be read.
+    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  `count` runs a text, for how many
+    turns a loop makes.  None where there is no call and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -185,7 +204,7 @@ def read_pasted(
     done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
-    turn = one_turn(parts, code)
+    turn = one_turn(parts, code, count)
     written = turn.statements
     places = list(calls_of(written, code))
     nodes = [each.node for each in places]

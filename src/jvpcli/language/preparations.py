@@ -62,8 +62,8 @@ class Prepared:
     changes: Mapping[str, ast.stmt]
 
 
-def prepared(text: SourceText, tree: ast.Module) -> Prepared:
-    """A program, whose classes have been read, apart from what it does to its modules.
+def prepared(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepared:
+    """A program, whose classes have been read, apart from what it does to its modules; `owned`: but for how it trains them.
 
     Raises:
         ForbiddenError: a module changes behind a use on which the result depends.
@@ -76,8 +76,11 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
-    parts, stale = _with_training(text, list(_separate(tree.body)), finder.modules) if modules else ([], [])
+    parts, stale = _with_training(text, list(_separate(tree.body)), finder.modules, owned) if modules else ([], [])
     for statement in parts:
+        if owned and isinstance(statement, Trained):
+            statements += statement.body
+            continue
         again = _is_set_again(statement, statements, paths)
         if again or isinstance(statement, Trained) or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
@@ -149,7 +152,7 @@ class Trained(ast.If):
 
 
 def _with_training(
-    text: SourceText, statements: list[ast.stmt], modules: Collection[str]
+    text: SourceText, statements: list[ast.stmt], modules: Collection[str], owned: bool
 ) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """The statements, in the place of those that train modules one that has them all, and those that a step makes stale.
 
@@ -178,6 +181,9 @@ def _with_training(
     leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
     if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
         return statements, []
+    if owned:
+        block = placed(Trained(ast.Constant(True), statements[first:end], []), statements[first])
+        return [*statements[:first], block, *statements[end:]], []
     stale = training.stale(statements[:end], roots)
     read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first(statements[end:])], ast.Load())
     wanted = makers(read, statements[:end])

@@ -20,6 +20,7 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
+from jvpcli.language.lengths import Count, is_left_early, of_known_length, straight
 from jvpcli.language.names import assigned, constructed, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
     all_read,
@@ -75,11 +76,18 @@ def _parts(name: str, before: Sequence[ast.stmt]) -> dict[str, str]:
     return {path(value): f"{name}[{ast.unparse(key)}]" for key, value in pairs if key is not None} or {name: name}
 
 
-def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] | None = None) -> Turn:
+def one_turn(
+    statements: list[ast.stmt],
+    code: str,
+    count: Count,
+    outside: Sequence[ast.stmt] | None = None,
+    ran: Sequence[ast.stmt] = (),
+) -> Turn:
     """A program that ends with a loop that asks for derivatives, by one turn: the last, where that is known; else the program.
 
     Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  Of a loop in a
-    loop it is a turn of both.  What stands `outside` comes before the statements.
+    loop it is a turn of both.  What stands `outside` comes before the statements, and `ran` has all that has run before them.
+    `count` runs a text, for the number of turns.
     """
     shown = statements
     while len(shown) > 1 and (
@@ -91,35 +99,41 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn(statements)
     before = shown[:-1]
     around_it = [*(outside or ()), *before]
-    inner = one_turn(last.body, code, around_it)
+    ran = [*ran, *before]
+    known = of_known_length(last, ran, code, count) if is_left_early(last) else last
+    last = known or last
+    turn, head, earlier = straight(last.body), list[ast.stmt](), list[ast.stmt]()
+    if isinstance(last, ast.For):
+        head = [_assign(last.target, _item(last.iter, -1))]
+        earlier = [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
+    inner = one_turn(turn, code, count, around_it, [*ran, *earlier, *head])
     if inner.adds_up:
         last = copy.copy(last)
-        last.body = inner.statements
-    calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
+        last.body = turn = inner.statements
+    calls = {each.place: each.call for each in calls_of(turn, code) if around(turn[each.place], each.node) is not None}
     if not calls and not inner.notes:
         return Turn(statements)
-    goes_on = all_read(read_first(last.body) & {*assigned(last.body)}, last.body)
-    results = [name for place, call in calls.items() if has_graph(call) for name in names_made(last.body[place])]
+    goes_on = all_read(read_first(turn) & {*assigned(turn)}, turn)
+    results = [name for place, call in calls.items() if has_graph(call) for name in names_made(turn[place])]
     derived = [name for name in results if name in goes_on]
     if derived:  # a turn derives what the one before has derived
         return Turn([*shown, ast.Expr(ast.Name(derived[-1], ast.Load()))])
     training = Training.of(around_it)
     moved = training.moves(last)
     leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
-    alone = isinstance(last, ast.While) or _leaves_early(last)
-    alone |= any(map(drawing(statements), last.body)) and not (modules and not leaves)  # modules go on as they are left
+    alone = known is None
+    alone |= any(map(drawing(statements), turn)) and not (modules and not leaves)  # modules go on as they are left
     by_others = any(parameters_in(name, around_it) for name in {*assigned([last])} - moved)
     alone |= by_others
     stepping = by_others or (bool(moved) and alone)
     first = alone or bool(not calls and not (inner.earlier or inner.trains))
     start = len(before)
-    head: list[ast.stmt] = []
-    earlier: list[ast.stmt] = []
     own = {*assigned(around_it)} - training.modules
     if isinstance(last, ast.For):
-        head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
-        earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
         own -= {*assigned([_assign(last.target, last.iter)])}
+    if first:
+        head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
+        earlier = []
     until = [*before, *earlier]
     if modules:  # what is done to them stays in the program, where the leaves of the turns before have other names
         inside = without_leaves(last.body, code)[1].keys() - {*assigned(around_it)}
@@ -138,12 +152,12 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
             trains=inner.trains or bool(moved),
         )
     end_place = max(calls)
-    body, call = last.body[: end_place + 1], calls[end_place]
+    body, call = turn[: end_place + 1], calls[end_place]
     if stepping:
         note = "of the loop the first turn is shown: what a step makes of the weights is left out"
-        return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
+        return Turn([*before, *head, *body], start, (note, *about_clipping(turn[end_place + 1 :])))
     if first:
-        return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
+        return Turn([*before, *head, *turn], start, ("of the loop the first turn is shown",))
     if not any(map(training.carries, body)):  # not what only keeps a record
         wanted = needed(ast.Module([body[place] for place in calls], []), [*before, *body[:-1]])
         body = [part for place, part in enumerate(body) if part in wanted or place in calls or (modules and cleared(part))]
@@ -221,10 +235,6 @@ def _optimizes(statement: ast.stmt) -> bool:
     """`optimizer = torch.optim.SGD(…)`, `optimizer.zero_grad()`"""
     value = statement.value if isinstance(statement, (ast.Assign, ast.Expr)) else None
     return isinstance(value, ast.Call) and ("optim." in path(value.func) or method_of(statement) == "zero_grad")
-
-
-def _leaves_early(loop: ast.stmt) -> bool:
-    return any(isinstance(part, (ast.Break, ast.Return)) for part in ast.walk(loop))
 
 
 def _assign(target: ast.expr, value: ast.expr) -> ast.Assign:
