@@ -10,7 +10,8 @@ from functools import partial
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
-from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
+from jvpcli.language.accumulation import with_held
+from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
@@ -40,6 +41,7 @@ from jvpcli.language.statements import (
     is_passed_over,
     names_made,
     opened,
+    sources,
     with_frozen,
     with_functional_call,
     with_imports,
@@ -179,8 +181,8 @@ def read_pasted(
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  `count` runs a text, for how many
-    turns a loop makes.  None where there is no call and no leaf, or the text can't be read.
+    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  `count` runs a text, for how
+    many turns a loop makes.  None where there is no call and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -277,6 +279,12 @@ def read_pasted(
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
+    if found is not None and subject is not None and subject.calls and is_backward(subject.calls[-1].call):
+        ran = turn.ran if of_turn and turn.ran else statements[: subject.calls[-1].place]
+        ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
+        read = sources(free_names(subject.calls[-1].call), ran)
+        found, held = with_held(found, ran, [name for name in (*made, *training.modules) if name in read], code, count)
+        leaves = {**leaves, **held}
     if found is not None:
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]

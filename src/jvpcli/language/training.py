@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -22,8 +22,6 @@ from jvpcli.language.names import (
     without_mode,
 )
 from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made, unused_name
-
-ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,8 @@ class Training:
         modules: set[str] = set()
         searching: set[str] = set()
         classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
-        parts = [(k, each) for k, part in enumerate(statements) if isinstance(part, ast.Assign) for each in separated(part)]
+        statements = [each for part in statements for each in (separated(part) if isinstance(part, ast.Assign) else [part])]
+        parts = [(place, part) for place, part in enumerate(statements) if isinstance(part, ast.Assign)]
         for place, each in parts:
             call, names = each.value, names_made(each)
             kind = _meant(call, paths)
@@ -97,10 +96,6 @@ class Training:
             found |= {root_of(node.iter) for node in nodes if is_by_hand(node)}
         return found
 
-    def weights(self, names: Collection[str]) -> set[str]:
-        """Those of some names that optimizers move."""
-        return {*names} & set().union(*self.moved.values())
-
     def clears(self, *statements: ast.stmt) -> set[str]:
         """Of the names that optimizers move, those whose gradients some statements clear."""
         every, found = set().union(*self.moved.values()), set[str]()
@@ -116,11 +111,6 @@ class Training:
         calls = [node for node in running(statement) if isinstance(node, ast.Call)]
         within = any(path(call.func) in self.moved or (path(call.func).endswith(".step") and call.args) for call in calls)
         return any(map(is_backward, calls)) or (within and bool(self.moves(statement)))
-
-    def behind_derivative(self, statement: ast.stmt) -> list[ast.stmt]:
-        """What a block does behind the last of its calls of backward."""
-        parts = list(_in_order(statement))
-        return parts[max((place for place, part in enumerate(parts) if self.derives(part)), default=0) + 1 :]
 
     def carries(self, statement: ast.stmt) -> bool:
         """Whether a statement does something to parameters, or to how the next step is made."""
@@ -211,15 +201,6 @@ def _meant(node: ast.AST | None, paths: Mapping[str, str]) -> str:
     """What a call calls, by its whole path; empty for anything else."""
     root, _, rest = path(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
     return f"{paths.get(root, root)}.{rest}".rstrip(".")
-
-
-def _in_order(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """The statements of a block; any other statement itself."""
-    inside = [part for each in ("body", "orelse") for part in getattr(statement, each, ())] if is_block(statement) else []
-    for part in inside:
-        yield from _in_order(part)
-    if not inside:
-        yield statement
 
 
 def runs_at_once(statement: ast.stmt) -> bool:

@@ -33,7 +33,7 @@ from jvpcli.language.statements import (
     unused_name,
 )
 from jvpcli.language.subject import about_clipping, around, calls_of, parameters_in, shows
-from jvpcli.language.training import ADDED, Renamed, Training, is_by_hand
+from jvpcli.language.training import Renamed, Training, is_by_hand
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Turn:
         carried: names whose values are what the turns before leave.
         earlier: the program up to that turn.
         trains: whether the turns before have moved weights, which they leave as the turn finds them.
+        ran: all that runs before the call of the turn.
     """
 
     statements: list[ast.stmt]
@@ -57,6 +58,7 @@ class Turn:
     carried: tuple[str, ...] = ()
     earlier: Sequence[ast.stmt] = ()
     trains: bool = False
+    ran: Sequence[ast.stmt] = ()
 
     def left(self, code: str) -> dict[str, str]:
         """What the turns before leave in the carried names, as text."""
@@ -134,7 +136,7 @@ def one_turn(
     if first:
         head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
         earlier = []
-    until = [*before, *earlier]
+    here, until = [*ran, *earlier, *head], [*before, *earlier]
     if modules:  # what is done to them stays in the program, where the leaves of the turns before have other names
         inside = without_leaves(last.body, code)[1].keys() - {*assigned(around_it)}
         own_names = Renamed({name: unused_name(f"{name}_", statements) for name in inside})
@@ -153,6 +155,7 @@ def one_turn(
         )
     end_place = max(calls)
     body, call = turn[: end_place + 1], calls[end_place]
+    ran = [*here, *body[:-1]]
     if stepping:
         note = "of the loop the first turn is shown: what a step makes of the weights is left out"
         return Turn([*before, *head, *body], start, (note, *about_clipping(turn[end_place + 1 :])))
@@ -178,10 +181,8 @@ def one_turn(
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
     held = (*carried, *(name for name in assigned(around_it) if name in modules))
     left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
-    read = set().union(*map(free_names, last.body)) & without_leaves(around_it, code)[1].keys()
-    adds = moved and not moved | read <= training.clears(last)
-    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if adds else ()))
-    return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved))
+    notes = (f"of the loop the last turn is shown{left}",)
+    return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved), ran)
 
 
 def _carried(
