@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import refusals
+from jvpcli.language.derivatives import derived
 from jvpcli.language.flow import call_value
 from jvpcli.language.forecast import in_words
 from jvpcli.language.operations import describe
-from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import Const, Equation, Operand
+from jvpcli.language.run import Entries, FunctionValue, Handler, Run, entries_in, items_in
+from jvpcli.program import CLEAR, Const, Equation, Operand, Ref
 
 CLASSES = frozenset({
     "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD",
@@ -57,6 +58,12 @@ class Stepper:
     """An optimizer or a schedule, which a program holds by a name and can only step, or clear the gradients of."""
 
     made: Any
+    of: Stepper | None = None
+    """The optimizer of a schedule."""
+    groups: list[dict[Any, Operand]] = field(default_factory=list)
+    """The groups of an optimizer as the program sees them, which may change what is in them."""
+    shown: list[dict[Any, Operand]] = field(default_factory=list)
+    """The same as they were made."""
 
     DESCRIBED = "an optimizer or schedule"
 
@@ -152,7 +159,7 @@ def scheduled(run: Run, equation: Equation) -> Operand:
     arguments = [_argument(run, name, each, equation) for each in operands]
     options = {word: _argument(run, name, run.held(each), equation) for word, each in keywords.items()}
     with _as_torch(run, equation):
-        return Const(Stepper(getattr(torch.optim.lr_scheduler, name)(optimizer.made, *arguments, **options)))
+        return Const(Stepper(getattr(torch.optim.lr_scheduler, name)(optimizer.made, *arguments, **options), optimizer))
 
 
 def _argument(run: Run, name: str, operand: Operand, equation: Equation) -> Any:
@@ -190,6 +197,8 @@ def stepped(run: Run, equation: Equation) -> Operand:
     if stepper is None:
         return Const(None)
     run.turn()
+    if (optimizer := stepper.of or stepper).groups:
+        _settle(run, optimizer)
     parameters = stepper.parameters
     if not parameters:
         values = [run.decided_by(run.written_out(each)) for each in arguments]
@@ -217,6 +226,56 @@ def stepped(run: Run, equation: Equation) -> Operand:
     return found[0] if found else Const(None)
 
 
+def groups(run: Run, equation: Equation) -> Operand:
+    """`optimizer.param_groups`: a dictionary for each, which may be written to, and is read again at the next step."""
+    stepper = _stepper(run.held(equation.operands[0]))
+    if stepper is None:
+        raise ForbiddenError("Only an optimizer of the program has `.param_groups` here.")
+    _settle(run, stepper)
+    for group, entries in zip(stepper.made.param_groups, stepper.groups, strict=True):
+        entries["params"] = run.pack("list", [Ref(slot) for slot, _ in _held(run, group["params"])])
+    return run.pack("list", [Const(Entries(entries)) for entries in stepper.groups])
+
+
+def _settle(run: Run, stepper: Stepper) -> None:
+    """What the program has written to the groups of an optimizer counts from here on, and it sees what torch has.
+
+    Raises:
+        ForbiddenError: it is no plain value.
+    """
+    for group, entries, shown in zip(stepper.made.param_groups, stepper.groups, stepper.shown, strict=False):
+        for word in [word for word in entries.keys() & OPTIONS if entries[word] != shown.get(word)]:
+            group[word] = _plain(run, type(stepper.made).__name__, word, entries[word])
+    stepper.shown[:] = [
+        {word: Const(value) for word, value in group.items() if type(value) in PLAIN} for group in stepper.made.param_groups
+    ]
+    stepper.groups.extend({} for _ in stepper.shown[len(stepper.groups) :])
+    for entries, shown in zip(stepper.groups, stepper.shown, strict=True):
+        entries.update(shown)
+
+
+def added(run: Run, equation: Equation) -> Operand:
+    """`optimizer.add_param_group({"params": head.parameters()})`"""
+    target, *given = run.held_items((*equation.operands, *(operand for _, operand in equation.keywords)))
+    stepper = _stepper(target)
+    if stepper is None or len(given) != 1:
+        raise ForbiddenError("An optimizer of the program gets one group of parameters at a time here.")
+    with _as_torch(run, equation):
+        stepper.made.add_param_group(_group(run, type(stepper.made).__name__, given[0]))
+    return Const(None)
+
+
+def gradient(run: Run, equation: Equation) -> Operand:
+    """`p.grad = p.grad / 2`: what a leaf of the program's own holds from there on."""
+    leaf, value = map(run.on_tape, equation.operands)
+    x, new = run.read(leaf), run.read(value)
+    slots = [slot for slot, _ in _held(run, [x])]
+    if not run.owns_inputs or not slots or not isinstance(new, Tensor) or new.shape != x.shape:
+        raise ForbiddenError("`.grad` can be given a tensor of the leaf's shape, or None, before a step of an optimizer alone.")
+    run.grads[slots[0]] = new.detach().clone()
+    return Const(None)
+
+
 def cleared(run: Run, equation: Equation) -> Operand:
     """`optimizer.zero_grad()`, which leaves zeros with `set_to_none=False`."""
     target, *arguments = run.held_items(equation.operands)
@@ -229,6 +288,13 @@ def cleared(run: Run, equation: Equation) -> Operand:
         elif slot in run.grads:
             run.grads[slot] = torch.zeros_like(x)
     return Const(None)
+
+
+def cleared_of(run: Run, equation: Equation) -> Operand:
+    """`net.zero_grad()`, of those parameters of a module that the program reads."""
+    slots = [slot for slot, name in enumerate(run.program.inputs) if name.startswith(f"{equation.target}.")]
+    clear = replace(equation, op=CLEAR, operands=tuple(map(Ref, slots)), slot=run.new_slot())
+    return derived(run, clear) if slots else Const(None)
 
 
 def clipped(run: Run, equation: Equation) -> Operand:
@@ -287,5 +353,7 @@ def _listed(names: frozenset[str]) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "optimizer": made, "schedule": scheduled, "step": stepped, "optimizer:clear": cleared, "clip": clipped,
+    "optimizer:groups": groups, "optimizer:add": added, "optimizer:gradient": gradient,
+    "cleared": cleared_of,
 }  # fmt: skip
 """Carries out what a program does with optimizers."""

@@ -32,7 +32,7 @@ from jvpcli.language.leaves import (
 )
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
-from jvpcli.language.names import assigned, free_names, read_first
+from jvpcli.language.names import assigned, copied_module, free_names, read_first
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
@@ -282,7 +282,7 @@ def read_pasted(
     if found is not None and subject is not None and subject.calls and is_backward(subject.calls[-1].call):
         ran = turn.ran if of_turn and turn.ran else statements[: subject.calls[-1].place]
         ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
-        read = sources(free_names(subject.calls[-1].call), ran)
+        read = sources(free_names(subject.calls[-1].call), [part for part in ran if not copied_module(part)])
         found, held = with_held(found, ran, [name for name in (*made, *training.modules) if name in read], code, count)
         leaves = {**leaves, **held}
     if found is not None:

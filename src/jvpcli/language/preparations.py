@@ -22,6 +22,7 @@ from jvpcli.language.names import (
     free_names,
     imported_paths,
     is_parameter,
+    method_of,
     read_first,
     separated,
     targets,
@@ -87,8 +88,8 @@ def prepared(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepare
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
             statements.append(holder(name, statement))
-            if clears:
-                clearing = ast.Attribute(name_at(next(iter(modules)), statement), "zero_grad", ast.Load())
+            for root in dict.fromkeys(each.partition(".")[0] for each in modules) if clears else ():
+                clearing = ast.Attribute(name_at(root, statement), "zero_grad", ast.Load())
                 statements.append(placed(ast.Expr(ast.Call(clearing, [], [])), statement))
         else:
             statements.append(statement)
@@ -359,7 +360,6 @@ def _carried_out(
 ) -> list[ast.stmt]:
     """The statements without what a change stands behind, and without functions that changes alone call."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
-    reading = {name for name in functions if any(each.partition(".")[0] in roots for each in _reached({name}, functions))}
     made = {id(node) for node, _ in constructed(ast.Module(statements, [])).values()}
     written = [changes.get("".join(assigned([part])), part) for part in statements]
     early: list[ast.stmt] = []
@@ -374,7 +374,9 @@ def _carried_out(
         if isinstance(part, Trained):
             continue  # behind which what is stale is left out
         before, after = statements[: place + 1], written[place + 1 :]
-        early = _computed(before, {*roots, *reading}, made)
+        alone = changed(part) & roots if method_of(part) == "load_state_dict" else roots  # the others stay as they are
+        reading = {name for name in functions if any(each.partition(".")[0] in alone for each in _reached({name}, functions))}
+        early = _computed(before, {*alone, *reading}, made)
         read = placed(ast.Tuple([name_at(name, part) for name in read_first(after)], ast.Load()), part)
         wanted = needed(read, before) if early else []
         grads = _reads_grad(after)

@@ -15,6 +15,7 @@ from jvpcli.language.names import (
     assigned,
     class_of,
     copied,
+    copied_module,
     free_names,
     imported_paths,
     read_first,
@@ -55,7 +56,8 @@ class Training:
             call, names = each.value, names_made(each)
             kind = _meant(call, paths)
             made = without_mode(call) if isinstance(call, ast.Call) else None
-            if isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes):
+            constructs = isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes)
+            if constructs or copied_module(each) in modules:
                 modules |= {*names}
             if isinstance(call, ast.Name) and call.id in moved:  # by another name
                 moved |= dict.fromkeys(names, moved[call.id])
@@ -103,7 +105,7 @@ class Training:
             value = part.value if isinstance(part, ast.Expr) else None
             owner = path(value.func).removesuffix(".zero_grad") if isinstance(value, ast.Call) else ""
             names = cleared(part)
-            found |= self.moved.get(owner, every) if "*" in names else names
+            found |= self.moved.get(owner, {owner} if owner in self.modules else every) if "*" in names else names
         return found
 
     def derives(self, statement: ast.stmt) -> bool:

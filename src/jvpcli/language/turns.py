@@ -130,7 +130,7 @@ def one_turn(
     stepping = by_others or (bool(moved) and alone)
     first = alone or bool(not calls and not (inner.earlier or inner.trains))
     start = len(before)
-    own = {*assigned(around_it)} - training.modules
+    own = {*assigned(around_it)} - training.modules - {*training.moved, *training.schedules}
     if isinstance(last, ast.For):
         own -= {*assigned([_assign(last.target, last.iter)])}
     if first:
