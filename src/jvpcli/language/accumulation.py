@@ -50,7 +50,7 @@ def with_held(
         meant,
         expression=f"({', '.join([*outputs, product])})",
         grad_outputs=(*meant.grad_outputs, "implicit"),
-        wrt=meant.wrt or tuple(weights),
+        wrt=meant.wrt or (*(name for name in weights if name not in training.modules), *(["*"] if "*" in tensors else [])),
         notes=(*meant.notes, HELD.format(len(outputs), held)),
     ), {held: "\n".join([*lines, value])}
 

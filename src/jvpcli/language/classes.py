@@ -109,25 +109,27 @@ def _with_copies(text: SourceText, tree: ast.Module) -> ast.Module:
     made: dict[str, ast.expr] = {}
     found: list[ast.stmt] = []
     for whole in tree.body:
-        parts = separated(whole) if isinstance(whole, ast.Assign) and "deepcopy" in ast.unparse(whole) else [whole]
+        parts: Sequence[ast.stmt] = separated(whole) if isinstance(whole, ast.Assign) else [whole]
+        anew: list[ast.stmt] = []
         for part in parts:
             name, names = copied_module(part), assigned([part])
             if name in made and len(names) == 1:
                 state = ast.parse(f"{names[0]}.load_state_dict({name}.state_dict())").body[0]
                 again = _Copied(made[name]).visit(copied(part))
-                found += [placed(again, whole), placed(state, whole)]
+                anew += [placed(again, whole), placed(state, whole)]
                 continue
             for node in (each for each in ast.walk(part) if isinstance(each, ast.Call)):
                 if dotted(node.func).endswith("deepcopy") and made.keys() & {*map(dotted, node.args)}:
                     message = f"A copy of `{dotted(node.args[0])}` can't be made here: each module of a program gets one name."
                     hints = [f"Give the copy one in a statement of its own: other = copy.deepcopy({dotted(node.args[0])})"]
                     raise ForbiddenError(message, hints=hints).with_context(span=text.span(node), source=text.source)
-            found.append(part)
+            anew.append(part)
             call = chained(part.value) if isinstance(part, ast.Assign) else None
             if isinstance(part, ast.Assign) and isinstance(call, ast.Call) and (
                 class_of(call.func, paths) or dotted(call.func) in classes
             ):
                 made |= dict.fromkeys(names, part.value)
+        found += anew if len(anew) > len(parts) else [whole]
     return ast.Module(found, [])
 
 

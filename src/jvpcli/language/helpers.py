@@ -196,7 +196,8 @@ def _only_called(statements: Sequence[ast.stmt], made: Mapping[str, int]) -> dic
     return {
         part.name: part
         for part in statements
-        if isinstance(part, ast.FunctionDef) and made[part.name] == 1 and part.name not in others and not part.decorator_list
+        if isinstance(part, ast.FunctionDef) and made[part.name] == 1 and part.name not in others
+        and all(path(getattr(mark, "func", mark)).endswith("no_grad") for mark in part.decorator_list)
         and all(isinstance(each, ast.Constant) or root_of(each) in NAMESPACES for each in part.args.defaults)
     }  # fmt: skip
 

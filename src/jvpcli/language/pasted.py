@@ -32,16 +32,18 @@ from jvpcli.language.leaves import (
 )
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
-from jvpcli.language.names import assigned, copied_module, free_names, read_first
+from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
     FLAGS,
+    assignment,
     called_by,
     is_passed_over,
     names_made,
     opened,
     sources,
+    unused_name,
     with_frozen,
     with_functional_call,
     with_imports,
@@ -49,7 +51,7 @@ from jvpcli.language.statements import (
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.training import Training
-from jvpcli.language.turns import one_turn
+from jvpcli.language.turns import is_collection, one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
 from jvpcli.request import Request
@@ -259,7 +261,14 @@ def read_pasted(
     if found is not None and of_turn and (left := turn.left(code)):
         left = {name: value for name, value in left.items() if name not in stepped}
         stays = {id(part) for part in turn.statements[turn.start :]}
-        kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
+        if training.moves(*before) & training.modules:  # the turns before are there, and make what they read themselves
+            own = {name: unused_name(f"{name}_", statements) for name in left if not is_collection(name, before)}
+            place = next((place for place, part in enumerate(kept) if id(part) in stays), len(kept))
+            kept[place:place] = [assignment(name, other) for name, other in own.items()]
+            left = {other: left[name] for name, other in own.items()}
+        else:
+            made_by = {part: {*assigned([part])} for part in kept}
+            kept = [part for part in kept if id(part) in stays or not made_by[part] or not made_by[part] <= left.keys()]
         leaves = {**leaves, **left}
     makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
     kept = training.from_the_start(kept, makers, rest)
@@ -278,11 +287,13 @@ def read_pasted(
             kept = needed(_asking(found), kept)
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
-        found = replace(found, wrt=tuple(name for name in made if name in read))
+        trains = ["*"] if training.moves(*kept) & training.modules else []
+        found = replace(found, wrt=(*(name for name in made if name in read), *trains))
     if found is not None and subject is not None and subject.calls and is_backward(subject.calls[-1].call):
         ran = turn.ran if of_turn and turn.ran else statements[: subject.calls[-1].place]
         ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
-        read = sources(free_names(subject.calls[-1].call), [part for part in ran if not copied_module(part)])
+        plain = [part for part in ran if training.modules.isdisjoint(assigned([part]))]
+        read = sources(free_names(subject.calls[-1].call), plain)
         found, held = with_held(found, ran, [name for name in (*made, *training.modules) if name in read], code, count)
         leaves = {**leaves, **held}
     if found is not None:

@@ -20,7 +20,6 @@ from jvpcli.language.names import (
     imported_paths,
     read_first,
     separated,
-    without_mode,
 )
 from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made, unused_name
 
@@ -55,7 +54,9 @@ class Training:
         for place, each in parts:
             call, names = each.value, names_made(each)
             kind = _meant(call, paths)
-            made = without_mode(call) if isinstance(call, ast.Call) else None
+            made = call  # `Net()` of `Net().to(device).train()`
+            while isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
+                made = made.func.value
             constructs = isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes)
             if constructs or copied_module(each) in modules:
                 modules |= {*names}

@@ -21,7 +21,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.lengths import Count, is_left_early, of_known_length, straight
-from jvpcli.language.names import assigned, constructed, copied, free_names, method_of, read_first
+from jvpcli.language.names import assigned, constructed, copied, free_names, method_of, read_first, separated
 from jvpcli.language.statements import (
     all_read,
     assignment,
@@ -76,6 +76,13 @@ def _parts(name: str, before: Sequence[ast.stmt]) -> dict[str, str]:
     held = made[-1] if made else None
     pairs = zip(held.keys, held.values, strict=True) if isinstance(held, ast.Dict) else ()
     return {path(value): f"{name}[{ast.unparse(key)}]" for key, value in pairs if key is not None} or {name: name}
+
+
+def is_collection(name: str, before: Sequence[ast.stmt]) -> bool:
+    """Whether a name stands for a list or dictionary that a program begins with."""
+    parts = [each for part in before if isinstance(part, ast.Assign) for each in separated(part)]
+    made = [part.value for part in parts if assigned([part]) == [name]]
+    return bool(made) and isinstance(made[0], (ast.List, ast.ListComp, ast.Dict, ast.DictComp))
 
 
 def one_turn(
