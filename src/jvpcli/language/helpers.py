@@ -296,7 +296,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> tuple[list[ast.Assign],
     bound = _bound(function, call)
     pairs = [(name, given) for name, given in bound or () if path(given) != name]
     names = {name: path(given) for name, given in pairs if isinstance(given, ast.Name)}
-    plain = (ast.Call, ast.Constant)
+    plain = (ast.Call, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Subscript)
     made = all(name in names or isinstance(given, plain) or root_of(given) in NAMESPACES for name, given in pairs)
     again = [node.arg for node in _arguments(function)]
     inside = {*assigned(function.body)}.union(name for name in again if again.count(name) > 1 or name not in names)

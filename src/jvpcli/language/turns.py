@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import (
@@ -130,8 +130,9 @@ def one_turn(
     training = Training.of(around_it)
     moved = training.moves(last)
     leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
-    alone = known is None
-    alone |= any(map(drawing(statements), turn)) and not (modules and not leaves)  # modules go on as they are left
+    draws = drawing([*around_it, *statements], constructors=False)
+    drawn = [] if modules and not leaves else [*_drawn(earlier, draws)]  # with modules all that the turns before do stays
+    alone = known is None or bool(read_first(drawn) & ({*assigned([last]), *changed(last)} | moved))
     by_others = any(parameters_in(name, around_it) for name in {*assigned([last])} - moved)
     alone |= by_others
     stepping = by_others or (bool(moved) and alone)
@@ -142,19 +143,20 @@ def one_turn(
         own -= {*assigned([_assign(last.target, last.iter)])}
     if first:
         head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
-        earlier = []
+        earlier, drawn = [], []
     here, until = [*ran, *earlier, *head], [*before, *earlier]
     if modules:  # what is done to them stays in the program, where the leaves of the turns before have other names
         inside = without_leaves(last.body, code)[1].keys() - {*assigned(around_it)}
         own_names = Renamed({name: unused_name(f"{name}_", statements) for name in inside})
         until = [*before, *(without_places(own_names.visit(copied(part))) for part in earlier)] if inside else until
         before, start = until, len(until)
+    behind = [*before, *drawn]
     if not calls:
         outer = _carried(last, inner.statements, around_it, own, leaves) if earlier else ()
         return replace(
             inner,
-            statements=[*before, *head, *inner.statements],
-            start=start + len(head) + inner.start,
+            statements=[*behind, *head, *inner.statements],
+            start=len(behind) + len(head) + inner.start,
             notes=(*(("of the outer loop the first turn is shown",) if first and inner.earlier else ()), *inner.notes),
             carried=tuple(dict.fromkeys((*inner.carried, *outer))),
             earlier=[*until, *head, *inner.earlier] if inner.earlier else (),
@@ -189,7 +191,18 @@ def one_turn(
     held = (*carried, *(name for name in assigned(around_it) if name in modules))
     left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
     notes = (f"of the loop the last turn is shown{left}",)
-    return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved), ran)
+    return Turn([*behind, *head, *body], len(behind), notes, False, carried, until, bool(moved), ran)
+
+
+def _drawn(statements: Sequence[ast.stmt], draws: Callable[[ast.AST], bool]) -> Iterator[ast.stmt]:
+    """What draws random numbers in some statements, in the blocks that it stands in: the stream is behind it as behind all."""
+    for part in filter(draws, statements):
+        if isinstance(part, (ast.For, ast.While, ast.If, ast.With)):
+            part = without_places(copied(part))
+            part.body = [*_drawn(part.body, draws)] or [ast.Pass()]
+            if not isinstance(part, ast.With):
+                part.orelse = [*_drawn(part.orelse, draws)]
+        yield part
 
 
 def _carried(
