@@ -114,9 +114,11 @@ def _with_copies(text: SourceText, tree: ast.Module) -> ast.Module:
         for part in parts:
             name, names = copied_module(part), assigned([part])
             if name in made and len(names) == 1:
-                state = ast.parse(f"{names[0]}.load_state_dict({name}.state_dict())").body[0]
-                again = _Copied(made[name]).visit(copied(part))
-                anew += [placed(again, whole), placed(state, whole)]
+                again, behind = _Copied(made[name]).visit(copied(part)), [f"{names[0]}.load_state_dict({name}.state_dict())"]
+                while isinstance(again.value.func, ast.Attribute) and again.value.func.attr == "requires_grad_":
+                    behind.append(f"{names[0]}.requires_grad_({', '.join(map(ast.unparse, again.value.args))})")
+                    again.value = again.value.func.value
+                anew += [placed(again, whole), *(placed(ast.parse(line).body[0], whole) for line in behind)]
                 continue
             for node in (each for each in ast.walk(part) if isinstance(each, ast.Call)):
                 if dotted(node.func).endswith("deepcopy") and made.keys() & {*map(dotted, node.args)}:

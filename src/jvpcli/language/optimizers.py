@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
-from jvpcli.language import refusals
 from jvpcli.language.derivatives import derived
 from jvpcli.language.flow import call_value
 from jvpcli.language.forecast import in_words
@@ -26,13 +25,14 @@ from jvpcli.language.run import Entries, FunctionValue, Handler, Run, entries_in
 from jvpcli.program import CLEAR, Const, Equation, Operand, Ref
 
 CLASSES = frozenset({
-    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD",
+    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
 })  # fmt: skip
-"""Optimizers whose step is a formula of the gradients that there are."""
+"""Optimizers whose step is a formula of the gradients that there are, and one that asks for them at several places."""
 
 OPTIONS = frozenset({
     "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "betas", "eps", "amsgrad", "rho", "alpha", "centered",
     "lr_decay", "initial_accumulator_value", "momentum_decay", "decoupled_weight_decay", "etas", "step_sizes", "lambd", "t0",
+    "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size", "line_search_fn",
 })  # fmt: skip
 """What they take, as plain numbers."""
 
@@ -48,7 +48,7 @@ SCHEDULES = frozenset({
 OF_FUNCTIONS = ("LambdaLR", "MultiplicativeLR")
 
 MOST_STATE = 4
-"""Tensors as large as a parameter that an optimizer keeps and takes for one, at most."""
+"""Tensors as large as a parameter that an optimizer keeps and takes for one, at most; LBFGS two more for each step it keeps."""
 
 PLAIN = (int, float, bool, str, type(None))
 
@@ -91,7 +91,7 @@ def made(run: Run, equation: Equation) -> Operand:
     """
     name = equation.target
     if name not in CLASSES:
-        raise _refused(name)
+        raise ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
     operands, keywords = run.held_items(equation.operands), dict(run.spread(equation.keywords))
     given = run.held(keywords.pop("params")) if "params" in keywords else operands.pop(0) if operands else Const(None)
     arguments = [_plain(run, name, "", each) for each in operands]
@@ -100,7 +100,9 @@ def made(run: Run, equation: Equation) -> Operand:
     with _as_torch(run, equation):
         optimizer = _kind(name)(groups, *arguments, **options)
     found = Stepper(optimizer)
-    taken = MOST_STATE * sum(x.nbytes for x in found.parameters)
+    held = optimizer.defaults.get("history_size")
+    kept = 2 * held if isinstance(held, int) else 0
+    taken = (MOST_STATE + kept) * sum(x.nbytes for x in found.parameters)
     if run.memory_limit is not None and run.bytes + taken > run.memory_limit:
         allowed = in_words(run.memory_limit)
         raise LimitError(f"`{name}` takes up to {in_words(taken)} for its parameters; {allowed} are allowed in all.")
@@ -213,17 +215,31 @@ def stepped(run: Run, equation: Equation) -> Operand:
     if not run.owns_inputs:
         run.stepped.update((id(x), x) for x in parameters)
         return Const(None)
-    found = [call_value(run, closure, (), {}, equation) for closure in arguments]
-    for slot, x in _held(run, parameters):
-        gradient = run.grads.get(slot)
-        x.grad = None if gradient is None else gradient.detach()
+    found: list[Operand] = []
+
+    def closure() -> Any:
+        found.append(call_value(run, arguments[0], (), {}, equation))
+        _give(run, parameters)
+        return run.read(run.written_out(found[-1]))
+
+    searches = isinstance(stepper.made, torch.optim.LBFGS)
+    if arguments and not searches:
+        closure()
+    _give(run, parameters)
     try:
         with _as_torch(run, equation), torch.no_grad():
-            stepper.made.step()
+            stepper.made.step(*([closure] if arguments and searches else []))
     finally:
         for x in parameters:
             x.grad = None
     return found[0] if found else Const(None)
+
+
+def _give(run: Run, parameters: Sequence[Tensor]) -> None:
+    """Parameters get in `.grad` what a run holds for them, for torch to see."""
+    for slot, x in _held(run, parameters):
+        gradient = run.grads.get(slot)
+        x.grad = None if gradient is None else gradient.detach()
 
 
 def groups(run: Run, equation: Equation) -> Operand:
@@ -339,12 +355,6 @@ def _as_torch(run: Run, equation: Equation) -> Iterator[None]:
         raise
     except Exception as error:
         raise run.failure(error, replace(equation, operands=(), keywords=()), (), {}) from None
-
-
-def _refused(name: str) -> JvpError:
-    if name == "LBFGS":
-        return refusals.searching()
-    return ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
 
 
 def _listed(names: frozenset[str]) -> str:

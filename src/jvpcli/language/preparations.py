@@ -164,11 +164,9 @@ def _with_training(
     """
     training, roots = Training.of(statements), {name.partition(".")[0] for name in modules}
     last = max((place for place, part in enumerate(statements) if not is_passed_over(part)), default=0)
-    trains = [
-        place
-        for place, part in enumerate(statements[:last])
-        if roots & {name.partition(".")[0] for name in training.moves(part)}
-    ]
+    moved = [{name.partition(".")[0] for name in training.moves(part)} for part in statements[:last]]
+    weights = set().union(*(each for each in moved if each & roots))
+    trains = [place for place, each in enumerate(moved) if each & weights]
     if not trains:
         return statements, []
     first, end = trains[0], trains[-1] + 1

@@ -95,6 +95,8 @@ class Training:
         found = set().union(*(self.moved.get(name.removesuffix(".step"), ()) for name in names))
         if any(name.endswith(".step") and name.removesuffix(".step") not in known for name in names):
             found |= set().union(*self.moved.values())  # whichever it is: `for opt in (first, second): opt.step()`
+        if isinstance(statement, ast.With) and any("no_grad" in ast.unparse(each.context_expr) for each in statement.items):
+            found |= {*changed(statement), *_augmented(statement)} & set().union(*self.moved.values())
         if any(name.rpartition(".")[2] in ("backward", "grad") for name in names):
             found |= {root_of(node.iter) for node in nodes if is_by_hand(node)}
         return found
@@ -154,7 +156,7 @@ class Training:
         early = [part for part in before[:end] if not is_passed_over(part) or self.carries(part)]
         apart = [part for part in kept if part in before[:end]]
         behind = [part for part in kept if part not in before[:end]]
-        read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first([*behind, *rest])], ast.Load())
+        read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first([*behind, *rest]) - {*names}], ast.Load())
         wanted = makers(read, apart)
         stale = self.stale(before[:end], names)
         for part in wanted:

@@ -21,7 +21,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.lengths import Count, is_left_early, of_known_length, straight
-from jvpcli.language.names import assigned, constructed, copied, free_names, method_of, read_first, separated
+from jvpcli.language.names import assigned, constructed, copied, free_names, in_order, method_of, read_first, separated
 from jvpcli.language.statements import (
     all_read,
     assignment,
@@ -100,7 +100,7 @@ def one_turn(
     """
     shown = statements
     while len(shown) > 1 and (
-        _only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1], statements[len(shown) :]))
+        _only_shows(shown[-1], shown[:-1]) or not _derives(shown[-1], statements[len(shown) :])
     ):
         shown = shown[:-1]
     last = shown[-1] if shown else None
@@ -131,8 +131,9 @@ def one_turn(
     moved = training.moves(last)
     leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
     draws = drawing([*around_it, *statements], constructors=False)
-    drawn = [] if modules and not leaves else [*_drawn(earlier, draws)]  # with modules all that the turns before do stays
-    alone = known is None or bool(read_first(drawn) & ({*assigned([last]), *changed(last)} | moved))
+    made = {*assigned([last]), *changed(last), *moved}
+    drawn = [] if modules and not leaves else [*_drawn(earlier, draws, made)]  # with modules all that the turns before do stays
+    alone = known is None or bool(read_first(drawn) & made)
     by_others = any(parameters_in(name, around_it) for name in {*assigned([last])} - moved)
     alone |= by_others
     stepping = by_others or (bool(moved) and alone)
@@ -194,15 +195,28 @@ def one_turn(
     return Turn([*behind, *head, *body], len(behind), notes, False, carried, until, bool(moved), ran)
 
 
-def _drawn(statements: Sequence[ast.stmt], draws: Callable[[ast.AST], bool]) -> Iterator[ast.stmt]:
-    """What draws random numbers in some statements, in the blocks that it stands in: the stream is behind it as behind all."""
+def _drawn(statements: Sequence[ast.stmt], draws: Callable[[ast.AST], bool], made: Collection[str]) -> Iterator[ast.stmt]:
+    """What draws random numbers in some statements, in the blocks that it stands in: the stream is behind it as behind all.
+
+    Of a statement that reads what is `made` in turns it is the calls that draw.
+    """
+    own = {*assigned([*statements])}
     for part in filter(draws, statements):
         if isinstance(part, (ast.For, ast.While, ast.If, ast.With)):
             part = without_places(copied(part))
-            part.body = [*_drawn(part.body, draws)] or [ast.Pass()]
+            part.body = [*_drawn(part.body, draws, made)] or [ast.Pass()]
             if not isinstance(part, ast.With):
-                part.orelse = [*_drawn(part.orelse, draws)]
+                part.orelse = [*_drawn(part.orelse, draws, made)]
+        elif free_names(part) & {*made} - own and not any(isinstance(node, SEVERAL) for node in ast.walk(part)):
+            calls = [node for node in in_order(part) if isinstance(node, ast.Call) and draws(node)]
+            least = [call for call in calls if sum(node in calls for node in ast.walk(call)) == 1]
+            yield from (without_places(ast.Expr(call)) for call in map(copied, least))
+            continue
         yield part
+
+
+SEVERAL = (ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.IfExp, ast.BoolOp)
+"""What runs its parts several times, or not at all."""
 
 
 def _carried(
