@@ -177,12 +177,12 @@ def _with_training(
             error = ForbiddenError(message, hints=["make the optimizer behind all parts of what it moves"])
             raise error.with_context(span=text.span(part), source=text.source)
         held = held.union(*(training.moved.get(name, ()) for name in names_made(part)))
-    leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
-    if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
-        return statements, []
     if owned:
         block = placed(Trained(ast.Constant(True), statements[first:end], []), statements[first])
         return [*statements[:first], block, *statements[end:]], []
+    leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
+    if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
+        return statements, []
     stale = training.stale(statements[:end], roots)
     read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first(statements[end:])], ast.Load())
     wanted = makers(read, statements[:end])

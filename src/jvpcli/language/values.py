@@ -114,7 +114,7 @@ def free_names(text: str) -> tuple[str, ...]:
 
     Raises: as `parse`, if it is an expression that is refused.
     """
-    return parse(text.strip()).inputs if is_expression(text) else ()
+    return parse(text.strip(), owned=True).inputs if is_expression(text) else ()
 
 
 def is_expression(text: str) -> bool:
