@@ -54,10 +54,12 @@ class _Straight(ast.NodeTransformer):
     """Puts nothing in the place of what leaves a turn."""
 
     def visit_Break(self, node: ast.Break) -> ast.AST:
-        """`break`, and `continue`."""
+        """`break`"""
         return ast.copy_location(ast.Pass(), node)
 
-    visit_Continue = visit_Break
+    def visit_Continue(self, node: ast.Continue) -> ast.AST:
+        """`continue`"""
+        return ast.copy_location(ast.Pass(), node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         """What else there is; loops inside have their own."""

@@ -251,7 +251,7 @@ class _Statements(Expressions):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and self.is_of_optimizer(call.func):
             self.expr(call, 0)
         elif method == "zero_grad":
-            module = self.named(node.value.func.value)  # type: ignore[attr-defined]
+            module = self.module_path(node.value.func.value)  # type: ignore[attr-defined]
             known = bool(module) and any(name.startswith(f"{module}.") for name in self.parameters)
             self.emit(f"cleared:{module}" if known else CLEAR, (), node)
         elif method == "load_state_dict" and self.is_program and (pairs := self.loaded(node.value)):
@@ -268,7 +268,7 @@ class _Statements(Expressions):
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node) or method == "step"):
             self.expr(node.value, 0)
 
-    def named(self, node: ast.expr) -> str:
+    def module_path(self, node: ast.expr) -> str:
         """`net.body` of that path, which no name of the text's own stands for; empty of anything else."""
         path = ".".join(self.dotted(node) or []) if isinstance(node, (ast.Name, ast.Attribute)) else ""
         return "" if self.is_value(path) else path
@@ -278,7 +278,7 @@ class _Statements(Expressions):
         given = call.args[0] if isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords else None
         if not isinstance(given, ast.Call) or names.method_of(ast.Expr(given)) != "state_dict":
             return []
-        roots = [self.named(each.func.value) for each in (call, given)]  # type: ignore[attr-defined]
+        roots = [self.module_path(each.func.value) for each in (call, given)]  # type: ignore[attr-defined]
         own, others = ([name for name in self.parameters if root and name.startswith(f"{root}.")] for root in roots)
         if [name[len(roots[0]) :] for name in own] != [name[len(roots[1]) :] for name in others]:
             return []

@@ -372,7 +372,7 @@ def _carried_out(
         if isinstance(part, Trained):
             continue  # behind which what is stale is left out
         before, after = statements[: place + 1], written[place + 1 :]
-        alone = changed(part) & roots if method_of(part) == "load_state_dict" else roots  # the others stay as they are
+        alone = changed(part) & {*roots} if method_of(part) == "load_state_dict" else roots  # the others stay as they are
         reading = {name for name in functions if any(each.partition(".")[0] in alone for each in _reached({name}, functions))}
         early = _computed(before, {*alone, *reading}, made)
         read = placed(ast.Tuple([name_at(name, part) for name in read_first(after)], ast.Load()), part)

@@ -175,8 +175,8 @@ def one_turn(
         wanted = needed(ast.Module([body[place] for place in calls], []), [*before, *body[:-1]])
         body = [part for place, part in enumerate(body) if part in wanted or place in calls or (modules and cleared(part))]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
-    known = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
-    elsewhere = changed(last) - known or any(not {*assigned([part])} <= known for part in augmented)  # by another name
+    theirs = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
+    elsewhere = changed(last) - theirs or any(not {*assigned([part])} <= theirs for part in augmented)  # by another name
     carried = _carried(last, body, around_it, own, leaves | ({*without_leaves(around_it, code)[1]} if elsewhere else set()))
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
         carried or moved or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
