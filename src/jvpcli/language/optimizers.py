@@ -248,8 +248,9 @@ def groups(run: Run, equation: Equation) -> Operand:
     if stepper is None:
         raise ForbiddenError("Only an optimizer of the program has `.param_groups` here.")
     _settle(run, stepper)
-    for group, entries in zip(stepper.made.param_groups, stepper.groups, strict=True):
-        entries["params"] = run.pack("list", [Ref(slot) for slot, _ in _held(run, group["params"])])
+    for group, *told in zip(stepper.made.param_groups, stepper.groups, stepper.shown, strict=True):
+        for entries in told:
+            entries["params"] = run.pack("list", [Ref(slot) for slot, _ in _held(run, group["params"])])
     return run.pack("list", [Const(Entries(entries)) for entries in stepper.groups])
 
 
@@ -257,11 +258,12 @@ def _settle(run: Run, stepper: Stepper) -> None:
     """What the program has written to the groups of an optimizer counts from here on, and it sees what torch has.
 
     Raises:
-        ForbiddenError: it is no plain value.
+        ForbiddenError: it is no plain value, or under no word of an option.
     """
     for group, entries, shown in zip(stepper.made.param_groups, stepper.groups, stepper.shown, strict=False):
-        for word in [word for word in entries.keys() & OPTIONS if entries[word] != shown.get(word)]:
-            group[word] = _plain(run, type(stepper.made).__name__, word, entries[word])
+        for word in [word for word in entries if entries[word] != shown.get(word)]:
+            group[word] = _plain(run, type(stepper.made).__name__, str(word), entries[word])
+        entries.pop("params", None)
     stepper.shown[:] = [
         {word: Const(value) for word, value in group.items() if type(value) in PLAIN} for group in stepper.made.param_groups
     ]
