@@ -510,7 +510,7 @@ def test_what_is_carried_out_is_not_passed_over() -> None:
     assert [(each["what"], each["line"]) for each in found["passed_over"]] == [("step", 14)]
 
 
-HELD = ".grad holds what calls before, at other values of the weights, have added to it, and so does the result"
+HELD = ".grad holds what calls before have added to it, and so does the result"
 
 
 @pytest.mark.parametrize("weights", ["net(X)", "X @ w"])

@@ -10,18 +10,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from jvpcli.language.calls import Pasted, items, parsed, text_of
-from jvpcli.language.dependence import changed, running
 from jvpcli.language.lengths import Count
-from jvpcli.language.names import assigned
 from jvpcli.language.statements import cleared, is_passed_over, unused_name
 from jvpcli.language.training import Training
 
 ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
-HELD = (
-    ".grad holds what calls before, at other values of the weights, have added to it, and so does the result: y{} is the product "
-    "of the weights and {}, which is that"
-)
+HELD = ".grad holds what calls before have added to it, and so does the result: {1} is that, and y{0} its product with the weights"
 
 
 def with_held(
@@ -32,7 +27,7 @@ def with_held(
     `ran` has all that runs before the call, and `weights` are the leaves and modules that its value is made of.
     """
     training = Training.of(ran)
-    if not _moved(ran, training) & {*weights} or not _may_hold(ran, {*weights}, training):
+    if not weights or not _may_hold(ran, {*weights}, training):
         return meant, {}
     tensors = ", ".join(f"*{name}.parameters()" if name in training.modules else name for name in weights)
     lines = [text_of(part, code) for part in ran if not is_passed_over(part) or training.carries(part)]
@@ -53,12 +48,6 @@ def with_held(
         wrt=meant.wrt or (*(name for name in weights if name not in training.modules), *(["*"] if "*" in tensors else [])),
         notes=(*meant.notes, HELD.format(len(outputs), held)),
     ), {held: "\n".join([*lines, value])}
-
-
-def _moved(statements: Sequence[ast.stmt], training: Training) -> set[str]:
-    """The names of what some statements move, by optimizers or by hand."""
-    parts = [part for each in statements for part in running(each) if isinstance(part, ast.AugAssign)]
-    return training.moves(*statements).union(*map(changed, statements), *({*assigned([part])} for part in parts))
 
 
 def _may_hold(statements: Sequence[ast.stmt], weights: Collection[str], training: Training) -> bool | None:

@@ -294,7 +294,9 @@ def read_pasted(
         ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
         plain = [part for part in ran if training.modules.isdisjoint(assigned([part]))]
         read = sources(free_names(subject.calls[-1].call), plain)
-        found, held = with_held(found, ran, [name for name in (*made, *training.modules) if name in read], code, count)
+        weights = [name for name in (*made, *training.modules) if name in read]
+        others = (of_turn and turn.ran) or training.changes(ran) & {*weights}  # else earlier calls are parts themselves
+        found, held = with_held(found, ran, weights if others and not turn.adds_up else [], code, count)
         leaves = {**leaves, **held}
     if found is not None:
         added, found = with_weights(found, kept, code)

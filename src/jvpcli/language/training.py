@@ -101,6 +101,11 @@ class Training:
             found |= {root_of(node.iter) for node in nodes if is_by_hand(node)}
         return found
 
+    def changes(self, statements: Sequence[ast.stmt]) -> set[str]:
+        """The names of what some statements move, by optimizers or in any other way."""
+        augmented = (_augmented(part) for part in statements)
+        return self.moves(*statements).union(*map(changed, statements), *augmented)
+
     def clears(self, *statements: ast.stmt) -> set[str]:
         """Of the names that optimizers move, those whose gradients some statements clear."""
         every, found = set().union(*self.moved.values()), set[str]()
