@@ -320,7 +320,7 @@ MEANT = [
      + f'k" --held "{turns}turns = list(range(5))[-1]\nloss = (x * k).sum()\n'
      'torch.zeros_like(x) if x.grad is None else x.grad" --grad-outputs implicit --grad-outputs implicit --wrt x\n'
      "of the loop the last turn is shown, at what the turns before it leave in k.\n"
-     ".grad holds what calls before have added to it, and so does the result: held is that, and y1 its product with the weights.\n"),
+     ".grad holds what calls before have added to it, and so does the result: held is that, y1 its product with the weights.\n"),
 ]  # fmt: skip
 
 

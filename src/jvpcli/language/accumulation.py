@@ -16,7 +16,7 @@ from jvpcli.language.training import Training
 
 ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
-HELD = ".grad holds what calls before have added to it, and so does the result: {1} is that, and y{0} its product with the weights"
+HELD = ".grad holds what calls before have added to it, and so does the result: {1} is that, y{0} its product with the weights"
 
 
 def with_held(
