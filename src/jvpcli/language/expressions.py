@@ -415,9 +415,9 @@ class Expressions(Lowering):
         if func.attr in OF_OPTIMIZERS and self.steps:
             return self.emit(OF_OPTIMIZERS[func.attr], (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
-        writes = func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data"
-        if writes and not self.is_program and not dotted(func.value).endswith(".grad.data"):  # which has no graph anyway
-            raise self.at(self.dot_name(func.value), refusals.member("data", False))
+        held = func.value if isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not self.is_program else None
+        if held is not None and func.attr.endswith("_") and not dotted(held).endswith(".grad.data"):  # which has no graph anyway
+            raise self.at(self.dot_name(held), refusals.member("data", False))
         if owner is None and func.attr == "requires_grad_" and not turns_on(node):
             raise self.at(node, refusals.frozen())
         if owner is None and func.attr == "requires_grad_" and self.is_program:

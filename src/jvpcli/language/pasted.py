@@ -295,8 +295,8 @@ def read_pasted(
         plain = [part for part in ran if training.modules.isdisjoint(assigned([part]))]
         read = sources(free_names(subject.calls[-1].call), plain)
         weights = [name for name in (*made, *training.modules) if name in read]
-        others = (of_turn and turn.ran) or training.changes(ran) & {*weights}  # else earlier calls are parts themselves
-        found, held = with_held(found, ran, weights if others and not turn.adds_up else [], code, count)
+        may_hold = bool((of_turn and turn.ran) or training.changes(ran) & {*weights})  # else earlier calls are parts themselves
+        found, held = with_held(found, ran, weights if may_hold and not turn.adds_up else [], code, count)
         leaves = {**leaves, **held}
     if found is not None:
         added, found = with_weights(found, kept, code)
