@@ -314,8 +314,13 @@ MEANT = [
      'read as: jvp inspect "k = list(range(5))[-1]; (x * k).sum()" --x "torch.ones(2)" --grad-outputs implicit --wrt x\n'
      "of the loop the last turn is shown.\npassed over: print on line 4.\n"),
     ("x = torch.ones(2, requires_grad=True)\nk = 0\nwhile k < 5:\n    loss = (x * k).sum()\n    loss.backward()\n    k += 1",
-     'read as: jvp inspect "k = 0; loss = (x * k).sum(); loss" --x "torch.ones(2)" --grad-outputs implicit\n'
-     "of the loop the first turn is shown.\n"),
+     'read as: jvp inspect "turns = list(range(5))[-1]; loss = (x * k).sum(); (loss, (held * x).sum())" --x "torch.ones(2)" --k "'
+     + (turns := "x = torch.ones(2, requires_grad=True)\nk = 0\nfor turns in list(range(5))[:-1]:\n    loss = (x * k).sum()\n"
+        "    loss.backward()\n    k += 1\n")
+     + f'k" --held "{turns}turns = list(range(5))[-1]\nloss = (x * k).sum()\n'
+     'torch.zeros_like(x) if x.grad is None else x.grad" --grad-outputs implicit --grad-outputs implicit --wrt x\n'
+     "of the loop the last turn is shown, at what the turns before it leave in k.\n"
+     ".grad holds what calls before have added to it, and so does the result: held is that, y1 its product with the weights.\n"),
 ]  # fmt: skip
 
 

@@ -1159,7 +1159,7 @@ REFUSED = [
     ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
     ("k = nn.Linear(2, 2); s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
     ("", "import collections\nP = collections.namedtuple('P', 'a b')\np = P(1., 2.)\np.a = 3.", None, "`p` is a tuple"),
-    ("", "import copy\nm = copy.deepcopy(net)", "copy.deepcopy(net)", "A copy of `net` can't be made"),
+    ("", "import copy\nm = [copy.deepcopy(net)]", "copy.deepcopy(net)", "A copy of `net` can't be made"),
     ("", "d = torch.complex64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
     ("", "net = lambda t: t", "net = lambda t: t", "`net` is an object, and is bound a second time"),
     ("self.a = [[0] * 4000] * 4000", "", "[[0] * 4000] * 4000", "A list of a class holds at most 5,000 items"),

@@ -193,7 +193,7 @@ PROGRAMS: dict[str, list[str]] = {
     "optimizers": [
         "torch.optim.os.remove('CANARY')", "o = torch.optim.SGD([x], lr=0.1)\no.__class__",
         "o = torch.optim.Adam(net.parameters())\no.state_dict()",
-        "o = torch.optim.Adam(net.parameters())\no.param_groups[0]['params']", "torch.optim.Optimizer([x], {})",
+        "o = torch.optim.Adam(net.parameters())\no.param_groups[0]['params'][0].__class__", "torch.optim.Optimizer([x], {})",
         "torch.optim.lr_scheduler.LambdaLR(net, open)",
         "o = torch.optim.SGD([x], lr=0.1)\no.load_state_dict(torch.load('CANARY'))",
         "o = torch.optim.SGD([x], lr=0.1)\no.register_step_post_hook(open)", "torch.optim.SGD.__init__.__globals__",
@@ -608,6 +608,7 @@ OF_TRAINING = {
     ),
     "steps": (
         "o.step(open)", "o.step(lambda: open('CANARY', 'w'))", "o.step()\no.state", "o.step()\no.step.__func__",
+        "o.param_groups[0]['lr'] = open\no.step()", "o.param_groups[0]['params'] = []\no.step()", "w.grad = open\no.step()",
         "o.step()\no.made", "o.step()\no.defaults", "o.step()\no.__class__", "o.step()\no()", "o.step()\no + 'CANARY'",
         "o.step()\ntorch.save(o, 'CANARY')", "o.step()\nsetattr(o, 'step', open)", "o.step()\no.param_groups.clear()",
         "o.step()\no.add_param_group({'params': open})", "o.step = open\no.step('CANARY')", "while True: o.step()",

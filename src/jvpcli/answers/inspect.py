@@ -203,7 +203,8 @@ def _report(
 
 def _parts(request: Request, products: Products) -> dict[str, dict[str, Value]] | None:
     """What each output adds to the gradients, where calls of backward add up."""
-    if sum(call.explained for call in request.calls or ()) < 2:
+    explained = [call.source for call in request.calls or () if call.explained]
+    if len({y for y, _ in products.contributions}) < 2 or not any(".backward(" in source for source in explained):
         return None
     found: dict[str, dict[str, Value]] = {}
     for (y, x), part in products.contributions.items():

@@ -27,6 +27,7 @@ from jvpcli.language.names import (
     assigned,
     class_of,
     copied,
+    copied_module,
     dotted,
     free_names,
     imported_paths,
@@ -70,8 +71,10 @@ KNOWN_FROM_TEXT = ("int", "float", "str", "len", "range", "max", "min")
 FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
 
-def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
+def without_classes(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepared:
     """The tree of a text with its classes read as what their objects do, apart from what is done to its modules.
+
+    `owned`: the program is run with parameters of its own, which it trains itself.
 
     Raises:
         ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
@@ -79,12 +82,12 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
     """
     tree = with_casts(tree) if ".to(" in text.source else tree
     tree = with_vectors(tree) if TO_VECTOR in text.source else tree
-    return prepared(text, with_hooks(text, _read(text, tree)))
+    return prepared(text, with_hooks(text, _read(text, tree)), owned)
 
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
     if "deepcopy" in text.source:
-        _refuse_copies(text, tree)
+        tree = _with_copies(text, tree)
     has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body) or "namedtuple" in text.source
     if not has_classes and not re.search(HELD_APART, text.source) and not makes_elsewhere(tree) and not (
         taken_apart(tree, imported_paths(tree))
@@ -96,18 +99,51 @@ def _read(text: SourceText, tree: ast.Module) -> ast.Module:
         raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
 
 
-def _refuse_copies(text: SourceText, tree: ast.Module) -> None:
-    """Refuse a copy of what is made with parameters: it would have numbers that nothing in the text draws."""
+def _with_copies(text: SourceText, tree: ast.Module) -> ast.Module:
+    """The tree, where a copy of a module is another one of the same constructor that is given its parameters.
+
+    Raises:
+        ForbiddenError: a copy of a module that gets no name of its own.
+    """
     paths, classes = imported_paths(tree), {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
-    made = {name for part in tree.body if isinstance(part, ast.Assign) and isinstance(call := chained(part.value), ast.Call) and (
-        class_of(call.func, paths) or dotted(call.func) in classes
-    ) for name in assigned([part])}  # fmt: skip
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and dotted(node.func).endswith("deepcopy") and made & {*map(dotted, node.args)}:
-            name = dotted(node.args[0])
-            message = f"A copy of `{name}` can't be made: each module of a program is made by its constructor here."
-            hints = [f"Make another one, and give it the parameters: other.load_state_dict({name}.state_dict())"]
-            raise ForbiddenError(message, hints=hints).with_context(span=text.span(node), source=text.source)
+    made: dict[str, ast.expr] = {}
+    found: list[ast.stmt] = []
+    for whole in tree.body:
+        parts: Sequence[ast.stmt] = separated(whole) if isinstance(whole, ast.Assign) else [whole]
+        anew: list[ast.stmt] = []
+        for part in parts:
+            name, names = copied_module(part), assigned([part])
+            if name in made and len(names) == 1:
+                again, behind = _Copied(made[name]).visit(copied(part)), [f"{names[0]}.load_state_dict({name}.state_dict())"]
+                while isinstance(again.value.func, ast.Attribute) and again.value.func.attr == "requires_grad_":
+                    behind.append(f"{names[0]}.requires_grad_({', '.join(map(ast.unparse, again.value.args))})")
+                    again.value = again.value.func.value
+                anew += [placed(again, whole), *(placed(ast.parse(line).body[0], whole) for line in behind)]
+                continue
+            for node in (each for each in ast.walk(part) if isinstance(each, ast.Call)):
+                if dotted(node.func).endswith("deepcopy") and made.keys() & {*map(dotted, node.args)}:
+                    message = f"A copy of `{dotted(node.args[0])}` can't be made here: each module of a program gets one name."
+                    hints = [f"Give the copy one in a statement of its own: other = copy.deepcopy({dotted(node.args[0])})"]
+                    raise ForbiddenError(message, hints=hints).with_context(span=text.span(node), source=text.source)
+            anew.append(part)
+            call = chained(part.value) if isinstance(part, ast.Assign) else None
+            if isinstance(part, ast.Assign) and isinstance(call, ast.Call) and (
+                class_of(call.func, paths) or dotted(call.func) in classes
+            ):
+                made |= dict.fromkeys(names, part.value)
+        found += anew if len(anew) > len(parts) else [whole]
+    return ast.Module(found, [])
+
+
+class _Copied(ast.NodeTransformer):
+    """Puts a constructor in the place of a copy."""
+
+    def __init__(self, made: ast.expr) -> None:
+        self.made = made
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A call, maybe of deepcopy."""
+        return placed(copied(self.made), node) if dotted(node.func).endswith("deepcopy") else self.generic_visit(node)
 
 
 class Reader(Objects):

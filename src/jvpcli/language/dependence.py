@@ -142,7 +142,8 @@ def changed(statement: ast.AST) -> set[str]:
         elif isinstance(node, ast.For) and not {*assigned([node.target])}.isdisjoint(set().union(*map(changed, node.body))):
             owners += [node.iter]  # for p in net.parameters(): p.zero_()
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
-            owners += node.value.args if node.value.func.id != "print" else []
+            for part in node.value.args if node.value.func.id != "print" else ():
+                owners += part.elts if isinstance(part, (ast.List, ast.Tuple)) else [part]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             owners += [node.value.func.value] if node.value.func.attr in OF_MODULES else []
     return {root for owner in owners if (root := root_of(owner)) and "grad" not in dotted(owner).split(".")}

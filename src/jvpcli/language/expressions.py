@@ -84,7 +84,7 @@ TRANSFORMS: Mapping[str, str] = {
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
-OF_OPTIMIZERS = {"step": "step", "zero_grad": "optimizer:clear"}
+OF_OPTIMIZERS = {"step": "step", "zero_grad": "optimizer:clear", "add_param_group": "optimizer:add"}
 """What a program asks of an optimizer, and the step of the tape that it is."""
 
 CLIPPING = frozenset(f"{root}.utils.{name}" for root in ("torch.nn", "nn") for name in ("clip_grad_norm_", "clip_grad_value_"))
@@ -392,6 +392,8 @@ class Expressions(Lowering):
         owner = _plain_owner(left)
         if owner is None and node.attr == "grad":
             return self.emit(READ, (left,), node)
+        if owner is None and node.attr == "param_groups" and self.steps:
+            return self.emit("optimizer:groups", (left,), node)
         if owner is None and node.attr == "data":  # read, it is the tensor without its graph
             return self.emit("method:detach", (left,), node)
         if owner is None and (catalog.is_attribute(node.attr) or self.may_have(node.attr, left)):
@@ -413,9 +415,9 @@ class Expressions(Lowering):
         if func.attr in OF_OPTIMIZERS and self.steps:
             return self.emit(OF_OPTIMIZERS[func.attr], (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
-        gradient = dotted(func.value).endswith(".grad.data")  # which has no graph anyway
-        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not gradient:
-            raise self.at(self.dot_name(func.value), refusals.member("data", False))
+        held = func.value if isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not self.is_program else None
+        if held is not None and func.attr.endswith("_") and not dotted(held).endswith(".grad.data"):  # which has no graph anyway
+            raise self.at(self.dot_name(held), refusals.member("data", False))
         if owner is None and func.attr == "requires_grad_" and not turns_on(node):
             raise self.at(node, refusals.frozen())
         if owner is None and func.attr == "requires_grad_" and self.is_program:

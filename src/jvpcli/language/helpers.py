@@ -9,8 +9,7 @@ import ast
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from jvpcli.language import refusals
-from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, path, without_places
+from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, parsed, path, without_places
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
 from jvpcli.language.statements import (
@@ -19,6 +18,7 @@ from jvpcli.language.statements import (
     assignment,
     called_by,
     grads_in,
+    of_leaf,
     opened,
     reads_grad,
     unused_name,
@@ -57,15 +57,11 @@ def _functions_in(statements: Sequence[ast.stmt]) -> int:
 
 
 def _with_closures(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements, with a function that one step of an optimizer calls as what comes before that step.
-
-    Raises:
-        ForbiddenError: the program ends with a step of LBFGS.
-    """
+    """The statements, with a function that one step of an optimizer calls as what comes before that step."""
     uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
     training = Training.of(statements)
     for place, outer in enumerate(statements if training.moved else ()):
-        body = outer.body if isinstance(outer, ast.For) else [outer]
+        body = outer.body if isinstance(outer, (ast.For, ast.While)) else [outer]
         functions = {part.name: part for part in (*statements[:place], *body) if isinstance(part, ast.FunctionDef)}
         for part in body:
             call = part.value if isinstance(part, (ast.Expr, ast.Assign)) else None
@@ -75,8 +71,11 @@ def _with_closures(statements: list[ast.stmt]) -> list[ast.stmt]:
                 continue
             name = path(call.func).removesuffix(".step")
             if name in training.searching and not any(map(training.derives, statements[place + 1 :])):
-                raise refusals.searching()
-            if name not in {*training.moved} - training.searching or uses.count(closure.name) != 1:
+                made = [part for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value)]
+                weights = training.moved[name] & {*assigned(made), *training.modules}
+                return _asked_last(statements, outer, closure, weights, training.modules)
+            once = uses.count(closure.name) == 1 and not isinstance(outer, ast.While)
+            if not once or name not in {*training.moved} - training.searching:
                 continue
             computed = _with(part, {id(call): ast.copy_location(ast.Call(ast.Name(closure.name, ast.Load()), [], []), call)})
             step = without_places(ast.copy_location(ast.Expr(ast.Call(call.func, [], [])), part))
@@ -87,6 +86,36 @@ def _with_closures(statements: list[ast.stmt]) -> list[ast.stmt]:
             done = [*first, *_with_block([outer], body, inner)] if isinstance(outer, ast.For) else inner
             return [*statements[:place], *done, *statements[place + 1 :]]
     return statements
+
+
+def _asked_last(
+    statements: list[ast.stmt], outer: ast.stmt, closure: ast.FunctionDef, weights: Collection[str], modules: Collection[str]
+) -> list[ast.stmt]:
+    """The statements, with what a function computes behind the last step of LBFGS that calls it, at its last call's weights."""
+    seen, once = unused_name("seen", statements), unused_name("once", statements)
+    noted, back = [f"{seen}.clear()"], list[str]()
+    for each in sorted(weights):
+        through, weight = (f"for p in {each}.parameters(): ", "p") if each in modules else ("", each)
+        noted.append(f"{through}{seen}.append({weight}.detach().clone())")
+        back.append(f"{through}{weight}.data.copy_({seen}.pop(0))")
+    again = copied(closure)
+    asks = next(place for place, part in enumerate(again.body) if any(map(is_backward, _calls_in(part))))
+    again.body[asks:asks] = _lines(noted)
+    without_places(again)
+    steps = [_with(outer, {id(closure): again}), *_lines(back)]
+    loop = ast.For(ast.Name(once, ast.Store()), parsed("range(1)"), steps, [], lineno=0)
+    begun = [again if part is closure else part for part in statements[: statements.index(outer)]]
+    behind = statements[statements.index(outer) + 1 :]
+    computed = [without_places(copied(part)) for part in closure.body if not isinstance(part, ast.Return)]
+    return [*begun, assignment(seen, "[]"), without_places(loop), *computed, *behind]
+
+
+def _lines(texts: Sequence[str]) -> list[ast.stmt]:
+    return [without_places(part) for text in texts for part in ast.parse(text).body]
+
+
+def _calls_in(node: ast.AST) -> list[ast.Call]:
+    return [part for part in ast.walk(node) if isinstance(part, ast.Call)]
 
 
 def _with_losses(statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -196,7 +225,8 @@ def _only_called(statements: Sequence[ast.stmt], made: Mapping[str, int]) -> dic
     return {
         part.name: part
         for part in statements
-        if isinstance(part, ast.FunctionDef) and made[part.name] == 1 and part.name not in others and not part.decorator_list
+        if isinstance(part, ast.FunctionDef) and made[part.name] == 1 and part.name not in others
+        and all(path(getattr(mark, "func", mark)).endswith("no_grad") for mark in part.decorator_list)
         and all(isinstance(each, ast.Constant) or root_of(each) in NAMESPACES for each in part.args.defaults)
     }  # fmt: skip
 
@@ -295,7 +325,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> tuple[list[ast.Assign],
     bound = _bound(function, call)
     pairs = [(name, given) for name, given in bound or () if path(given) != name]
     names = {name: path(given) for name, given in pairs if isinstance(given, ast.Name)}
-    plain = (ast.Call, ast.Constant)
+    plain = (ast.Call, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Subscript)
     made = all(name in names or isinstance(given, plain) or root_of(given) in NAMESPACES for name, given in pairs)
     again = [node.arg for node in _arguments(function)]
     inside = {*assigned(function.body)}.union(name for name in again if again.count(name) > 1 or name not in names)

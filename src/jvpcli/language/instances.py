@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
@@ -32,6 +32,7 @@ from jvpcli.language.objects import (
     name_at,
     named_inside,
     path_at,
+    paths_in,
     placed,
     written,
 )
@@ -393,7 +394,7 @@ class Objects(Values):
             if not isinstance(flag, bool) or len(given) > (method == "train"):
                 raise self.at(call, ForbiddenError("A mode is set by eval(), train(), train(True) or train(False) here."))
             mode = flag and method == "train"
-            paths = [*_paths(value)]
+            paths = [*paths_in(value)]
             if name in self.used and any(self.trains.get(path, True) != mode for path, _ in paths):
                 message = f"`{name}` has one mode throughout a program here, and this may change it after a use."
                 hints = [f"Set the mode in a statement of its own, before `{name}` is used: {name}.{method}()"]
@@ -482,22 +483,6 @@ def waiting_in(values: Sequence[Any]) -> list[ast.AST]:
 def _is_settled(node: ast.expr) -> bool:
     """Whether an expression gives the same wherever it stands: a plain value, a function's name, a value that has a name."""
     return is_literal(node) or isinstance(node, (ast.Name, ast.Attribute, ast.Lambda))
-
-
-def _paths(value: Any) -> Iterator[tuple[str, bool]]:
-    """The names of an object and of the modules in it, and which are objects."""
-    if isinstance(value, Object):
-        if value.kind is not None:
-            yield value.path, True
-        if value.whole:
-            yield value.path, False
-        for part in value.parts.values():
-            yield from _paths(part)
-    elif isinstance(value, Parts):
-        for part in value.items:
-            yield from _paths(part)
-    elif isinstance(value, Module):
-        yield value.path, False
 
 
 def lists_grown(method: ast.FunctionDef) -> set[str]:

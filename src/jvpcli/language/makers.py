@@ -41,13 +41,13 @@ def growing(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
     makers = {*factories(tree, paths), *(part.name for part in tree.body if isinstance(part, ast.ClassDef))}
     values = [(name, part.value) for part in ast.walk(tree) if isinstance(part, ast.Assign) for name in assigned([part])]
 
-    def makes(node: ast.expr, named: bool = True) -> bool:
+    def makes(node: ast.expr, named: frozenset[str] = frozenset()) -> bool:
         if isinstance(node, (ast.List, ast.Tuple)):
-            return bool(node.elts) and all(map(makes, node.elts))
+            return bool(node.elts) and all(makes(each, named) for each in node.elts)
         if isinstance(node, ast.ListComp):
-            return makes(node.elt)
-        if isinstance(node, ast.Name) and named:
-            made = [makes(value, named=False) for name, value in values if name == node.id]
+            return makes(node.elt, named)
+        if isinstance(node, ast.Name) and node.id not in named:  # what it is made of may be called so itself
+            made = [makes(value, named | {node.id}) for name, value in values if name == node.id]
             return bool(made) and all(made)
         call = chained(node)
         return isinstance(call, ast.Call) and (bool(class_of(call.func, paths)) or dotted(call.func) in makers)

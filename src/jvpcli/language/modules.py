@@ -31,6 +31,7 @@ from jvpcli.language.names import (
     assigned,
     constructed,
     copied,
+    copied_module,
     default_set,
     dotted,
     free_names,
@@ -176,11 +177,16 @@ def _flat(values: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def construct(
-    source: str, seed: int = 0, memory_limit: int | None = None, inputs: Mapping[str, Tensor] | None = None
+    source: str,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+    owned: bool = False,
 ) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
 
     Random numbers are drawn in the order of the text: what draws before a constructor, maybe of `inputs`, is run for that.
+    `owned`: the program is run with parameters of its own, and trains them itself.
 
     Raises:
         ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
@@ -189,10 +195,10 @@ def construct(
         LimitError: they make modules that are too large; `memory_limit` is in bytes.
     """
     try:
-        text, tree = read_source(source)
+        text, read = read_source(source)
     except JvpError:
         return None
-    program = without_classes(text, tree)
+    program = without_classes(text, read, owned)
     tree, statements = program.tree, program.statements
     found = constructed(ast.Module(statements, []))
     if not found:
@@ -203,7 +209,7 @@ def construct(
     functions: dict[str, Module] = {}
     draws = drawing(statements, constructors=False)
     made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
-    done = 0
+    done, copies = 0, {name for part in read.body if copied_module(part) for name in assigned([part])}
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     maker.shared = frozenset(name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
     finder = Finder.of(ast.Module(statements, []), [*modules, *found])
@@ -220,7 +226,7 @@ def construct(
                     maker.run([*needed(DRAW, before), last], inputs or {}, functions, seed)
             done = len(before)
             behind = maker.behind = _Behind(maker, before, inputs or {}, functions, modules, seed)
-            owner = name
+            owner, undrawn = name, torch.default_generator.get_state()
             if classes[id(node)] == "Parameter":
                 owner, _, own = name.rpartition(".")
                 maker.register(modules[owner], own, node, behind((), _written(node.args[0]), {}))
@@ -238,6 +244,8 @@ def construct(
                         changes.run([program.changes[name]], {})
                     except RecursionError:
                         raise maker.at(node, LimitError("This nests too deeply to be carried out.")) from None
+            if name.partition(".")[0] in copies:  # which draws no numbers
+                torch.default_generator.set_state(undrawn)
             state = torch.default_generator.get_state()
             seed_now = torch.default_generator.initial_seed()
             for path, part in _parts(modules[owner]):

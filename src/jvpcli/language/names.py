@@ -140,6 +140,15 @@ def imported_paths(tree: ast.Module) -> dict[str, str]:
     return paths
 
 
+def copied_module(statement: ast.stmt) -> str:
+    """`net` of `target = copy.deepcopy(net).to(device)`; empty of any other statement."""
+    call = statement.value if isinstance(statement, ast.Assign) else None
+    while isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call):
+        call = call.func.value
+    is_copy = isinstance(call, ast.Call) and dotted(call.func).endswith("deepcopy") and len(call.args) == 1
+    return dotted(call.args[0]) if is_copy and isinstance(call, ast.Call) else ""
+
+
 def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]]]:
     """The constructors of torch.nn's classes in a text, each by the name that its module gets.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -171,6 +171,22 @@ T = TypeVar("T", bound=ast.AST)
 def placed(made: T, node: ast.AST) -> T:
     """What stands in the place of a part of the text."""
     return ast.fix_missing_locations(ast.copy_location(made, node))
+
+
+def paths_in(value: Any) -> Iterator[tuple[str, bool]]:
+    """The names of an object and of the modules in it, and which are objects."""
+    if isinstance(value, Object):
+        if value.kind is not None:
+            yield value.path, True
+        if value.whole:
+            yield value.path, False
+        for part in value.parts.values():
+            yield from paths_in(part)
+    elif isinstance(value, Parts):
+        for part in value.items:
+            yield from paths_in(part)
+    elif isinstance(value, Module):
+        yield value.path, False
 
 
 def called_as(made: Object) -> str:

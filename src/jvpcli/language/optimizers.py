@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,21 +17,22 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
-from jvpcli.language import refusals
+from jvpcli.language.derivatives import derived
 from jvpcli.language.flow import call_value
 from jvpcli.language.forecast import in_words
 from jvpcli.language.operations import describe
-from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import Const, Equation, Operand
+from jvpcli.language.run import Entries, FunctionValue, Handler, Run, entries_in, items_in
+from jvpcli.program import CLEAR, Const, Equation, Operand, Ref
 
 CLASSES = frozenset({
-    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD",
+    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
 })  # fmt: skip
-"""Optimizers whose step is a formula of the gradients that there are."""
+"""Optimizers whose step is a formula of the gradients that there are, and one that asks for them at several places."""
 
 OPTIONS = frozenset({
     "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "betas", "eps", "amsgrad", "rho", "alpha", "centered",
     "lr_decay", "initial_accumulator_value", "momentum_decay", "decoupled_weight_decay", "etas", "step_sizes", "lambd", "t0",
+    "max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size", "line_search_fn",
 })  # fmt: skip
 """What they take, as plain numbers."""
 
@@ -47,7 +48,7 @@ SCHEDULES = frozenset({
 OF_FUNCTIONS = ("LambdaLR", "MultiplicativeLR")
 
 MOST_STATE = 4
-"""Tensors as large as a parameter that an optimizer keeps and takes for one, at most."""
+"""Tensors as large as a parameter that an optimizer keeps and takes for one, at most; LBFGS two more for each step it keeps."""
 
 PLAIN = (int, float, bool, str, type(None))
 
@@ -57,6 +58,12 @@ class Stepper:
     """An optimizer or a schedule, which a program holds by a name and can only step, or clear the gradients of."""
 
     made: Any
+    of: Stepper | None = None
+    """The optimizer of a schedule."""
+    groups: list[dict[Any, Operand]] = field(default_factory=list)
+    """The groups of an optimizer as the program sees them, which may change what is in them."""
+    shown: list[dict[Any, Operand]] = field(default_factory=list)
+    """The same as they were made."""
 
     DESCRIBED = "an optimizer or schedule"
 
@@ -84,7 +91,7 @@ def made(run: Run, equation: Equation) -> Operand:
     """
     name = equation.target
     if name not in CLASSES:
-        raise _refused(name)
+        raise ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
     operands, keywords = run.held_items(equation.operands), dict(run.spread(equation.keywords))
     given = run.held(keywords.pop("params")) if "params" in keywords else operands.pop(0) if operands else Const(None)
     arguments = [_plain(run, name, "", each) for each in operands]
@@ -93,7 +100,9 @@ def made(run: Run, equation: Equation) -> Operand:
     with _as_torch(run, equation):
         optimizer = _kind(name)(groups, *arguments, **options)
     found = Stepper(optimizer)
-    taken = MOST_STATE * sum(x.nbytes for x in found.parameters)
+    held = optimizer.defaults.get("history_size")
+    kept = 2 * held if isinstance(held, int) else 0
+    taken = (MOST_STATE + kept) * sum(x.nbytes for x in found.parameters)
     if run.memory_limit is not None and run.bytes + taken > run.memory_limit:
         allowed = in_words(run.memory_limit)
         raise LimitError(f"`{name}` takes up to {in_words(taken)} for its parameters; {allowed} are allowed in all.")
@@ -152,7 +161,7 @@ def scheduled(run: Run, equation: Equation) -> Operand:
     arguments = [_argument(run, name, each, equation) for each in operands]
     options = {word: _argument(run, name, run.held(each), equation) for word, each in keywords.items()}
     with _as_torch(run, equation):
-        return Const(Stepper(getattr(torch.optim.lr_scheduler, name)(optimizer.made, *arguments, **options)))
+        return Const(Stepper(getattr(torch.optim.lr_scheduler, name)(optimizer.made, *arguments, **options), optimizer))
 
 
 def _argument(run: Run, name: str, operand: Operand, equation: Equation) -> Any:
@@ -190,6 +199,8 @@ def stepped(run: Run, equation: Equation) -> Operand:
     if stepper is None:
         return Const(None)
     run.turn()
+    if (optimizer := stepper.of or stepper).groups:
+        _settle(run, optimizer)
     parameters = stepper.parameters
     if not parameters:
         values = [run.decided_by(run.written_out(each)) for each in arguments]
@@ -204,17 +215,83 @@ def stepped(run: Run, equation: Equation) -> Operand:
     if not run.owns_inputs:
         run.stepped.update((id(x), x) for x in parameters)
         return Const(None)
-    found = [call_value(run, closure, (), {}, equation) for closure in arguments]
-    for slot, x in _held(run, parameters):
-        gradient = run.grads.get(slot)
-        x.grad = None if gradient is None else gradient.detach()
+    found: list[Operand] = []
+
+    def closure() -> Any:
+        found.append(call_value(run, arguments[0], (), {}, equation))
+        _give(run, parameters)
+        return run.read(run.written_out(found[-1]))
+
+    searches = isinstance(stepper.made, torch.optim.LBFGS)
+    if arguments and not searches:
+        closure()
+    _give(run, parameters)
     try:
         with _as_torch(run, equation), torch.no_grad():
-            stepper.made.step()
+            stepper.made.step(*([closure] if arguments and searches else []))
     finally:
         for x in parameters:
             x.grad = None
     return found[0] if found else Const(None)
+
+
+def _give(run: Run, parameters: Sequence[Tensor]) -> None:
+    """Parameters get in `.grad` what a run holds for them, for torch to see."""
+    for slot, x in _held(run, parameters):
+        gradient = run.grads.get(slot)
+        x.grad = None if gradient is None else gradient.detach()
+
+
+def groups(run: Run, equation: Equation) -> Operand:
+    """`optimizer.param_groups`: a dictionary for each, which may be written to, and is read again at the next step."""
+    stepper = _stepper(run.held(equation.operands[0]))
+    if stepper is None:
+        raise ForbiddenError("Only an optimizer of the program has `.param_groups` here.")
+    _settle(run, stepper)
+    for group, *told in zip(stepper.made.param_groups, stepper.groups, stepper.shown, strict=True):
+        for entries in told:
+            entries["params"] = run.pack("list", [Ref(slot) for slot, _ in _held(run, group["params"])])
+    return run.pack("list", [Const(Entries(entries)) for entries in stepper.groups])
+
+
+def _settle(run: Run, stepper: Stepper) -> None:
+    """What the program has written to the groups of an optimizer counts from here on, and it sees what torch has.
+
+    Raises:
+        ForbiddenError: it is no plain value, or under no word of an option.
+    """
+    for group, entries, shown in zip(stepper.made.param_groups, stepper.groups, stepper.shown, strict=False):
+        for word in [word for word in entries if entries[word] != shown.get(word)]:
+            group[word] = _plain(run, type(stepper.made).__name__, str(word), entries[word])
+        entries.pop("params", None)
+    stepper.shown[:] = [
+        {word: Const(value) for word, value in group.items() if type(value) in PLAIN} for group in stepper.made.param_groups
+    ]
+    stepper.groups.extend({} for _ in stepper.shown[len(stepper.groups) :])
+    for entries, shown in zip(stepper.groups, stepper.shown, strict=True):
+        entries.update(shown)
+
+
+def added(run: Run, equation: Equation) -> Operand:
+    """`optimizer.add_param_group({"params": head.parameters()})`"""
+    target, *given = run.held_items((*equation.operands, *(operand for _, operand in equation.keywords)))
+    stepper = _stepper(target)
+    if stepper is None or len(given) != 1:
+        raise ForbiddenError("An optimizer of the program gets one group of parameters at a time here.")
+    with _as_torch(run, equation):
+        stepper.made.add_param_group(_group(run, type(stepper.made).__name__, given[0]))
+    return Const(None)
+
+
+def gradient(run: Run, equation: Equation) -> Operand:
+    """`p.grad = p.grad / 2`: what a leaf of the program's own holds from there on."""
+    leaf, value = map(run.on_tape, equation.operands)
+    x, new = run.read(leaf), run.read(value)
+    slots = [slot for slot, _ in _held(run, [x])]
+    if not run.owns_inputs or not slots or not isinstance(new, Tensor) or new.shape != x.shape:
+        raise ForbiddenError("`.grad` can be given a tensor of the leaf's shape, or None, before a step of an optimizer alone.")
+    run.grads[slots[0]] = new.detach().clone()
+    return Const(None)
 
 
 def cleared(run: Run, equation: Equation) -> Operand:
@@ -229,6 +306,13 @@ def cleared(run: Run, equation: Equation) -> Operand:
         elif slot in run.grads:
             run.grads[slot] = torch.zeros_like(x)
     return Const(None)
+
+
+def cleared_of(run: Run, equation: Equation) -> Operand:
+    """`net.zero_grad()`, of those parameters of a module that the program reads."""
+    slots = [slot for slot, name in enumerate(run.program.inputs) if name.startswith(f"{equation.target}.")]
+    clear = replace(equation, op=CLEAR, operands=tuple(map(Ref, slots)), slot=run.new_slot())
+    return derived(run, clear) if slots else Const(None)
 
 
 def clipped(run: Run, equation: Equation) -> Operand:
@@ -275,17 +359,13 @@ def _as_torch(run: Run, equation: Equation) -> Iterator[None]:
         raise run.failure(error, replace(equation, operands=(), keywords=()), (), {}) from None
 
 
-def _refused(name: str) -> JvpError:
-    if name == "LBFGS":
-        return refusals.searching()
-    return ForbiddenError(f"`torch.optim.{name}` is not carried out here.", hints=[_listed(CLASSES)])
-
-
 def _listed(names: frozenset[str]) -> str:
     return f"there are {', '.join(sorted(names))}"
 
 
 HANDLERS: Mapping[str, Handler] = {
     "optimizer": made, "schedule": scheduled, "step": stepped, "optimizer:clear": cleared, "clip": clipped,
+    "optimizer:groups": groups, "optimizer:add": added, "optimizer:gradient": gradient,
+    "cleared": cleared_of,
 }  # fmt: skip
 """Carries out what a program does with optimizers."""

@@ -122,7 +122,7 @@ class Changes:
 
     def train(self, node: Trained) -> None:
         """Steps of optimizers, behind all that runs before: parameters are as they leave them."""
-        moved = {path: x for path, x in self._all() if x.requires_grad}
+        moved = dict(self._all())
         values = placed(ast.Tuple([name_at(path, node) for path in moved], ast.Load()), node)
         if node.orelse == node.body:
             found = self.value(node.body, values, {}, True)

@@ -26,13 +26,15 @@ def parse(
     source: str,
     input_names: Collection[str] | None = None,
     functions: Mapping[str, Sequence[str]] | None = None,
+    owned: bool = False,
 ) -> Program:
     """Lower the text of an expression to a Program.
 
     Free names are the inputs, in the order of their first use.  If `input_names` is given, any other free name is
     refused with the nearest right ones; an input may then also hide a builtin or a namespace of its name.
     `functions` are the names of imported functions, each with the inputs that it takes without the text's giving them
-    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.
+    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.  `owned`: the program is run
+    with inputs of its own, which may be moved: it trains its modules as it runs.
 
     Raises:
         ExpressionSyntaxError: it isn't Python's syntax, or not in a form that the language has.
@@ -42,17 +44,17 @@ def parse(
     """
     names = None if input_names is None else tuple(input_names)
     known = tuple((name, tuple(taken)) for name, taken in (functions or {}).items())
-    return (_remembered if len(source) <= SHORT else _parse)(source, names, known)
+    return (_remembered if len(source) <= SHORT else _parse)(source, names, known, owned)
 
 
 def _parse(
-    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
+    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...], owned: bool
 ) -> Program:
     text, tree = read_source(source)
     if names.may_hold(tree, source):
         from jvpcli.language.classes import without_classes
 
-        tree = without_classes(text, tree).tree
+        tree = without_classes(text, tree, owned).tree
     return lowered(text, tree, input_names, functions)
 
 
@@ -195,7 +197,7 @@ class _Statements(Expressions):
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
         parts = list(ast.walk(tree))
-        self.steps = any(isinstance(part, ast.Attribute) and part.attr == "step" for part in parts)
+        self.steps = any(isinstance(part, ast.Attribute) and part.attr in STEPPING for part in parts)
         owners = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
         loads = (part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load))
         self.read = {part.id for part in loads if id(part) not in owners}
@@ -249,7 +251,14 @@ class _Statements(Expressions):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and self.is_of_optimizer(call.func):
             self.expr(call, 0)
         elif method == "zero_grad":
-            self.emit(CLEAR, (), node)
+            module = self.module_path(node.value.func.value)  # type: ignore[attr-defined]
+            known = bool(module) and any(name.startswith(f"{module}.") for name in self.parameters)
+            self.emit(f"cleared:{module}" if known else CLEAR, (), node)
+        elif method == "load_state_dict" and self.is_program and (pairs := self.loaded(node.value)):
+            with self.block() as equations:
+                for own, other in pairs:
+                    self.emit("method:copy_", (own, other), node)
+            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
         elif method == "retain_grad":
             return  # what is asked says whose gradient it is
         elif method in ("eval", "train") and self.sets_mode(node.value.func.value):  # type: ignore[attr-defined]
@@ -258,6 +267,22 @@ class _Statements(Expressions):
             self.bind(target, self.expr(node.value, 0))
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node) or method == "step"):
             self.expr(node.value, 0)
+
+    def module_path(self, node: ast.expr) -> str:
+        """`net.body` of that path, which no name of the text's own stands for; empty of anything else."""
+        path = ".".join(self.dotted(node) or []) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+        return "" if self.is_value(path) else path
+
+    def loaded(self, call: ast.expr) -> list[tuple[Operand, Operand]]:
+        """`target.load_state_dict(net.state_dict())`: the parameters of two modules in pairs; none where they are not alike."""
+        given = call.args[0] if isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords else None
+        if not isinstance(given, ast.Call) or names.method_of(ast.Expr(given)) != "state_dict":
+            return []
+        roots = [self.module_path(each.func.value) for each in (call, given)]  # type: ignore[attr-defined]
+        own, others = ([name for name in self.parameters if root and name.startswith(f"{root}.")] for root in roots)
+        if [name[len(roots[0]) :] for name in own] != [name[len(roots[1]) :] for name in others]:
+            return []
+        return [(self.input(name, call), self.input(other, call)) for name, other in zip(own, others, strict=True)]
 
     def is_of_optimizer(self, func: ast.Attribute) -> bool:
         """`optimizer.step`, `optimizer.zero_grad` of what may be an optimizer of the program."""
@@ -477,6 +502,8 @@ class _Statements(Expressions):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
             self.emit(CLEAR, (self.expr(target.value, 0),), target)
+        elif isinstance(target, ast.Attribute) and target.attr == "grad" and self.steps:
+            self.emit("optimizer:gradient", (self.expr(target.value, 0), value), target)
         elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and self.is_program and (
             target.attr == "data" or (target.attr == "requires_grad" and value == Const(True))
         ):
@@ -538,6 +565,9 @@ class _Statements(Expressions):
                 self.changed(node, self.expr(target.value, 0))
             self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
             return
+        if isinstance(target, ast.Attribute) and target.attr == "grad":
+            self.changed(node, self.expr(target, 0))
+            return
         if isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         if isinstance(target, ast.Name):
@@ -552,6 +582,9 @@ class _Statements(Expressions):
         operands = self.no_text(left, node), self.no_text(self.expr(node.value, 0), node)
         return self.emit(f"op:i{OPERATORS[type(node.op)].rstrip('_')}", operands, node)
 
+
+STEPPING = ("step", "param_groups", "add_param_group")
+"""What a program asks of an optimizer that is carried out."""
 
 MANAGERS = frozenset({"torch.no_grad", "torch.enable_grad", "torch.inference_mode", "torch.set_grad_enabled"})
 """What may follow `with`."""
@@ -615,8 +648,8 @@ def _of_data(target: ast.Subscript) -> ast.Subscript | None:
 
 
 def _base_name(node: ast.expr) -> str:
-    """`y` of the target `y[0][1]`; empty where there is none."""
-    while isinstance(node, ast.Subscript):
+    """`y` of the target `y[0][1]`, `opt` of `opt.param_groups[0]["lr"]`; empty where there is none."""
+    while isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "param_groups"):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
 

@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
-from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
+from jvpcli.language.accumulation import with_held
+from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
@@ -28,16 +30,20 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
+from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
     FLAGS,
+    assignment,
     called_by,
     is_passed_over,
     names_made,
     opened,
+    sources,
+    unused_name,
     with_frozen,
     with_functional_call,
     with_imports,
@@ -45,7 +51,7 @@ from jvpcli.language.statements import (
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.training import Training
-from jvpcli.language.turns import one_turn
+from jvpcli.language.turns import is_collection, one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
 from jvpcli.request import Request
@@ -74,7 +80,8 @@ def as_meant(request: Request) -> Request:
     own = not request.imports or is_torchs_own(text)
     seed = request.seed if request.seed_given else None
     elsewhere = str(request.device or "cpu").startswith("cuda")
-    pasted = read_pasted(text, request.call, request.command == "hessian", seed, elsewhere) if own else None
+    twice = request.command == "hessian"
+    pasted = read_pasted(text, request.call, twice, seed, elsewhere, partial(_number, request)) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -110,6 +117,17 @@ def as_meant(request: Request) -> Request:
         meant = replace(meant.checked(), seed_given=meant.seed_given or drawn)
     _refuse_lacking(meant)
     return meant
+
+
+def _number(request: Request, text: str) -> int | None:
+    """The whole number that a program's text ends with, at the inputs of a request; None where it can't be run."""
+    from jvpcli.language.values import read_value  # few programs ask for that
+
+    try:
+        return int(read_value(text, name="turns", seed=request.seed, memory_limit=request.memory_limit))
+    except JvpError as e:
+        print("COUNT", e, getattr(e,"message",""), "\n", text)
+        return None
 
 
 def said_of(meant: Request) -> list[str]:
@@ -154,14 +172,19 @@ def _refuse_lacking(request: Request) -> None:
 
 
 def read_pasted(
-    source: str, number: int | None = None, twice: bool = False, seed: int | None = None, on_gpu: bool = False
+    source: str,
+    number: int | None = None,
+    twice: bool = False,
+    seed: int | None = None,
+    on_gpu: bool = False,
+    count: Count = lambda _: None,
 ) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  None where there is no call
-    and no leaf, or the text can't be read.
+    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  `count` runs a text, for how
+    many turns a loop makes.  None where there is no call and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -185,7 +208,7 @@ def read_pasted(
     done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
-    turn = one_turn(parts, code)
+    turn = one_turn(parts, code, count)
     written = turn.statements
     places = list(calls_of(written, code))
     nodes = [each.node for each in places]
@@ -238,7 +261,14 @@ def read_pasted(
     if found is not None and of_turn and (left := turn.left(code)):
         left = {name: value for name, value in left.items() if name not in stepped}
         stays = {id(part) for part in turn.statements[turn.start :]}
-        kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
+        if training.moves(*before) & training.modules:  # the turns before are there, and make what they read themselves
+            own = {name: unused_name(f"{name}_", statements) for name in left if not is_collection(name, before)}
+            place = next((place for place, part in enumerate(kept) if id(part) in stays), len(kept))
+            kept[place:place] = [assignment(name, other) for name, other in own.items()]
+            left = {other: left[name] for name, other in own.items()}
+        else:
+            made_by = {part: {*assigned([part])} for part in kept}
+            kept = [part for part in kept if id(part) in stays or not made_by[part] or not made_by[part] <= left.keys()]
         leaves = {**leaves, **left}
     makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
     kept = training.from_the_start(kept, makers, rest)
@@ -257,7 +287,17 @@ def read_pasted(
             kept = needed(_asking(found), kept)
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
-        found = replace(found, wrt=tuple(name for name in made if name in read))
+        trains = ["*"] if training.moves(*kept) & training.modules else []
+        found = replace(found, wrt=(*(name for name in made if name in read), *trains))
+    if found is not None and subject is not None and subject.calls and is_backward(subject.calls[-1].call):
+        ran = turn.ran if of_turn and turn.ran else statements[: subject.calls[-1].place]
+        ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
+        plain = [part for part in ran if training.modules.isdisjoint(assigned([part]))]
+        read = sources(free_names(subject.calls[-1].call), plain)
+        weights = [name for name in (*made, *training.modules) if name in read]
+        may_hold = bool((of_turn and turn.ran) or training.changes(ran) & {*weights})  # else earlier calls are parts themselves
+        found, held = with_held(found, ran, weights if may_hold and not turn.adds_up else [], code, count)
+        leaves = {**leaves, **held}
     if found is not None:
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]

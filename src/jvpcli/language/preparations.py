@@ -22,6 +22,7 @@ from jvpcli.language.names import (
     free_names,
     imported_paths,
     is_parameter,
+    method_of,
     read_first,
     separated,
     targets,
@@ -62,8 +63,8 @@ class Prepared:
     changes: Mapping[str, ast.stmt]
 
 
-def prepared(text: SourceText, tree: ast.Module) -> Prepared:
-    """A program, whose classes have been read, apart from what it does to its modules.
+def prepared(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepared:
+    """A program, whose classes have been read, apart from what it does to its modules; `owned`: but for how it trains them.
 
     Raises:
         ForbiddenError: a module changes behind a use on which the result depends.
@@ -76,16 +77,19 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
-    parts, stale = _with_training(text, list(_separate(tree.body)), finder.modules) if modules else ([], [])
+    parts, stale = _with_training(text, list(_separate(tree.body)), finder.modules, owned) if modules else ([], [])
     for statement in parts:
+        if owned and isinstance(statement, Trained):
+            statements += statement.body
+            continue
         again = _is_set_again(statement, statements, paths)
         if again or isinstance(statement, Trained) or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
             statements.append(holder(name, statement))
-            if clears:
-                clearing = ast.Attribute(name_at(next(iter(modules)), statement), "zero_grad", ast.Load())
+            for root in dict.fromkeys(each.partition(".")[0] for each in modules) if clears else ():
+                clearing = ast.Attribute(name_at(root, statement), "zero_grad", ast.Load())
                 statements.append(placed(ast.Expr(ast.Call(clearing, [], [])), statement))
         else:
             statements.append(statement)
@@ -149,7 +153,7 @@ class Trained(ast.If):
 
 
 def _with_training(
-    text: SourceText, statements: list[ast.stmt], modules: Collection[str]
+    text: SourceText, statements: list[ast.stmt], modules: Collection[str], owned: bool
 ) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """The statements, in the place of those that train modules one that has them all, and those that a step makes stale.
 
@@ -160,11 +164,9 @@ def _with_training(
     """
     training, roots = Training.of(statements), {name.partition(".")[0] for name in modules}
     last = max((place for place, part in enumerate(statements) if not is_passed_over(part)), default=0)
-    trains = [
-        place
-        for place, part in enumerate(statements[:last])
-        if roots & {name.partition(".")[0] for name in training.moves(part)}
-    ]
+    moved = [{name.partition(".")[0] for name in training.moves(part)} for part in statements[:last]]
+    weights = set().union(*(each for each in moved if each & roots))
+    trains = [place for place, each in enumerate(moved) if each & weights]
     if not trains:
         return statements, []
     first, end = trains[0], trains[-1] + 1
@@ -175,6 +177,9 @@ def _with_training(
             error = ForbiddenError(message, hints=["make the optimizer behind all parts of what it moves"])
             raise error.with_context(span=text.span(part), source=text.source)
         held = held.union(*(training.moved.get(name, ()) for name in names_made(part)))
+    if owned:
+        block = placed(Trained(ast.Constant(True), statements[first:end], []), statements[first])
+        return [*statements[:first], block, *statements[end:]], []
     leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
     if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
         return statements, []
@@ -353,7 +358,6 @@ def _carried_out(
 ) -> list[ast.stmt]:
     """The statements without what a change stands behind, and without functions that changes alone call."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
-    reading = {name for name in functions if any(each.partition(".")[0] in roots for each in _reached({name}, functions))}
     made = {id(node) for node, _ in constructed(ast.Module(statements, [])).values()}
     written = [changes.get("".join(assigned([part])), part) for part in statements]
     early: list[ast.stmt] = []
@@ -368,7 +372,9 @@ def _carried_out(
         if isinstance(part, Trained):
             continue  # behind which what is stale is left out
         before, after = statements[: place + 1], written[place + 1 :]
-        early = _computed(before, {*roots, *reading}, made)
+        alone = changed(part) & {*roots} if method_of(part) == "load_state_dict" else roots  # the others stay as they are
+        reading = {name for name in functions if any(each.partition(".")[0] in alone for each in _reached({name}, functions))}
+        early = _computed(before, {*alone, *reading}, made)
         read = placed(ast.Tuple([name_at(name, part) for name in read_first(after)], ast.Load()), part)
         wanted = needed(read, before) if early else []
         grads = _reads_grad(after)

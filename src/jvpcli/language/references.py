@@ -22,10 +22,12 @@ from jvpcli.language.objects import (
     is_called,
     name_at,
     path_at,
+    paths_in,
     placed,
 )
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import CASTS, LISTS, OF_MODULES
+from jvpcli.language.source import SourceText
 
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
@@ -78,6 +80,8 @@ class Reader(Protocol):
     made: list[ast.stmt]
     front: list[ast.stmt]
     used: set[str]
+    trains: dict[str, bool]
+    text: SourceText
     inherited: set[str]
 
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
@@ -222,6 +226,25 @@ class Reading(ast.NodeTransformer):
         if isinstance(value, New):
             raise self.reader.refusal(node, "A module without a name can't stand here")
         return placed(copied(value), node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:
+        """`net.train()` of an object in a block, as that of each module in it; any other call for what it does."""
+        call = node.value
+        func = call.func if isinstance(call, ast.Call) and not call.args and not call.keywords else None
+        owner = self.resolved(func.value) if isinstance(func, ast.Attribute) and func.attr in ("eval", "train") else None
+        if not isinstance(func, ast.Attribute) or not isinstance(owner, Object) or (
+            owner.kind is not None and func.attr in owner.kind.methods
+        ):  # fmt: skip
+            return self.generic_visit(node)
+        paths = [*paths_in(owner)]
+        if ".training" in self.reader.text.source and any(
+            is_object and self.reader.trains.get(path, True) != (func.attr == "train") for path, is_object in paths
+        ):
+            message = f"`{owner.path}` has one mode throughout a program here, and this may change it after a use."
+            raise self.reader.at(node, ForbiddenError(message))
+        modules = [name_at(path, node) for path, is_object in paths if not is_object]
+        calls = [ast.Call(ast.Attribute(module, func.attr, ast.Load()), [], []) for module in modules]
+        return [placed(ast.Expr(each), node) for each in calls] or placed(ast.Pass(), node)
 
     def uses(self, path: str) -> None:
         """An object is used, but by a method of its own."""

@@ -106,14 +106,6 @@ def moved() -> JvpError:
     )
 
 
-def searching() -> JvpError:
-    """A step of LBFGS."""
-    return ForbiddenError(
-        "`LBFGS` calls its closure as often as it likes in a step, and torch calls no function of a program here.",
-        hints=["save the program in a file: jvp run FILE.py"],
-    )
-
-
 def frozen() -> JvpError:
     """`requires_grad_(False)`."""
     return ForbiddenError(

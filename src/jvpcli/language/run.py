@@ -93,7 +93,8 @@ class Run:
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
     `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
     `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share; `timed` are the
-    slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph.
+    slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph, each with
+    its x.
     `owns_inputs`: whether nothing is differentiated by the inputs themselves, so that they may be changed as leaves of the
     program's own; `stepped` has the inputs that a step of an optimizer has moved in Python, where they may not.
     """
@@ -121,7 +122,7 @@ class Run:
         self.freed: set[Any] = set()
         self.lent: set[int] = set()
         self.timed: set[int] = set()
-        self.bare: set[int] = set()
+        self.bare: dict[int, Tensor] = {}
         self.owns_inputs = False
         self.stepped: dict[int, Tensor] = {}
         self.seed = torch.default_generator.initial_seed()
@@ -201,7 +202,9 @@ class Run:
         before = None if overwritten is None else _as_it_is(overwritten)
         if isinstance(owner, Array) and is_in_place(step.op):  # which may run again: from the array as it was
             step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
-        if overwritten is not None and not self.bare.isdisjoint(refs(step.operands[0])):
+        if overwritten is not None and any(
+            slot in self.bare and not (self.owns_inputs and self.is_own_leaf(self.bare[slot])) for slot in refs(step.operands[0])
+        ):
             raise _unseen(step, self.label)
         timed = self.is_of_time(*_all_operands(step))
         try:
@@ -221,7 +224,7 @@ class Run:
         result = self.record(step, value)
         if step.op == "method:detach" and isinstance(owner, Tensor) and owner.requires_grad and isinstance(result, Ref):
             text = self.program.text(step.span)
-            self.bare |= {result.slot} if text.endswith(".data") and not text.endswith(".grad.data") else set()
+            self.bare |= {result.slot: owner} if text.endswith(".data") and not text.endswith(".grad.data") else {}
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result

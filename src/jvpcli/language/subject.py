@@ -52,7 +52,7 @@ from jvpcli.language.statements import (
     sources,
     updates,
 )
-from jvpcli.language.training import ADDED, Training
+from jvpcli.language.training import Training
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class Reader:
             notes = (f"{name}.grad is another question, as {name} is made of {made_of}" for name in others)
             meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
         if is_backward(each.call):
-            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest), *self._about_steps(each)))
+            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
         return self._added_up(_Subject(before, meant, (each,)))
 
     def as_value(self, subject: _Subject) -> _Subject:
@@ -308,19 +308,6 @@ class Reader:
         if not (is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node):
             return False
         return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
-
-    def _about_steps(self, last: Place) -> tuple[str, ...]:
-        """What is to be said where gradients from before a step are still there: of weights, and of leaves beside them."""
-        training, made = Training.of(self.statements), self._made_of(last)
-        weights = training.weights(made)
-        beside = made & without_leaves(self.statements, self.code)[1].keys() - weights if training.moved else set()
-        for place, part in enumerate(self.statements[: last.place] if weights or beside else ()):
-            between = [*training.behind_derivative(part), *self.statements[place + 1 : last.place]]
-            moved = training.moves(part, *between) if training.derives(part) else set()
-            added = (moved & weights) | (beside & sources(free_names(part), self.statements[:place]) if moved else set())
-            if added - training.clears(*between):
-                return (ADDED,)
-        return ()
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""

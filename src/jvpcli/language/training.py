@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -15,15 +15,13 @@ from jvpcli.language.names import (
     assigned,
     class_of,
     copied,
+    copied_module,
     free_names,
     imported_paths,
     read_first,
     separated,
-    without_mode,
 )
 from jvpcli.language.statements import NAMESPACES, all_read, cleared, is_passed_over, names_made, unused_name
-
-ADDED = "what calls of backward before a step have added to .grad, at other values of the weights, is not in the result"
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,16 @@ class Training:
         modules: set[str] = set()
         searching: set[str] = set()
         classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
-        parts = [(k, each) for k, part in enumerate(statements) if isinstance(part, ast.Assign) for each in separated(part)]
+        statements = [each for part in statements for each in (separated(part) if isinstance(part, ast.Assign) else [part])]
+        parts = [(place, part) for place, part in enumerate(statements) if isinstance(part, ast.Assign)]
         for place, each in parts:
             call, names = each.value, names_made(each)
             kind = _meant(call, paths)
-            made = without_mode(call) if isinstance(call, ast.Call) else None
-            if isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes):
+            made = call  # `Net()` of `Net().to(device).train()`
+            while isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
+                made = made.func.value
+            constructs = isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes)
+            if constructs or copied_module(each) in modules:
                 modules |= {*names}
             if isinstance(call, ast.Name) and call.id in moved:  # by another name
                 moved |= dict.fromkeys(names, moved[call.id])
@@ -93,13 +95,16 @@ class Training:
         found = set().union(*(self.moved.get(name.removesuffix(".step"), ()) for name in names))
         if any(name.endswith(".step") and name.removesuffix(".step") not in known for name in names):
             found |= set().union(*self.moved.values())  # whichever it is: `for opt in (first, second): opt.step()`
+        if isinstance(statement, ast.With) and any("no_grad" in ast.unparse(each.context_expr) for each in statement.items):
+            found |= {*changed(statement), *_augmented(statement)} & set().union(*self.moved.values())
         if any(name.rpartition(".")[2] in ("backward", "grad") for name in names):
             found |= {root_of(node.iter) for node in nodes if is_by_hand(node)}
         return found
 
-    def weights(self, names: Collection[str]) -> set[str]:
-        """Those of some names that optimizers move."""
-        return {*names} & set().union(*self.moved.values())
+    def changes(self, statements: Sequence[ast.stmt]) -> set[str]:
+        """The names of what some statements move, by optimizers or in any other way."""
+        augmented = (_augmented(part) for part in statements)
+        return self.moves(*statements).union(*map(changed, statements), *augmented)
 
     def clears(self, *statements: ast.stmt) -> set[str]:
         """Of the names that optimizers move, those whose gradients some statements clear."""
@@ -108,7 +113,7 @@ class Training:
             value = part.value if isinstance(part, ast.Expr) else None
             owner = path(value.func).removesuffix(".zero_grad") if isinstance(value, ast.Call) else ""
             names = cleared(part)
-            found |= self.moved.get(owner, every) if "*" in names else names
+            found |= self.moved.get(owner, {owner} if owner in self.modules else every) if "*" in names else names
         return found
 
     def derives(self, statement: ast.stmt) -> bool:
@@ -116,11 +121,6 @@ class Training:
         calls = [node for node in running(statement) if isinstance(node, ast.Call)]
         within = any(path(call.func) in self.moved or (path(call.func).endswith(".step") and call.args) for call in calls)
         return any(map(is_backward, calls)) or (within and bool(self.moves(statement)))
-
-    def behind_derivative(self, statement: ast.stmt) -> list[ast.stmt]:
-        """What a block does behind the last of its calls of backward."""
-        parts = list(_in_order(statement))
-        return parts[max((place for place, part in enumerate(parts) if self.derives(part)), default=0) + 1 :]
 
     def carries(self, statement: ast.stmt) -> bool:
         """Whether a statement does something to parameters, or to how the next step is made."""
@@ -161,7 +161,7 @@ class Training:
         early = [part for part in before[:end] if not is_passed_over(part) or self.carries(part)]
         apart = [part for part in kept if part in before[:end]]
         behind = [part for part in kept if part not in before[:end]]
-        read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first([*behind, *rest])], ast.Load())
+        read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first([*behind, *rest]) - {*names}], ast.Load())
         wanted = makers(read, apart)
         stale = self.stale(before[:end], names)
         for part in wanted:
@@ -211,15 +211,6 @@ def _meant(node: ast.AST | None, paths: Mapping[str, str]) -> str:
     """What a call calls, by its whole path; empty for anything else."""
     root, _, rest = path(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
     return f"{paths.get(root, root)}.{rest}".rstrip(".")
-
-
-def _in_order(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """The statements of a block; any other statement itself."""
-    inside = [part for each in ("body", "orelse") for part in getattr(statement, each, ())] if is_block(statement) else []
-    for part in inside:
-        yield from _in_order(part)
-    if not inside:
-        yield statement
 
 
 def runs_at_once(statement: ast.stmt) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import (
@@ -20,7 +20,8 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, constructed, copied, free_names, method_of, read_first
+from jvpcli.language.lengths import Count, is_left_early, of_known_length, straight
+from jvpcli.language.names import assigned, constructed, copied, free_names, in_order, method_of, read_first, separated
 from jvpcli.language.statements import (
     all_read,
     assignment,
@@ -32,7 +33,7 @@ from jvpcli.language.statements import (
     unused_name,
 )
 from jvpcli.language.subject import about_clipping, around, calls_of, parameters_in, shows
-from jvpcli.language.training import ADDED, Renamed, Training, is_by_hand
+from jvpcli.language.training import Renamed, Training, is_by_hand
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Turn:
         carried: names whose values are what the turns before leave.
         earlier: the program up to that turn.
         trains: whether the turns before have moved weights, which they leave as the turn finds them.
+        ran: all that runs before the call of the turn.
     """
 
     statements: list[ast.stmt]
@@ -56,6 +58,7 @@ class Turn:
     carried: tuple[str, ...] = ()
     earlier: Sequence[ast.stmt] = ()
     trains: bool = False
+    ran: Sequence[ast.stmt] = ()
 
     def left(self, code: str) -> dict[str, str]:
         """What the turns before leave in the carried names, as text."""
@@ -75,15 +78,29 @@ def _parts(name: str, before: Sequence[ast.stmt]) -> dict[str, str]:
     return {path(value): f"{name}[{ast.unparse(key)}]" for key, value in pairs if key is not None} or {name: name}
 
 
-def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] | None = None) -> Turn:
+def is_collection(name: str, before: Sequence[ast.stmt]) -> bool:
+    """Whether a name stands for a list or dictionary that a program begins with."""
+    parts = [each for part in before if isinstance(part, ast.Assign) for each in separated(part)]
+    made = [part.value for part in parts if assigned([part]) == [name]]
+    return bool(made) and isinstance(made[0], (ast.List, ast.ListComp, ast.Dict, ast.DictComp))
+
+
+def one_turn(
+    statements: list[ast.stmt],
+    code: str,
+    count: Count,
+    outside: Sequence[ast.stmt] | None = None,
+    ran: Sequence[ast.stmt] = (),
+) -> Turn:
     """A program that ends with a loop that asks for derivatives, by one turn: the last, where that is known; else the program.
 
     Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  Of a loop in a
-    loop it is a turn of both.  What stands `outside` comes before the statements.
+    loop it is a turn of both.  What stands `outside` comes before the statements, and `ran` has all that has run before them.
+    `count` runs a text, for the number of turns.
     """
     shown = statements
     while len(shown) > 1 and (
-        _only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1], statements[len(shown) :]))
+        _only_shows(shown[-1], shown[:-1]) or not _derives(shown[-1], statements[len(shown) :])
     ):
         shown = shown[:-1]
     last = shown[-1] if shown else None
@@ -91,65 +108,75 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn(statements)
     before = shown[:-1]
     around_it = [*(outside or ()), *before]
-    inner = one_turn(last.body, code, around_it)
+    ran = [*ran, *before]
+    known = of_known_length(last, ran, code, count) if is_left_early(last) else last
+    last = known or last
+    turn, head, earlier = straight(last.body), list[ast.stmt](), list[ast.stmt]()
+    if isinstance(last, ast.For):
+        head = [_assign(last.target, _item(last.iter, -1))]
+        earlier = [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
+    inner = one_turn(turn, code, count, around_it, [*ran, *earlier, *head])
     if inner.adds_up:
         last = copy.copy(last)
-        last.body = inner.statements
-    calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
+        last.body = turn = inner.statements
+    calls = {each.place: each.call for each in calls_of(turn, code) if around(turn[each.place], each.node) is not None}
     if not calls and not inner.notes:
         return Turn(statements)
-    goes_on = all_read(read_first(last.body) & {*assigned(last.body)}, last.body)
-    results = [name for place, call in calls.items() if has_graph(call) for name in names_made(last.body[place])]
+    goes_on = all_read(read_first(turn) & {*assigned(turn)}, turn)
+    results = [name for place, call in calls.items() if has_graph(call) for name in names_made(turn[place])]
     derived = [name for name in results if name in goes_on]
     if derived:  # a turn derives what the one before has derived
         return Turn([*shown, ast.Expr(ast.Name(derived[-1], ast.Load()))])
     training = Training.of(around_it)
     moved = training.moves(last)
     leaves, modules = moved & without_leaves(around_it, code)[1].keys(), moved & training.modules
-    alone = isinstance(last, ast.While) or _leaves_early(last)
-    alone |= any(map(drawing(statements), last.body)) and not (modules and not leaves)  # modules go on as they are left
+    draws = drawing([*around_it, *statements], constructors=False)
+    made = {*assigned([last]), *changed(last), *moved}
+    drawn = [] if modules and not leaves else [*_drawn(earlier, draws, made)]  # with modules all that the turns before do stays
+    alone = known is None or bool(read_first(drawn) & made)
     by_others = any(parameters_in(name, around_it) for name in {*assigned([last])} - moved)
     alone |= by_others
     stepping = by_others or (bool(moved) and alone)
     first = alone or bool(not calls and not (inner.earlier or inner.trains))
     start = len(before)
-    head: list[ast.stmt] = []
-    earlier: list[ast.stmt] = []
-    own = {*assigned(around_it)} - training.modules
+    own = {*assigned(around_it)} - training.modules - {*training.moved, *training.schedules}
     if isinstance(last, ast.For):
-        head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
-        earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
         own -= {*assigned([_assign(last.target, last.iter)])}
-    until = [*before, *earlier]
+    if first:
+        head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
+        earlier, drawn = [], []
+    here, until = [*ran, *earlier, *head], [*before, *earlier]
     if modules:  # what is done to them stays in the program, where the leaves of the turns before have other names
         inside = without_leaves(last.body, code)[1].keys() - {*assigned(around_it)}
         own_names = Renamed({name: unused_name(f"{name}_", statements) for name in inside})
         until = [*before, *(without_places(own_names.visit(copied(part))) for part in earlier)] if inside else until
         before, start = until, len(until)
+    behind = [*before, *drawn]
     if not calls:
         outer = _carried(last, inner.statements, around_it, own, leaves) if earlier else ()
         return replace(
             inner,
-            statements=[*before, *head, *inner.statements],
-            start=start + len(head) + inner.start,
+            statements=[*behind, *head, *inner.statements],
+            start=len(behind) + len(head) + inner.start,
             notes=(*(("of the outer loop the first turn is shown",) if first and inner.earlier else ()), *inner.notes),
             carried=tuple(dict.fromkeys((*inner.carried, *outer))),
             earlier=[*until, *head, *inner.earlier] if inner.earlier else (),
             trains=inner.trains or bool(moved),
         )
     end_place = max(calls)
-    body, call = last.body[: end_place + 1], calls[end_place]
+    body, call = turn[: end_place + 1], calls[end_place]
+    ran = [*here, *body[:-1]]
     if stepping:
         note = "of the loop the first turn is shown: what a step makes of the weights is left out"
-        return Turn([*before, *head, *body], start, (note, *about_clipping(last.body[end_place + 1 :])))
+        return Turn([*before, *head, *body], start, (note, *about_clipping(turn[end_place + 1 :])))
     if first:
-        return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
+        return Turn([*before, *head, *turn], start, ("of the loop the first turn is shown",))
     if not any(map(training.carries, body)):  # not what only keeps a record
         wanted = needed(ast.Module([body[place] for place in calls], []), [*before, *body[:-1]])
         body = [part for place, part in enumerate(body) if part in wanted or place in calls or (modules and cleared(part))]
     augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
-    known = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
-    elsewhere = changed(last) - known or any(not {*assigned([part])} <= known for part in augmented)  # by another name
+    theirs = own.union(training.modules, *(assigned([part.target]) for part in ast.walk(last) if is_by_hand(part)))
+    elsewhere = changed(last) - theirs or any(not {*assigned([part])} <= theirs for part in augmented)  # by another name
     carried = _carried(last, body, around_it, own, leaves | ({*without_leaves(around_it, code)[1]} if elsewhere else set()))
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
         carried or moved or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
@@ -164,10 +191,32 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
     held = (*carried, *(name for name in assigned(around_it) if name in modules))
     left = f", at what the turns before it leave in {', '.join(held)}" if held else ""
-    read = set().union(*map(free_names, last.body)) & without_leaves(around_it, code)[1].keys()
-    adds = moved and not moved | read <= training.clears(last)
-    notes = (f"of the loop the last turn is shown{left}", *((ADDED,) if adds else ()))
-    return Turn([*before, *head, *body], start, notes, False, carried, until, bool(moved))
+    notes = (f"of the loop the last turn is shown{left}",)
+    return Turn([*behind, *head, *body], len(behind), notes, False, carried, until, bool(moved), ran)
+
+
+def _drawn(statements: Sequence[ast.stmt], draws: Callable[[ast.AST], bool], made: Collection[str]) -> Iterator[ast.stmt]:
+    """What draws random numbers in some statements, in the blocks that it stands in: the stream is behind it as behind all.
+
+    Of a statement that reads what is `made` in turns it is the calls that draw.
+    """
+    own = {*assigned([*statements])}
+    for part in filter(draws, statements):
+        if isinstance(part, (ast.For, ast.While, ast.If, ast.With)):
+            part = without_places(copied(part))
+            part.body = [*_drawn(part.body, draws, made)] or [ast.Pass()]
+            if not isinstance(part, ast.With):
+                part.orelse = [*_drawn(part.orelse, draws, made)]
+        elif free_names(part) & {*made} - own and not any(isinstance(node, SEVERAL) for node in ast.walk(part)):
+            calls = [node for node in in_order(part) if isinstance(node, ast.Call) and draws(node)]
+            least = [call for call in calls if sum(node in calls for node in ast.walk(call)) == 1]
+            yield from (without_places(ast.Expr(call)) for call in map(copied, least))
+            continue
+        yield part
+
+
+SEVERAL = (ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.IfExp, ast.BoolOp)
+"""What runs its parts several times, or not at all."""
 
 
 def _carried(
@@ -221,10 +270,6 @@ def _optimizes(statement: ast.stmt) -> bool:
     """`optimizer = torch.optim.SGD(…)`, `optimizer.zero_grad()`"""
     value = statement.value if isinstance(statement, (ast.Assign, ast.Expr)) else None
     return isinstance(value, ast.Call) and ("optim." in path(value.func) or method_of(statement) == "zero_grad")
-
-
-def _leaves_early(loop: ast.stmt) -> bool:
-    return any(isinstance(part, (ast.Break, ast.Return)) for part in ast.walk(loop))
 
 
 def _assign(target: ast.expr, value: ast.expr) -> ast.Assign:
