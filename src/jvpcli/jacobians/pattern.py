@@ -45,7 +45,9 @@ from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Worksp
 MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve TriangularSolve CholeskySolve LinalgEigh LinalgLstsq
 """
-PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution SparseAddmm LinalgSolveTriangular"
+PRODUCT_NAMES = """
+Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr SparseAddmm Linear Trilinear Convolution LinalgSolveTriangular
+"""
 BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
     "Convolution": stated_maps,  # some entries meet nothing, at the border
     "LinalgSolveTriangular": product.triangle_of_ones,

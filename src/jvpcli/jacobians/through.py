@@ -33,6 +33,9 @@ PER_ENTRY = 25.0
 PER_FLOP = 0.02
 """Nanoseconds that a multiplication takes in a convolution."""
 
+CONVOLVED = (1e4, 2.5e3)
+"""Nanoseconds that a row takes for a convolution whatever its size, to its input and to its weight."""
+
 PER_ELEMENT = 1.0
 """Nanoseconds that a row takes for each entry that goes through an operation."""
 
@@ -59,8 +62,8 @@ def taps(node: Node, name: str, out_shape: Shape) -> int:
 
 def time_of_rows(node: Node, name: str, rows: int, shape: Shape, out_shape: Shape) -> float:
     """Nanoseconds that it takes to pull so many rows through an operation."""
-    size = prod(out_shape)
-    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, name, out_shape))
+    size, each = prod(out_shape), CONVOLVED[0] if name == "Convolution" else 0.0
+    return CALL + rows * (each + PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, name, out_shape))
 
 
 def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | None:

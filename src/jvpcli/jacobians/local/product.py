@@ -70,16 +70,17 @@ def _listed(
 
     def make() -> Pattern:
         places = {label: each[:, None] for label, each in zip(theirs, indices, strict=True)}
-        (free,) = [label for label in mine if label not in places] or [None]
-        places[free] = torch.arange(1 if free is None else shape[mine.index(free)], device=indices.device)
+        free = {k: torch.arange(size, device=indices.device) for k, size in zip(mine, shape, strict=True) if k not in places}
+        start = indices.new_zeros(indices.shape[1], *map(len, free.values()))  # so many times what is free
         rows, cols = (
-            sum([places[k] * step for k, step in zip(labels, contiguous_strides(sizes), strict=True)]).expand(-1, len(places[free]))
+            sum([(places | free)[k] * step for k, step in zip(labels, contiguous_strides(sizes), strict=True)], start)
             for labels, sizes in ((out, op.shape), (mine, shape))
         )
         return Pattern(rows.reshape(-1), cols.reshape(1, -1), unique_rows=False, key=key)
 
     pattern = op.work.structure(key, make)
-    values = (other.values().to(op.like.dtype) * scale)[:, None].expand(-1, pattern.cols.numel() // max(1, indices.shape[1]))
+    each = pattern.cols.numel() // max(1, indices.shape[1])
+    values = (other.values().to(op.like.dtype) * scale).repeat_interleave(each)
     return SparseMap(op.shape, shape, op.like, pattern, values.reshape(1, -1))
 
 
