@@ -238,5 +238,6 @@ def all_finite(values: Tensor) -> bool:
     """Whether no entry is NaN or infinite: of many nearly always told by the sum alone."""
     if values.numel() <= FEW:
         return bool(np.isfinite(as_numpy(values)).all())
+    values = values.float() if values.element_size() == 1 else values
     summed = values.dtype is not torch.complex32 and cmath.isfinite(values.sum().item())  # which torch cannot add up
     return summed or bool(values.isfinite().all())
