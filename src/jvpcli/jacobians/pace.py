@@ -43,7 +43,7 @@ class Pace:
     tries: bool = False
     _done: int = 0
     _slow: bool = False
-    _at: tuple[int, int] = field(default_factory=_clock)
+    _at: tuple[int, int] = field(default_factory=lambda: _clock())
 
     def passed(self, count: int, kept: bool = True) -> bool:
         """So many passes were taken since the last time, and are done if they are `kept`: whether they were too slow.

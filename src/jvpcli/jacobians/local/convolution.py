@@ -63,7 +63,7 @@ def _taps(
 
 
 def _used(place: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one axis, of as many taps as an output place has at most: which they are, where they read, and whether there they are.
+    """Along one axis, of as many taps as an output place has at most: which they are, where they read, and whether they do.
 
     A transposed convolution with a stride has one tap in so many at each place.
     """
