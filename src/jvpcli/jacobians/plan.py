@@ -27,7 +27,16 @@ from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.pace import Pace
-from jvpcli.jacobians.through import CHUNK_BYTES, CONVOLVED, PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
+from jvpcli.jacobians.through import (
+    CHUNK_BYTES,
+    CONVOLVED,
+    PER_ENTRY,
+    PER_FLOP,
+    PULLED,
+    taps,
+    time_of_convolving,
+    time_of_rows,
+)
 from jvpcli.jacobians.widths import CUT, FACTORS, SINGLE, listed
 from jvpcli.report import OutputPlan, Way
 
@@ -65,7 +74,10 @@ TRIED = 10.0
 """Passes that take so many times what a batch of them takes besides its operations are tried beforehand: it costs little."""
 
 HARDLY = 1.25
-"""A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too."""
+"""A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too.
+
+Passes for all samples of a batch are taken where they are that much less, for what is done before and after them.
+"""
 
 FORWARD = 2.5
 """How many times as long a pass forwards takes, which goes through the graph of a backward pass."""
@@ -307,7 +319,7 @@ class GraphPlan:
         written = self.graph.m * self.graph.n * self.graph.like.element_size() if self.graph.whole else 0
         peak = batch.held + written + self._together(batch.passes, self.limit, told)[1] + away.peak_bytes
         way = Way("batched", "reverse", batch.passes, batch.operations + away.operations, peak, peak <= self.limit)
-        return way, batch.nanoseconds + away.outside
+        return way, HARDLY * batch.nanoseconds + away.outside
 
     @cached_property
     def _batch(self) -> _Batch | None:
@@ -366,14 +378,17 @@ class GraphPlan:
 
 def _arithmetic(nodes: Sequence[tuple[Node, str]], count: int | None = None) -> float:
     """Nanoseconds of a pass for what some operations do beside reading and writing; `count` as `_products` has it."""
-    products = [_products(node, name, count) for node, name in nodes if name in MULTIPLYING]
-    return PER_PRODUCT * sum(products) + sum([_besides(node, name) for node, name in nodes])
+    products = [_products(node, name, count) for node, name in nodes if name in PRODUCT_NAMES]
+    return PER_PRODUCT * sum(products) + sum([_besides(node, name, count) for node, name in nodes])
 
 
-def _besides(node: Node, name: str) -> float:
-    """Nanoseconds of a pass for what is neither reading, writing nor a product of matrices."""
+def _besides(node: Node, name: str, count: int | None) -> float:
+    """Nanoseconds of a pass for what is neither reading, writing nor a product of matrices; to one operand, or to all."""
     if name == "Convolution":
-        return sum([time for (edge, _), time in zip(node.next_functions, CONVOLVED, strict=False) if edge is not None])
+        to_input, to_weight, *_ = [edge is not None for edge, _ in node.next_functions]
+        shape = tuple(node._input_metadata[0].shape)
+        flops = PER_FLOP * prod(shape) * taps(node, name, shape)
+        return to_input * time_of_convolving(node, shape) + (to_weight and count != 1) * (CONVOLVED + flops)
     if name in HEAVY:
         each, squared = HEAVY[name]
         shape = tuple(node._input_metadata[-1].shape)
@@ -384,11 +399,9 @@ def _besides(node: Node, name: str) -> float:
 
 
 def _products(node: Node, name: str, count: int | None = None) -> int:
-    """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
+    """Multiplications of a pass through a matrix product, to `count` operands; None: to all."""
     shape, edges = tuple(node._input_metadata[0].shape), node.next_functions
     count = len([edge for edge, _ in edges[:3] if edge is not None]) if count is None else count
-    if name == "Convolution":
-        return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, name, shape))
     if name in FACTORS:
         first, second = FACTORS[name]
         (edge, nr), (other, other_nr) = edges[first], edges[second]
@@ -402,8 +415,7 @@ def _products(node: Node, name: str, count: int | None = None) -> int:
 
 
 PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
-MULTIPLYING = PRODUCT_NAMES | {"Convolution"}
-COSTLY = MULTIPLYING | SINGLE | CUT | HEAVY.keys()
+COSTLY = PRODUCT_NAMES | {"Convolution"} | SINGLE | CUT | HEAVY.keys()
 """Operations that take more than what reading and writing their numbers does."""
 
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
