@@ -57,8 +57,9 @@ FLAT = 64
 MOST_AGAIN = 1 << 20
 """Entries of a Jacobian up to which it is computed at another point, too, where only values may tell its structure."""
 
-BATCH_BYTES = 1 << 27
-"""What a batch of passes may use where no limit is given."""
+BATCH_BYTES = 1 << 25
+"""What a batch of passes may use where no limit is given: with four times as much, programs of many operations have been seen
+to take up to twice as long, since what one operation writes is out of the caches when the next one reads it."""
 
 
 @dataclass(frozen=True)
