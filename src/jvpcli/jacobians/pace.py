@@ -16,7 +16,7 @@ TOGETHER = 4
 """Passes that are taken one by one are timed so many at a time."""
 
 PART = 16
-"""Passes that would all be taken at once are tried with one in so many first."""
+"""Passes are tried with one in so many of them first."""
 
 
 class TooSlowError(Exception):
@@ -34,7 +34,7 @@ class Pace:
     Attributes:
         total: how many there are.
         planned, other: give the nanoseconds that all of them, and the best other way, are reckoned to take.
-        tries: whether some are taken beforehand, for their time alone, where all would be taken at once.
+        tries: whether some are taken beforehand, for their time alone.
     """
 
     total: int

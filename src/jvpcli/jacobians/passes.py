@@ -154,8 +154,8 @@ def blocks(
     """
     batched, pace = sweep.chunk > 1, sweep.pace
     seeds = seeds or partial(basis, sweep.output)
-    if pace and pace.tries and stop - start <= sweep.chunk:
-        some = -(-(stop - start) // PART)
+    if pace and pace.tries:
+        some = min(sweep.chunk, -(-(stop - start) // PART))
         if sweep.doubtful:  # they may fail together, which is to be known before all of them do
             _together(sweep, seeds(start, min(stop, start + 2)))
         while _together(sweep, seeds(start, start + some)) and pace.passed(some, kept=False):
