@@ -799,14 +799,53 @@ def test_a_triangle_needs_no_large_pages(monkeypatch):
         monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)
 
 
-@pytest.mark.parametrize("n", [3, 20, 50])
-def test_what_is_found_out_by_calling_keeps_its_kind_at_all_sizes(n):
-    """It takes as much as passes do, whose rows tell the kind."""
+@pytest.mark.parametrize("n", [3, 20])
+def test_triangular_solves(n):
+    """Their zeros are there at any point and size, whatever of the matrix is read, and from which side it is solved."""
     x = numbers((n, n), 3) + 9 * torch.eye(n, dtype=torch.float64)
+    for upper, unit, left in product((False, True), repeat=3):
+        b = numbers((n, 2) if left else (2, n), 4)
+        function = partial(torch.linalg.solve_triangular, upper=upper, unitriangular=unit, left=left)
+        maps = jvpcli.jacobian(lambda x, b, function=function: function(x * 2, b), x, b)
+        expected = torch.autograd.functional.jacobian(lambda x, b, function=function: function(x * 2, b), (x, b))
+        for found, matrix in zip(maps.values(), expected, strict=True):
+            check_map(found, matrix.reshape(2 * n, -1))
+            assert found.nnz == matrix.count_nonzero()
+        to_x, to_b = (found.structure for found in maps.values())
+        assert to_x not in ("dense", "unknown")
+        assert to_b == ("strided_blocks" if left else "block_diagonal")
+        (alone,) = jvpcli.jacobian(partial(function, x), b[:, :1] if left else b[:1]).values()
+        assert alone.structure == "triangular"
+    many = numbers((3, n, 2), 5)
+    maps = jvpcli.jacobian(lambda x, b: torch.linalg.solve_triangular(x, b, upper=True), x, many)
+    expected = torch.autograd.functional.jacobian(lambda x, b: torch.linalg.solve_triangular(x, b, upper=True), (x, many))
+    for found, matrix in zip(maps.values(), expected, strict=True):
+        check_map(found, matrix.reshape(6 * n, -1))
 
-    def function(x):
-        return torch.linalg.solve_triangular(x.tril() * 2, torch.ones(n, 2, dtype=x.dtype), upper=False)
 
-    (found,) = jvpcli.jacobian(function, x).values()
-    check_map(found, torch.autograd.functional.jacobian(function, x).view(2 * n, n * n))
-    assert found.structure == "block_triangular"
+@pytest.mark.parametrize("n", [4, 60])
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_products_with_matrices_that_list_their_entries(n, layout):
+    """Against the same matrix written out; what it lists is all that there is, zeros among it too."""
+    full = torch.where(numbers((n + 1, n), 1) > 1.2, numbers((n + 1, n), 2), 0.0)
+    full[0, 1] = 3.0
+    a = full.to_sparse(layout=layout)
+    x, v, b = numbers((n, 3), 3), numbers((n,), 4), numbers((n + 1, 3), 5)
+    cases = [
+        (lambda a, x: a @ x.sin(), (x,)),
+        (lambda a, v: a @ v.sin(), (v,)),
+        (lambda a, b, x: torch.addmm(b, a, x, beta=2, alpha=3), (b, x)),
+    ]
+    if layout is torch.sparse_coo:
+        cases += [
+            (lambda a, x: torch.sparse.mm(a, x) if a.is_sparse else a @ x, (x,)),
+            (lambda a, b: b.t() @ a, (b,)),
+        ]
+    for function, inputs in cases:
+        maps = jvpcli.jacobian(partial(function, a), *inputs)
+        expected = torch.autograd.functional.jacobian(partial(function, full), inputs)
+        for found, matrix in zip(maps.values(), expected, strict=True):
+            check_map(found, matrix.reshape(prod(found.out_shape), -1))
+            assert found.nnz == matrix.count_nonzero()
+            assert found.structure not in ("dense", "unknown")

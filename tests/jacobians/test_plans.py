@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -25,6 +26,7 @@ from jvpcli.jacobians.terms import Workspace
 from jvpcli.jacobians.through import PER_ENTRY, is_turned
 from jvpcli.jacobians.widths import SPREAD
 from jvpcli.language.readings import nodes_below
+from jvpcli.report import Way
 
 
 def attention(x):
@@ -389,6 +391,69 @@ def test_a_plan_is_made_once_for_a_program():
         (x,) = leaves_of([r(100)])
         engine.compute(Told(read_graph(function(x), [x])), work)
     assert choices == [1, 2]
+
+
+class Unbatched(torch.autograd.Function):
+    """sin, whose backward pass takes one cotangent at a time."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, v):
+        return torch.from_numpy(v.numpy() * ctx.saved_tensors[0].detach().cos().numpy())
+
+
+@pytest.mark.parametrize("name", ["one by one", "in chunks", "tried"])
+def test_passes_that_are_slow_are_given_up_once(name, monkeypatch):
+    """A clock that runs on a second a look makes them slow; one that stands still does not."""
+    w = r(100, 120)
+
+    def function(x):
+        x = x.exp() if name == "tried" else Unbatched.apply(x * 2) if name == "one by one" else x.sin()
+        return torch.tanh(w @ torch.tanh(w.T @ (w @ x)))
+
+    def plan():
+        (x,) = leaves_of([r(120)])
+        y = function(x)
+        expected.append(oracle(y, [x])[0])
+        return engine.plan(y, [x])
+
+    seconds, expected, work = itertools.count(0, 10**9), [], Workspace()
+    dense = Way("dense", "reverse", 100, 0, 0, True)
+    monkeypatch.setattr(engine.GraphPlan, "chosen", dense)
+    if name == "in chunks":
+        monkeypatch.setattr(engine, "BATCH_BYTES", 1 << 14)
+    if name == "tried":
+        monkeypatch.setattr("jvpcli.jacobians.plan.TRIED", 0.0)
+        monkeypatch.setattr(engine.GraphPlan, "_light", False)
+    monkeypatch.setattr("jvpcli.jacobians.pace._clock", lambda: (0, 0))
+    steady = engine.compute(plan(), Workspace())
+    assert (steady.way, steady.notes) == (dense, ())
+    monkeypatch.setattr("jvpcli.jacobians.pace._clock", lambda: (next(seconds),) * 2)
+    first, again = engine.compute(plan(), work), engine.compute(plan(), work)
+    assert first.notes == ("dense (reverse) was given up on the way: its passes took several times as long as planned",)
+    assert first.way == again.way != dense
+    assert first.way.strategy == "accumulated"
+    assert not again.notes
+    for found, matrix in zip((steady, first, again), expected, strict=True):
+        torch.testing.assert_close(found.maps[0].to_dense(), matrix)
+
+
+def test_what_was_given_up_is_reported(monkeypatch):
+    seconds = itertools.count(0, 10**9)
+    monkeypatch.setattr("jvpcli.jacobians.pace._clock", lambda: (next(seconds),) * 2)
+    w = r(80, 90)
+    report = jvpcli.inspect(lambda x: torch.tanh(w @ torch.tanh(w.T @ (w @ Unbatched.apply(x * 2)))), x=r(90)).report
+    assert report.plan.strategy == "accumulated"
+    assert report.plan.reason == (
+        "an operation's local Jacobian is not known, so one reverse pass a row: 80, as many at a time as fit; "
+        f"that was given up on the way for accumulated ({report.plan.mode})"
+    )
+    (notice,) = [each for each in report.warnings if each.code == "fallback"]
+    assert notice.message == "dense (reverse) was given up on the way: its passes took several times as long as planned"
 
 
 def test_a_plan_is_known_by_the_operations_and_by_the_inputs_that_they_lead_to():

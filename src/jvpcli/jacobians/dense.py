@@ -21,6 +21,7 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
+from jvpcli.jacobians.pace import Pace
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, kind_by_values, unproved, without_artefacts
@@ -56,8 +57,9 @@ FLAT = 64
 MOST_AGAIN = 1 << 20
 """Entries of a Jacobian up to which it is computed at another point, too, where only values may tell its structure."""
 
-BATCH_BYTES = 1 << 27
-"""What a batch of passes may use where no limit is given."""
+BATCH_BYTES = 1 << 25
+"""What a batch of passes may use where no limit is given: with four times as much, programs of many operations have been seen
+to take up to twice as long, since what one operation writes is out of the caches when the next one reads it."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,15 @@ def _flat_entries(graph: Graph) -> int:
 
 
 def sweep(
-    graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None, agreed: set[bool] | None = None
+    graph: Graph,
+    room: float = BATCH_BYTES,
+    manner: Manner | None = None,
+    agreed: set[bool] | None = None,
+    pace: Pace | None = None,
 ) -> Sweep:
     """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known.
 
-    `agreed` is as `Sweep` has it.
+    `agreed` and `pace` are as `Sweep` has them.
     """
     manner = manner or manner_of(graph, room)
 
@@ -125,7 +131,7 @@ def sweep(
             return pull_back(graph, v)
 
     pull = by_nodes if manner.fused else partial(_pulled, graph)
-    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, manner.failed, agreed)
+    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, manner.failed, agreed, pace)
 
 
 def by_rows(
@@ -134,9 +140,10 @@ def by_rows(
     tell: Tell | None = None,
     manner: Manner | None = None,
     agreed: set[bool] | None = None,
+    pace: Pace | None = None,
 ) -> list[Tensor]:
-    """The matrices (m, n) of every input, one pass backwards a row; `room`, `manner` and `agreed` as for `sweep`."""
-    return passes.by_rows(sweep(graph, room, manner, agreed), graph.inputs, tell)
+    """The matrices (m, n) of every input, one pass backwards a row; `room`, `manner`, `agreed` and `pace` as for `sweep`."""
+    return passes.by_rows(sweep(graph, room, manner, agreed, pace), graph.inputs, tell)
 
 
 def rows_at_once(graph: Graph, light: bool = False) -> list[Tensor]:
@@ -159,13 +166,15 @@ def _pulled(graph: Graph, v: Tensor) -> Any:
     return passes.grad([graph.output], [v], graph.inputs)
 
 
-def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
+def by_columns(
+    graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None, pace: Pace | None = None
+) -> list[Tensor]:
     """The matrices (m, n) of every input, one pass forwards a column.
 
     Raises:
         RuntimeError: an operation has no second derivative.
     """
-    return passes.by_columns(graph.output, graph.inputs, lambda g, ends: sweep(read_graph(g, ends), room), tell)
+    return passes.by_columns(graph.output, graph.inputs, lambda g, ends: sweep(read_graph(g, ends), room, pace=pace), tell)
 
 
 def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, int, list[Tensor | None]]]:

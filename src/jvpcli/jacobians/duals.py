@@ -37,6 +37,7 @@ def _map(columns: Sequence[Tensor], output: Tensor, x: Tensor) -> DenseMap:
     """The map whose matrix (m, n) has these columns, each of the output's shape."""
     empty = x.new_zeros((output.numel(), 0))
     matrix = torch.stack([column.reshape(-1) for column in columns], 1) if columns else empty
+    matrix = matrix.to(x.dtype) if matrix.element_size() == 1 else matrix  # torch hardly computes with 8 bits
     if matrix.isnan().any():  # as in passes.by_columns
         raise RuntimeError("dual numbers give NaN")
     return DenseMap(tuple(output.shape), tuple(x.shape), matrix)

@@ -35,6 +35,7 @@ from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.nearby import others
+from jvpcli.jacobians.pace import Pace, TooSlowError
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps
@@ -126,14 +127,22 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
     notes: list[str] = []
     short = False
     key = work.key(*plan.key)
+    known = key is not None and key in work.made
     chosen = work.structure(key, lambda: plan.chosen)
     if not plan.allows(chosen):
-        chosen = plan.chosen
+        known, chosen = False, plan.chosen
     for way in _ways(plan, chosen):
         if way.strategy == "matrix_free" and way != chosen and not short:
             break  # products would fail in the same way
         try:
-            maps = _run(plan.graph, way, work, key, tell)
+            pace = None if known or key is None or way != chosen else plan.pace(way)
+            maps = _run(plan.graph, way, work, key, tell, pace=pace)
+        except TooSlowError:
+            assert key is not None
+            work.settle(key, plan.by_maps[0])
+            done = compute(plan, work, tell)
+            slow = f"{way.strategy} ({way.mode}) was given up on the way: its passes took several times as long as planned"
+            return replace(done, notes=(slow, *done.notes))
         except (UnsupportedError, TooLargeError, RuntimeError, MemoryError) as error:
             short = short or isinstance(error, TooLargeError) or is_out_of_memory(error)
             notes.append(f"{way.strategy} ({way.mode}) could not be used: {str(error).splitlines()[0]}")
@@ -156,9 +165,15 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
 
 
 def _run(
-    graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None, agreed: set[bool] | None = None
+    graph: Graph,
+    way: Way,
+    work: Workspace,
+    key: int | None,
+    tell: Tell | None = None,
+    agreed: set[bool] | None = None,
+    pace: Pace | None = None,
 ) -> list[LinearMap]:
-    """The maps by one way; `key` names the plan, for what is made of it once; `agreed` is as `Sweep` has it."""
+    """The maps by one way; `key` names the plan, for what is made of it once; `agreed` and `pace` are as `Sweep` has them."""
     if way.strategy in ("accumulated", "batched"):
         work = work.anew()
         if way.strategy == "accumulated":
@@ -179,11 +194,11 @@ def _run(
         raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
     room = min(BATCH_BYTES, max(limit - size, 0))
     if way.mode == "forward" and way.strategy == "dense":
-        return pulled_maps(graph, by_columns(graph, room, tell), limit)
+        return pulled_maps(graph, by_columns(graph, room, tell, pace), limit)
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
     if manner.fused and graph.whole:  # it was another graph's of the same `form`
         manner = manner_of(graph, room)
-    return pulled_maps(graph, by_rows(graph, room, tell, manner, agreed), limit, manner.fused)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner, agreed, pace), limit, manner.fused)
 
 
 def _matrix(graph: Graph, x: Tensor, terms: Terms, work: Workspace) -> Tensor:
@@ -536,6 +551,9 @@ def _done(planned: OutputPlan, way: Way) -> Plan:
     """The report's plan: what was done in the end, with the planned figures of that way."""
     figures = next((w for w in planned.ways if (w.strategy, w.mode) == (way.strategy, way.mode)), planned.ways[0])
     reason = planned.reason
-    if way.strategy == "matrix_free" != planned.ways[0].strategy:
+    first = planned.ways[0]
+    if way.strategy == "matrix_free" != first.strategy:
         reason = f"{reason}; there was not enough memory for that: only products with it are computed"
+    elif (way.strategy, way.mode) != (first.strategy, first.mode):
+        reason = f"{reason}; that was given up on the way for {way.strategy} ({way.mode})"
     return Plan(way.mode, way.passes, figures.peak_bytes, reason, way.strategy)

@@ -245,6 +245,7 @@ def all_finite(values: Tensor) -> bool:
         return all(map(cmath.isfinite, _numbers(values)))
     if values.numel() <= FEW:
         return bool(np.isfinite(as_numpy(values)).all())
+    values = values.float() if values.element_size() == 1 else values
     summed = values.dtype is not torch.complex32 and cmath.isfinite(values.sum().item())  # which torch cannot add up
     return summed or bool(values.isfinite().all())
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ from torch.autograd.graph import (  # autograd.grad itself loads a symbolic alge
 )
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
+from jvpcli.jacobians.pace import PART, TOGETHER, Pace
 from jvpcli.language.outputs import ordinary
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
@@ -104,7 +106,7 @@ class Sweep:
         doubtful: whether what they give together is compared with a pass by itself: some batch rules give zeros.
         light: whether they are taken together by the rules behind `is_grads_batched=True`: few operations have one, and of
             those they take less time than the rules of `torch.vmap`.
-        failed: the value of `light` by which they failed, where they went by the other: kept from one call to the next.
+        failed: the values of `light` by which they failed: kept from one call to the next.
         agreed: the values of `light` by which they gave what a pass by itself gives, where passes do the same each time, so that
             they are not compared again: kept from one call to the next; None: nobody knows what they do the next time.
     """
@@ -116,6 +118,7 @@ class Sweep:
     light: bool = False
     failed: set[bool] = field(default_factory=set)
     agreed: set[bool] | None = None
+    pace: Pace | None = None
 
 
 def plain(output: Tensor, inputs: Sequence[Tensor]) -> Sweep:
@@ -145,14 +148,28 @@ def blocks(
 
     Yields:
         start and stop of the chunk, and for each operand its gradients (stop - start, *shape); None: all zero.
+
+    Raises:
+        TooSlowError: as `Pace` has it.
     """
-    batched = sweep.chunk > 1
+    batched, pace = sweep.chunk > 1, sweep.pace
+    seeds = seeds or partial(basis, sweep.output)
+    if pace and pace.tries:
+        some = min(sweep.chunk, -(-(stop - start) // PART))
+        if sweep.doubtful:  # they may fail together, which is to be known before all of them do
+            _together(sweep, seeds(start, min(stop, start + 2)))
+        while _together(sweep, seeds(start, start + some)) and pace.passed(some, kept=False):
+            pass
     for first in range(start, stop, sweep.chunk):
         last = min(stop, first + sweep.chunk)
-        cotangents = basis(sweep.output, first, last) if seeds is None else seeds(first, last)
+        cotangents = seeds(first, last)
         found = _together(sweep, cotangents) if batched else None
         batched = found is not None
-        yield first, last, _one_by_one(sweep.pull, cotangents) if found is None else found
+        if found is None:
+            found = _one_by_one(sweep.pull, cotangents, pace)
+        elif pace:
+            pace.passed(last - first)
+        yield first, last, found
 
 
 def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
@@ -165,9 +182,8 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
     light, doubtful = sweep.light, sweep.doubtful
     if found is None:
         light, doubtful = not light, True
-        found = _under_vmap(sweep.pull, cotangents, light)
-        if found is not None:
-            sweep.failed.add(sweep.light)
+        found = None if light in sweep.failed else _under_vmap(sweep.pull, cotangents, light)
+        sweep.failed.update((sweep.light,) if found else (True, False))
     if found is None or not doubtful or (sweep.agreed is not None and light in sweep.agreed):
         return found
     with nullcontext() if sweep.agreed is None else _asking() as asking:
@@ -225,8 +241,12 @@ def _agrees(cotangents: Tensor, found: Sequence[Tensor | None], alone: Sequence[
     )
 
 
-def _one_by_one(pull: Pull, cotangents: Tensor) -> list[Tensor | None]:
-    pulled = [[None if g is None else ordinary(g) for g in pull(v)] for v in cotangents.unbind()]
+def _one_by_one(pull: Pull, cotangents: Tensor, pace: Pace | None = None) -> list[Tensor | None]:
+    pulled = []
+    for number, v in enumerate(cotangents.unbind(), 1):
+        pulled.append([None if g is None else ordinary(g) for g in pull(v)])
+        if pace and number % TOGETHER == 0:
+            pace.passed(TOGETHER)
     return [_stacked(gradients) for gradients in zip(*pulled, strict=True)]
 
 

@@ -8,6 +8,7 @@ differentiated itself, are kept: they are part of the function.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -24,7 +25,7 @@ from jvpcli.jacobians.labels import Factor, affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, matrices, product
 from jvpcli.jacobians.local.movement import contiguous_strides
-from jvpcli.jacobians.local.node import Locals, Node, Op, axes, operand_shape, wrapped
+from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, axes, operand_shape, wrapped
 from jvpcli.jacobians.local.table import RULES, stated_maps
 from jvpcli.jacobians.local.windows import windows_of_node
 from jvpcli.jacobians.operations import (
@@ -42,12 +43,16 @@ from jvpcli.jacobians.structured import StructuredMap, bare, is_filled
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
 MATRIX_NAMES = """
-LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
-LinalgEigh LinalgLstsq
+LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve TriangularSolve CholeskySolve LinalgEigh LinalgLstsq
 """
-PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution"
-PADDED = frozenset(["Convolution"])
-"""Products some entries of which meet nothing, at the border."""
+PRODUCT_NAMES = """
+Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr SparseAddmm Linear Trilinear Convolution LinalgSolveTriangular
+"""
+BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
+    "Convolution": stated_maps,  # some entries meet nothing, at the border
+    "LinalgSolveTriangular": product.triangle_of_ones,
+}
+"""Operations with zeros at every point: their local maps where all that they have saved is ones."""
 
 PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
 """Operations whose local map to one operand is made from the others alone."""
@@ -215,8 +220,10 @@ class Unvalued:
             ends = _ends(op, local)
             return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
         constant = self._is_constant(node)
-        if name in PADDED and not constant:
-            found = stated_maps(_Ones(node, op.nr, op.shape, op.shapes, op.like, op.work))
+        if name in BY_FORM and not constant:
+            found = None
+            with suppress(NoRuleError):
+                found = BY_FORM[name](_Ones(node, op.nr, op.shape, op.shapes, op.like, op.work))
             if found is None:
                 raise UnsupportedError(name)
             return [pieces and tuple([_ones(term, True, False) for term in pieces]) for pieces in found]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, gcd, inf, prod
 from typing import NamedTuple
 
@@ -25,8 +26,18 @@ from jvpcli.jacobians.local.detect import BLOCKS, detect
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
-from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
-from jvpcli.jacobians.widths import FACTORS, SINGLE
+from jvpcli.jacobians.pace import Pace
+from jvpcli.jacobians.through import (
+    CHUNK_BYTES,
+    CONVOLVED,
+    PER_ENTRY,
+    PER_FLOP,
+    PULLED,
+    taps,
+    time_of_convolving,
+    time_of_rows,
+)
+from jvpcli.jacobians.widths import CUT, FACTORS, SINGLE, listed
 from jvpcli.report import OutputPlan, Way
 
 BATCH = 6e4
@@ -59,11 +70,29 @@ KEPT_BYTES = 32
 PROBED = 4.0
 """Nanoseconds for each entry of a local map that is found out by calling the operation."""
 
+TRIED = 10.0
+"""Passes that take so many times what a batch of them takes besides its operations are tried beforehand: it costs little."""
+
 HARDLY = 1.25
-"""A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too."""
+"""A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too.
+
+Passes for all samples of a batch are taken where they are that much less, for what is done before and after them.
+"""
 
 FORWARD = 2.5
 """How many times as long a pass forwards takes, which goes through the graph of a backward pass."""
+
+TRANSPOSING = 2e5
+"""Nanoseconds that it takes to make that graph, and to find out afterwards that nothing is missing in it."""
+
+HEAVY = {
+    "LinalgMatrixExp": (5.0, 1),
+    **dict.fromkeys(("LinalgCholeskyEx", "LinalgEigh", "LinalgSvd", "LinalgQr", "LinalgPinv", "LinalgInvEx"), (0.5, 1)),
+    "LinalgSolveTriangular": (1.0, 1),
+    "LinalgSolveEx": (0.15, 1),
+    **dict.fromkeys(("Logcumsumexp", "GridSampler2D", "GridSampler3D"), (40.0, 0)),
+}
+"""Nanoseconds that a row takes for each number of a result, and for each times each row of its matrices where 1 follows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +150,21 @@ class GraphPlan:
             return self.graph.spine is not None
         return not (way.strategy == "accumulated" and self.graph.whole)
 
+    def pace(self, way: Way) -> Pace | None:
+        """Watches the passes of a way, where there may be another that takes less time; None of one that takes none."""
+        graph = self.graph
+        if way.strategy != "dense" or self.mode != "auto" or graph.whole or self._single:
+            return None
+        reckoned = partial(self._passes, way.mode, told=False)
+        tries = way.mode == "reverse" and not self._light and reckoned()[1] > TRIED * (BATCH + PASS * len(graph.order))
+        return Pace(way.passes, lambda: reckoned()[1], lambda: self.by_maps[1], tries)
+
+    @cached_property
+    def by_maps(self) -> tuple[Way, float]:
+        """The way by local maps that takes the least time, and about how many nanoseconds; infinitely many where none fits."""
+        ways = [each for direction in ("reverse", "forward") for each in self._by_maps(direction)]
+        return min([each for each in ways if each[0].fits], key=lambda each: each[1], default=(self._products, inf))
+
     @property
     def _single(self) -> bool:
         """Whether nothing is weighed: one pass does."""
@@ -141,7 +185,7 @@ class GraphPlan:
         if self.mode == "forward" or self.limit < inf or most <= 0:
             return False
         if graph.m > graph.n:
-            most = min(most, (FORWARD - 1) * PASS * count)
+            most = min(most, TRANSPOSING + (FORWARD - 1) * PASS * count)
         if graph.m * PER_NUMBER * (count * graph.m + graph.n) >= most:  # the output is as large as any may be
             return False
         largest, counts = graph.largest, graph.counts
@@ -149,7 +193,8 @@ class GraphPlan:
         if numbers >= most:
             return False
         products = graph.of(PRODUCT_NAMES)
-        if "Convolution" not in counts and not any(node._input_metadata[0].dtype.is_complex for node in products):
+        heavy = "Convolution" in counts or not HEAVY.keys().isdisjoint(counts)
+        if not heavy and not any(node._input_metadata[0].dtype.is_complex for node in products):
             single = sum([counts[name] for name in counts.keys() & SINGLE])  # and no matrix is longer or wider than the largest
             if numbers + graph.m * (3 * PER_PRODUCT * len(products) * largest**2 + ROW * single) < most:
                 return True
@@ -161,7 +206,7 @@ class GraphPlan:
         m, n, shape = graph.m, graph.n, graph.output.shape
         least = BATCH + PASS * count + PER_NUMBER * m * (m + n)
         if m > n:
-            least = min(least, BATCH + FORWARD * (PASS * count + PER_NUMBER * n * (m + n)))
+            least = min(least, BATCH + TRANSPOSING + FORWARD * (PASS * count + PER_NUMBER * n * (m + n)))
         if len(shape) > 1 and m:  # rows of all samples of a batch by one pass
             least = min(least, 2 * BATCH + READING * count + PASS + PER_NUMBER * m * (m // shape[0]))
         if self._weighing > least:
@@ -242,11 +287,11 @@ class GraphPlan:
         """Rows or columns by passes."""
         graph = self.graph
         result = graph.m * graph.n * graph.like.element_size()
-        passes, factor = (graph.m, 1.0) if direction == "reverse" else (graph.n, FORWARD)
+        passes, factor, first = (graph.m, 1.0, 0.0) if direction == "reverse" else (graph.n, FORWARD, TRANSPOSING)
         chunk, held = self._together(passes, self.limit - result, told)
         peak = result + held
         batches = ceil(passes / chunk)
-        time = BATCH * batches + factor * (batches * PASS * len(graph.order) + passes * self._one)
+        time = first + BATCH * batches + factor * (batches * PASS * len(graph.order) + passes * self._one)
         return Way("dense", direction, passes, passes * self._work, peak, peak <= self.limit), time
 
     def _together(self, passes: int, limit: float, told: bool) -> tuple[int, int]:
@@ -274,7 +319,7 @@ class GraphPlan:
         written = self.graph.m * self.graph.n * self.graph.like.element_size() if self.graph.whole else 0
         peak = batch.held + written + self._together(batch.passes, self.limit, told)[1] + away.peak_bytes
         way = Way("batched", "reverse", batch.passes, batch.operations + away.operations, peak, peak <= self.limit)
-        return way, batch.nanoseconds + away.outside
+        return way, HARDLY * batch.nanoseconds + away.outside
 
     @cached_property
     def _batch(self) -> _Batch | None:
@@ -333,16 +378,30 @@ class GraphPlan:
 
 def _arithmetic(nodes: Sequence[tuple[Node, str]], count: int | None = None) -> float:
     """Nanoseconds of a pass for what some operations do beside reading and writing; `count` as `_products` has it."""
-    products = [_products(node, name, count) for node, name in nodes if name in MULTIPLYING]
-    return PER_PRODUCT * sum(products) + ROW * sum([name in SINGLE for _, name in nodes])
+    products = [_products(node, name, count) for node, name in nodes if name in PRODUCT_NAMES]
+    return PER_PRODUCT * sum(products) + sum([_besides(node, name, count) for node, name in nodes])
+
+
+def _besides(node: Node, name: str, count: int | None) -> float:
+    """Nanoseconds of a pass for what is neither reading, writing nor a product of matrices; to one operand, or to all."""
+    if name == "Convolution":
+        to_input, to_weight, *_ = [edge is not None for edge, _ in node.next_functions]
+        shape = tuple(node._input_metadata[0].shape)
+        flops = PER_FLOP * prod(shape) * taps(node, name, shape)
+        return to_input * time_of_convolving(node, shape) + (to_weight and count != 1) * (CONVOLVED + flops)
+    if name in HEAVY:
+        each, squared = HEAVY[name]
+        shape = tuple(node._input_metadata[-1].shape)
+        return each * prod(shape) * max(shape[-2:], default=1) ** squared
+    if name in CUT:  # what is cut out is written into zeros of the operand's size
+        return 2 * PER_NUMBER * prod(operand_shape(*node.next_functions[0]))
+    return ROW * (name in SINGLE)
 
 
 def _products(node: Node, name: str, count: int | None = None) -> int:
-    """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
+    """Multiplications of a pass through a matrix product, to `count` operands; None: to all."""
     shape, edges = tuple(node._input_metadata[0].shape), node.next_functions
     count = len([edge for edge, _ in edges[:3] if edge is not None]) if count is None else count
-    if name == "Convolution":
-        return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, name, shape))
     if name in FACTORS:
         first, second = FACTORS[name]
         (edge, nr), (other, other_nr) = edges[first], edges[second]
@@ -356,8 +415,7 @@ def _products(node: Node, name: str, count: int | None = None) -> int:
 
 
 PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
-MULTIPLYING = PRODUCT_NAMES | {"Convolution"}
-COSTLY = MULTIPLYING | SINGLE
+COSTLY = PRODUCT_NAMES | {"Convolution"} | SINGLE | CUT | HEAVY.keys()
 """Operations that take more than what reading and writing their numbers does."""
 
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
@@ -472,7 +530,7 @@ def _multiplied(
     products = m * here.width * edge.widths[nr]
     wide = max(1, min(size // head, here.width * edge.widths[nr]))
     first = edge.operand == 0 and name in PULLED
-    lists = first or name in LISTED
+    lists = first or _is_listed(node, name, edge)
     listed, lists = lists or here.listed, lists or here.lists
     if first and here.width > 1 and not (here.listed and name != "Convolution"):  # `pull_through` writes out no others
         return time_of_rows(node, name, m // head, edge.shape, out_shape), _Reach(wide, head, False)
@@ -486,6 +544,11 @@ def _multiplied(
     elif name in ("Mv", "Addmv") and edge.operand == FACTORS[name][0]:
         time = 0.0  # nor is that of what is held with the vector
     return time, _Reach(wide, head, listed and wide * 4 < 3 * (size // head), lists)
+
+
+def _is_listed(node: Node, name: str, edge: Edge) -> bool:
+    """Whether the local map to an operand is held by index arrays, besides those that rows are pulled through."""
+    return name in LISTED or bool(listed(node, name, edge.operand))
 
 
 def forward_cost(graph: Graph, most: float = inf) -> Cost:
@@ -508,8 +571,9 @@ def forward_cost(graph: Graph, most: float = inf) -> Cost:
                     if here:
                         products = size * edge.widths[nr] * here.width
                         first = pulled and edge.operand == 0
-                        listed = listed or here.listed or first or name in LISTED
-                        lists = lists or here.lists or first or name in LISTED
+                        here_listed = first or _is_listed(node, name, edge)
+                        listed = listed or here.listed or here_listed
+                        lists = lists or here.lists or here_listed
                         meter.multiply(products, products * (PER_ENTRY if listed else PER_NUMBER))
                         wide += edge.widths[nr] * here.width
                 if wide:

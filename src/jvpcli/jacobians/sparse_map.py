@@ -71,7 +71,7 @@ class SparseMap(Term):
         if self.pattern.distinct and not self.pattern.padded and not accumulate:
             result.view(-1).scatter_(0, places, values)  # a third of what assigning to an index takes
         else:
-            result.view(-1).index_add_(0, places, values)
+            result.view(-1).scatter_add_(0, places, values)
 
 
 def to_sparse(term: Term, work: Workspace) -> SparseMap:

@@ -100,6 +100,10 @@ class Workspace:
             found = self.made[key] = make()
         return found
 
+    def settle(self, key: int, found: Any) -> None:
+        """Keep this for a key from now on."""
+        self.made[key] = found
+
     def anew(self) -> Workspace:
         """The same for another evaluation, of which nothing is lent yet."""
         return Workspace(self.limit, self.made, self.keys, self.numbers)

@@ -33,6 +33,12 @@ PER_ENTRY = 25.0
 PER_FLOP = 0.02
 """Nanoseconds that a multiplication takes in a convolution."""
 
+CONVOLVED = 2e3
+"""Nanoseconds that a row takes for a convolution whatever its size."""
+
+PER_FLOP_OF_FEW = 0.3
+"""Nanoseconds that a multiplication takes on the way to the input of a convolution from one channel to one; less of more."""
+
 PER_ELEMENT = 1.0
 """Nanoseconds that a row takes for each entry that goes through an operation."""
 
@@ -57,10 +63,17 @@ def taps(node: Node, name: str, out_shape: Shape) -> int:
     return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1]))
 
 
+def time_of_convolving(node: Node, out_shape: Shape) -> float:
+    """Nanoseconds that it takes to pull a row through a convolution to its input, besides reading and writing."""
+    each = max(PER_FLOP, PER_FLOP_OF_FEW / max(1, prod(node._saved_weight.shape[:2])) ** 0.5)
+    return CONVOLVED + each * prod(out_shape) * taps(node, "Convolution", out_shape)
+
+
 def time_of_rows(node: Node, name: str, rows: int, shape: Shape, out_shape: Shape) -> float:
     """Nanoseconds that it takes to pull so many rows through an operation."""
     size = prod(out_shape)
-    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, name, out_shape))
+    beside = time_of_convolving(node, out_shape) if name == "Convolution" else PER_FLOP * size
+    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + beside)
 
 
 def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | None:

@@ -6,10 +6,13 @@ operand's entries at place i alone.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import ceil, prod
 
+import torch
+
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, elementwise, index, movement, numbered, product, reduce, windows
+from jvpcli.jacobians.local import detect, elementwise, index, matrices, movement, numbered, product, reduce, windows
 from jvpcli.jacobians.local.node import Node
 
 ONE_TO_ONE = frozenset(
@@ -30,8 +33,21 @@ FACTORS = {
     "Addmm": (1, 2),
     "Baddbmm": (1, 2),
     "Addmv": (1, 2),
+    "SparseAddmm": (1, 2),
 }
+SAVED = {
+    **dict.fromkeys(("Mm", "Bmm"), ("self", "mat2")),
+    "Mv": ("self", "vec"),
+    "Dot": ("self", "tensor"),
+    **dict.fromkeys(("Addmm", "SparseAddmm"), ("mat1", "mat2")),
+    "Baddbmm": ("batch1", "batch2"),
+    "Addmv": ("mat", "vec"),
+}
+"""The names under which products save the two factors."""
 
+MATRIX_NAMES = ("LinalgInvEx", "LinalgSolveEx", "LinalgSolveTriangular", *product.SQUARE_BLOCKS_NAMES.split())
+MATRICES = frozenset((*matrices.RULES, *MATRIX_NAMES))
+"""Functions of matrices: those of a batch stay apart."""
 
 MOVING = frozenset(movement._RESHAPE_NAMES.split())
 SPREAD = elementwise.RULES.keys() - elementwise.LOSS_NAMES | {"Expand"}
@@ -138,6 +154,8 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
         if operand not in CARRYING[name]:
             return 0
         return 1 if "bmm" in name.lower() else dims - 1
+    if name in MATRICES:
+        return max(0, dims - 2)
     if name == "NativeLayerNorm":
         return dims - len(node._saved_normalized_shape) if operand == 0 else 0
     if name == "NativeGroupNorm":
@@ -178,7 +196,7 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
         if operand not in FACTORS[name]:
             return 1
         first = operand == FACTORS[name][0]
-        return shape[-1] if first or len(shape) == 1 else shape[-2]
+        return listed(node, name, operand) or (shape[-1] if first or len(shape) == 1 else shape[-2])
     if name == "Convolution":
         return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1])) if operand < 2 else 1
     if name == "Linear":
@@ -197,9 +215,22 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
         return _window(node, name, shape, out_shape)
     if name in elementwise.LOSS_NAMES:
         return max(1, prod(shape) // max(1, prod(out_shape)))
-    if name in detect.LINEAR or name in detect.BLOCKS:
+    if name in detect.LINEAR or name in detect.BLOCKS or name in MATRICES:
         return prod(shape[-2:])
     return prod(shape)
+
+
+def listed(node: Node, name: str, operand: int) -> int:
+    """The most entries of an operand that one of a product reads, where the other factor lists its own; 0 where it doesn't."""
+    if operand not in FACTORS.get(name, ()):
+        return 0
+    other = 1 - FACTORS[name].index(operand)
+    with suppress(RuntimeError):  # it was written to since
+        value = getattr(node, "_saved_" + SAVED[name][other], None)
+        if value is not None and value.layout is not torch.strided and value.dim() == 2:
+            places = value.to_sparse_coo().coalesce().indices()[other]
+            return int(places.bincount().max()) if places.numel() else 1
+    return 0
 
 
 def _window(node: Node, name: str, shape: Shape, out_shape: Shape) -> int:

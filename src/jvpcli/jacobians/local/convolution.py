@@ -62,6 +62,18 @@ def _taps(
     return place, inside
 
 
+def _used(place: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one axis, of as many taps as an output place has at most: which they are, where they read, and whether they do.
+
+    A transposed convolution with a stride has one tap in so many at each place.
+    """
+    width = int(inside.sum(0).max()) if inside.numel() else len(inside)
+    if width == len(inside):
+        return torch.arange(width, device=place.device)[:, None].expand(place.shape), place, inside
+    order = inside.to(torch.uint8).argsort(dim=0, descending=True, stable=True)[: max(1, width)]
+    return order, place.gather(0, order), inside.gather(0, order)
+
+
 def _grid(taps: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Flat input place and validity over (taps…, output places…)."""
     dims = len(taps)
@@ -82,25 +94,32 @@ def _to_input(
     assert shape is not None
     batch, channels, sizes = shape[0], shape[1], shape[2:]
     per_group, out_channels = channels // groups, op.shape[1]
-    kernel, places = prod(t[0].shape[0] for t in taps), prod(op.shape[2:])
+    lengths, places = [len(place) for place, _ in taps], prod(op.shape[2:])
+    used = op.work.structure(op.work.key("used taps", key), lambda: [_used(*tap) for tap in taps])
+    kernel = prod(len(which) for which, _, _ in used)
     dims = (per_group, kernel, batch, out_channels, places)
     op.work.reserve(prod(dims), 8 + op.like.element_size())
 
-    def make() -> tuple[Pattern, Tensor]:
-        place, inside = _grid(taps, sizes)
+    def make() -> tuple[Pattern, Tensor, Tensor | None]:
+        place, inside = _grid([(place, inside) for _, place, inside in used], sizes)
+        which = None
+        if kernel < prod(lengths):
+            which = _grid([(which, inside) for which, _, inside in used], lengths)[0].expand(place.shape).reshape(kernel, places)
         place, inside = place.reshape(1, kernel, 1, 1, places), inside.reshape(1, kernel, 1, 1, places)
         group = torch.arange(out_channels, device=w.device) // (out_channels // groups) * per_group
         channel = group.view(1, 1, 1, -1, 1) + torch.arange(per_group, device=w.device).view(-1, 1, 1, 1, 1)
         sample = torch.arange(batch, device=w.device).view(1, 1, -1, 1, 1) * (channels * prod(sizes))
         cols = (sample + channel * prod(sizes) + place).expand(dims).reshape(per_group * kernel, -1)
-        return Pattern(None, cols, padded=not bool(inside.all()), key=key), inside
+        return Pattern(None, cols, padded=not bool(inside.all()), key=key), inside, which
 
-    pattern, inside = op.work.structure(key, make)
+    pattern, inside, which = op.work.structure(key, make)
     if transposed:  # (in, out/groups, kernel): each output channel sees its group's part
-        weight = w.reshape(groups, per_group, out_channels // groups, kernel).permute(1, 3, 0, 2)
+        weight = w.reshape(groups, per_group, out_channels // groups, -1).permute(1, 3, 0, 2)
     else:
-        weight = w.reshape(groups, out_channels // groups, per_group, kernel).permute(2, 3, 0, 1)
-    weight = weight.reshape(per_group, kernel, 1, out_channels, 1)
+        weight = w.reshape(groups, out_channels // groups, per_group, -1).permute(2, 3, 0, 1)
+    weight = weight.reshape(per_group, -1, 1, out_channels, 1)
+    if which is not None:
+        weight = weight[:, which, 0, :, 0].permute(0, 1, 3, 2).unsqueeze(2)
     values = (weight * inside if pattern.padded else weight).expand(dims).reshape(per_group * kernel, -1)
     return SparseMap(op.shape, shape, op.like, pattern, values)
 

@@ -413,7 +413,7 @@ SelectBackward SliceBackward DiagonalBackward
 """Every entry of the output reads one entry of each operand at most."""
 
 BLOCK_NAMES = """
-LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
+LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve TriangularSolve CholeskySolve
 LinalgEigh LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
 ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm CtcLoss MkldnnRnnLayer
 SoftmaxBackwardData LogSoftmaxBackwardData GluBackward

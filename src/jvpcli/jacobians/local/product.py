@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -11,8 +12,11 @@ from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.elementwise import constant
+from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.jacobians.local.probe import along
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
+from jvpcli.jacobians.terms import Term
 
 B, P, Q, R = range(4)
 """Labels of a (batched) product y[b, p, r] = Σ_q a[b, p, q]·c[b, q, r]."""
@@ -41,26 +45,59 @@ def _product(
             sizes.update(zip(labels, known, strict=True))
     out_labels = {0: (), 1: (P,), 2: (P, R), 3: (B, P, R)}[len(op.shape)]
     sizes.update(zip(out_labels, op.shape, strict=True))
-    result: list[tuple[KroneckerMap, ...] | None] = []
+    result: list[tuple[Term, ...] | None] = []
     for shape, mine, other, theirs in ((shapes[0], a_labels, right, c_labels), (shapes[1], c_labels, left, a_labels)):
         if shape is None:
             result.append(None)
             continue
         if not isinstance(other, Tensor):
             raise NoRuleError("a saved operand is missing")
+        if other.layout is not torch.strided and not summed:
+            result.append((_listed(op, shape, out_labels, mine, theirs, other.detach(), scale),))
+            continue
         factor = Factor(other.detach(), theirs)
         result.append((op.regular(shape, out_labels, mine, sizes, [factor], scale),))
     return result
 
 
+def _listed(
+    op: Op, shape: Shape, out: Sequence[int], mine: Sequence[int], theirs: Sequence[int], other: Tensor, scale: float
+) -> SparseMap:
+    """The map to one operand of a product, where the other one, with the labels `theirs`, lists its entries."""
+    other = other.to_sparse_coo().coalesce()
+    indices = other.indices()
+    key = op.content_key("listed", tuple(out), tuple(mine), tuple(theirs), op.shape, shape, indices)
+
+    def make() -> Pattern:
+        places = {label: each[:, None] for label, each in zip(theirs, indices, strict=True)}
+        free = {k: torch.arange(size, device=indices.device) for k, size in zip(mine, shape, strict=True) if k not in places}
+        start = indices.new_zeros(indices.shape[1], *map(len, free.values()))  # so many times what is free
+        rows, cols = (
+            sum([(places | free)[k] * step for k, step in zip(labels, contiguous_strides(sizes), strict=True)], start)
+            for labels, sizes in ((out, op.shape), (mine, shape))
+        )
+        return Pattern(rows.reshape(-1), cols.reshape(1, -1), unique_rows=False, key=key)
+
+    pattern = op.work.structure(key, make)
+    each = pattern.cols.numel() // max(1, indices.shape[1])
+    values = (other.values().to(op.like.dtype) * scale).repeat_interleave(each)
+    return SparseMap(op.shape, shape, op.like, pattern, values.reshape(1, -1))
+
+
+def _factor(op: Op, name: str) -> Tensor | None:
+    """What was saved of an operand, as it is: one that lists its entries is not written out."""
+    value = getattr(op.node, "_saved_" + name, None)
+    return op.saved(name) if value is None or value.layout is torch.strided else value
+
+
 def mm(op: Op) -> Locals:
     """a @ c of two matrices, or batches of them."""
-    return _product(op, (op.shapes[0], op.shapes[1]), op.saved("self"), op.saved("mat2"))
+    return _product(op, (op.shapes[0], op.shapes[1]), _factor(op, "self"), _factor(op, "mat2"))
 
 
 def mv(op: Op) -> Locals:
     """a @ v."""
-    return _product(op, (op.shapes[0], op.shapes[1]), op.saved("self"), op.saved("vec"))
+    return _product(op, (op.shapes[0], op.shapes[1]), _factor(op, "self"), _factor(op, "vec"))
 
 
 def dot(op: Op) -> Locals:
@@ -75,7 +112,7 @@ def added(left: str, right: str, summed: bool = False) -> Rule:
     def rule(op: Op) -> Locals:
         beta, alpha = (float(op.saved(name, 1)) for name in ("beta", "alpha"))
         bias = op.shapes[0]
-        products = _product(op, (op.shapes[1], op.shapes[2]), op.saved(left), op.saved(right), alpha, summed)
+        products = _product(op, (op.shapes[1], op.shapes[2]), _factor(op, left), _factor(op, right), alpha, summed)
         return [None if bias is None else (constant(op, bias, beta),), *products]
 
     return rule
@@ -151,28 +188,58 @@ def inverse(op: Op) -> Locals:
 
 
 def solve(op: Op) -> Locals:
-    """X = A⁻¹B: dX_ir/dB_kr = A⁻¹_ik and dX_ir/dA_kl = −A⁻¹_ik X_lr (from the right likewise)."""
+    """X = A⁻¹B."""
     lu, pivots, x = op.saved("LU").detach(), op.saved("pivots"), op.saved("result").detach()
-    left = op.saved("left")
-    n = lu.shape[-1]
     vector = x.dim() == lu.dim() - 1
-    batch = tuple(lu.shape[:-2])
-    if tuple(x.shape[: len(batch)]) != batch or x.dim() < lu.dim() - 1:
-        raise NoRuleError("broadcast batches")
-    if not left and not vector:
+    if not op.saved("left") and not vector:
         raise NoRuleError("solved from the right")
-    eye = torch.eye(n, dtype=lu.dtype, device=lu.device).expand(*batch, n, n)
-    inv = torch.linalg.lu_solve(lu, pivots, eye).reshape(-1, n, n)
-    width = 1 if vector else x.shape[-1]
-    sizes = {0: inv.shape[0], 1: n, 2: width, 3: n, 4: n}
+    eye = torch.eye(lu.shape[-1], dtype=lu.dtype, device=lu.device).expand_as(lu)
+    return _solved(op, torch.linalg.lu_solve(lu, pivots, eye), x.unsqueeze(-1) if vector else x)
+
+
+def solve_triangular(op: Op) -> Locals:
+    """X = A⁻¹B, or X = BA⁻¹, where A is what is read of it: a triangle, without its diagonal where that is all ones."""
+    a = op.saved("self").detach()
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
+    upper, unit = bool(op.saved("upper")), bool(op.saved("unitriangular"))
+    return _by_triangle(op, torch.linalg.solve_triangular(a, eye, upper=upper, unitriangular=unit))
+
+
+def triangle_of_ones(op: Op) -> Locals:
+    """The same where all that was saved is ones, and so is all that the inverse can have."""
+    return _by_triangle(op, op.saved("self"))
+
+
+def _by_triangle(op: Op, inv: Tensor) -> Locals:
+    unit = int(op.saved("unitriangular"))
+    triangle = torch.triu if op.saved("upper") else torch.tril
+    read = triangle(torch.ones_like(inv[(0,) * (inv.dim() - 2)]), unit if op.saved("upper") else -unit)
+    return _solved(op, triangle(inv), op.saved("result").detach(), bool(op.saved("left")), [Factor(read, (3, 4))])
+
+
+def _solved(op: Op, inv: Tensor, x: Tensor, left: bool = True, read: Sequence[Factor] = ()) -> Locals:
+    """dX_ir/dB_kr = A⁻¹_ik and dX_ir/dA_kl = −A⁻¹_ik X_lr, where X = A⁻¹B; else dX_ri/dB_rk = A⁻¹_ki and −A⁻¹_li X_rk.
+
+    The labels are 0 for the batch, which A or B may not have, 1 and 2 for i and r, 3 and 4 for the places in A; `read` tells of
+    which of these X is made.
+    """
+    n, batch, width = inv.shape[-1], tuple(x.shape[:-2]), x.shape[-1 if left else -2]
+    sizes = {0: prod(batch), 1: n, 2: width, 3: n, 4: n}
+    over = (0,) if tuple(inv.shape[:-2]) == batch else ()
+    if not over and inv.dim() > 2:
+        raise NoRuleError("broadcast batches")
+    inv, x = inv.reshape(*[sizes[k] for k in over], n, n), x.reshape(-1, *x.shape[-2:])
+    out = (0, 1, 2) if left else (0, 2, 1)
     result: list[tuple[KroneckerMap, ...] | None] = [None, None]
     if op.shapes[0] is not None:
-        factors = [Factor(inv, (0, 1, 3)), Factor(x.reshape(-1, n, width), (0, 4, 2))]
-        result[0] = (op.regular(op.shapes[0], (0, 1, 2), (0, 3, 4), sizes, factors, -1.0),)
+        factors = [Factor(inv, (*over, *((1, 3) if left else (4, 1)))), Factor(x, (0, 4, 2) if left else (0, 2, 3)), *read]
+        result[0] = (op.regular(op.shapes[0], out, (*over, 3, 4), sizes, factors, -1.0),)
     if op.shapes[1] is not None:
-        if prod(op.shapes[1]) != prod(op.shape):
+        given = () if prod(op.shapes[1]) == n * width else (0,)
+        if given and prod(op.shapes[1]) != prod(op.shape):
             raise NoRuleError("broadcast batches")
-        result[1] = (op.regular(op.shapes[1], (0, 1, 2), (0, 3, 2), sizes, [Factor(inv, (0, 1, 3))]),)
+        inn, labels = ((3, 2), (1, 3)) if left else ((2, 3), (3, 1))
+        result[1] = (op.regular(op.shapes[1], out, (*given, *inn), sizes, [Factor(inv, (*over, *labels))]),)
     return result
 
 
@@ -225,7 +292,7 @@ RULES: dict[str, Rule] = {
     "Mv": mv,
     "Dot": dot,
     "Vdot": dot,
-    "Addmm": added("mat1", "mat2"),
+    **dict.fromkeys(("Addmm", "SparseAddmm"), added("mat1", "mat2")),
     "Baddbmm": added("batch1", "batch2"),
     "Addbmm": added("batch1", "batch2", summed=True),
     "Addmv": added("mat", "vec"),
@@ -234,6 +301,7 @@ RULES: dict[str, Rule] = {
     "Trilinear": trilinear,
     "LinalgInvEx": inverse,
     "LinalgSolveEx": solve,
+    "LinalgSolveTriangular": solve_triangular,
     "Trace": trace,
     **dict.fromkeys(DISTANCE_NAMES, distances),
     **dict.fromkeys(SQUARE_BLOCKS_NAMES.split(), square_blocks),
