@@ -150,7 +150,6 @@ def _changed_in_place(evaluation: Evaluation) -> Equation | None:
     return next(iter(steps.values())) if len(steps) == 1 else None
 
 
-NUMBERS = ("item", "tolist", "float", "int", "bool", "__float__", "__int__")
 COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
 CUTS = ("detach", "detach_", "data")
 
