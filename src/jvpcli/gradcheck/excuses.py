@@ -36,7 +36,7 @@ NEIGHBOURS = 4
 INNER_ROUNDINGS = 4
 """How many roundings of the numbers that it computes with one operation may make."""
 
-FAR = 1e3
+FAR = 1e7
 """So many times these a difference is no matter of them."""
 
 FEW_ROUNDINGS = 64
