@@ -69,6 +69,7 @@ def test_a_warning_of_torch_s_is_told_in_the_same_words(jvp):
         ("(x > 0).float() * 2", "x > 0", "`>` gives booleans"),
         ("x.argmax()", "x.argmax()", "gives places (int64)"),
         ("y = 2 * x; y.long().float()", "y.long()", "gives int64"),
+        ("x.int() * 2", "x.int()", "gives int32: integers have no derivatives"),
         ("torch.ones_like(x) * 2", "torch.ones_like(x)", "takes the shape alone"),
     ],
 )
@@ -84,6 +85,8 @@ def test_integers_have_a_command_with_floats(jvp):
         "error"
     ]
     assert error["hints"] == ['jvp inspect "x * n" --x "(torch.arange(3)).float()" --n 2']
+    error = json.loads(jvp("inspect", "x * 2", "--x", "[true,false]", "--json").out)["error"]
+    assert error["hints"] == ['jvp inspect "x * 2" --x "[1,0]"']
 
 
 @pytest.mark.parametrize(

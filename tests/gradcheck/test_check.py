@@ -745,11 +745,14 @@ def test_a_backward_that_is_another_when_it_is_differentiated_again_is_said_so()
 
 
 def test_what_fails_nearby_is_no_error():
-    """Where the function ends a rounding further on, the check says what it found: PyTorch gives the gradient at the point."""
+    """Where the function ends a rounding further on, and its value is one of roundings, the check says that."""
     text = "torch.linalg.inv(torch.outer(x, x))"
     x = torch.tensor([1.2933274571665598, 0.5763510061090084, -0.2772146838385482, -0.9204529018252616], dtype=torch.float64)
     assert torch.linalg.inv(torch.outer(x, x)).isfinite().all()  # by its roundings
-    assert jvpcli.check(text, x=x).report.verdict == "kink"
+    report = jvpcli.check(text, x=x).report
+    assert (report.verdict, report.explanation.partition(" even")[0]) == (
+        "precision", "A few roundings of the numbers on the way move the output by as much as it is,",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("expression", ["torch.linalg.eigh(A)[1]", "torch.linalg.svd(A)[2]", "torch.svd(A[:2])[0]"])

@@ -125,7 +125,7 @@ CANCELLED = [
 @pytest.mark.parametrize(("function", "size"), CANCELLED)
 def test_what_cancels_inside_of_a_function_of_one_s_own_is_seen_in_its_values(function, size):
     """cosh(x) − 1 is a multiple of 2**-52: differences over narrow steps are zero, or any other multiple."""
-    x = size * torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = size * torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert jvpcli.check(lambda x: function(x), x=x).passed
     assert jvpcli.check(lambda x: function(x), x=x[:1]).passed
     wrong = with_backward(function, lambda gradient: 2 * gradient)
@@ -138,3 +138,55 @@ def test_stairs_that_are_no_rounding_are_stairs():
         straight = with_backward(lambda x, stairs=stairs: stairs(x) + 0 * x, lambda gradient: gradient + 1)
         result = jvpcli.check(straight, x=torch.tensor([3.7123], dtype=torch.float64))
         assert (result.verdict, result.worst.analytic, result.worst.numeric) == ("wrong_backward", 1, 0)
+
+
+NEAR_AN_END = [
+    (torch.log, 1e-300),
+    (lambda x: x * torch.log(x), 1e-300),
+    (lambda x: x * x, 1e-160),
+    (lambda x: x / x.norm(), 1e-150),
+    (torch.lgamma, 1e-200),
+    (torch.asin, 1 - 1e-12),
+    (torch.acosh, 1 + 1e-12),
+    (torch.atanh, 1 - 1e-11),
+    (torch.logit, 1 - 1e-13),
+    (torch.sin, 1e10),
+]
+
+
+@pytest.mark.parametrize(("function", "value"), NEAR_AN_END)
+def test_a_function_s_end_close_by_is_no_kink(function, value):
+    x = torch.tensor([value, 2 * value if value < 1e-9 else value], dtype=torch.float64)
+    assert jvpcli.check(lambda x: function(x), x=x).verdict == "pass"
+    assert jvpcli.check(with_backward(function, lambda gradient: gradient), x=x).verdict == "pass"
+    assert jvpcli.check(with_backward(function, lambda gradient: 1.5 * gradient), x=x).verdict == "wrong_backward"
+
+
+LOST = [
+    # its derivative to two or three digits by its series
+    (lambda x: torch.tanh(x) / x, lambda x: -2 * x / 3, 1e-8),
+    (lambda x: (1 - torch.cos(x)) / x**2, lambda x: -x / 12, 1e-5),
+    (lambda x: (torch.exp(x) - 1) / x, lambda x: 1 / 2 + x / 3, 1e-8),
+    (lambda x: torch.log(1 + x) / x, lambda x: -1 / 2 + 2 * x / 3, 1e-7),
+    (lambda x: 1.5 * torch.logsumexp(torch.stack([x, x]), 0), lambda x: 1.5 + 0 * x, 1e14),
+]
+
+
+@pytest.mark.parametrize(("function", "derivative", "size"), LOST)
+def test_a_gradient_that_rounding_has_made_is_lost_and_not_wrong(function, derivative, size):
+    x = size * torch.tensor([0.83, 0.57], dtype=torch.float64)
+    off = (torch.autograd.functional.jacobian(function, x).diagonal() / derivative(x) - 1).abs().max()
+    for form in (lambda x: function(x), with_backward(function, lambda gradient: gradient)):
+        result = jvpcli.check(form, x=x)
+        assert result.verdict == ("precision" if off > 2e-4 else "pass"), result
+        if not result.passed:
+            assert result.worst.numeric == pytest.approx(float(derivative(x)[result.worst.output_index]), rel=0.35)
+    ordinary = x / size
+    assert jvpcli.check(with_backward(function, lambda gradient: 1.001 * gradient), x=ordinary).verdict == "wrong_backward"
+
+
+def test_numbers_too_small_for_a_formula_cut_no_graph():
+    """atan2's own formula divides by x² + y², which is 0 at 1e-200."""
+    x, y = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1e-200, 2e-200))
+    assert torch.autograd.grad(torch.atan2(y, x), (x, y)) == (0, 0)
+    assert jvpcli.check("torch.atan2(y, x)", x=x.detach(), y=y.detach()).verdict == "wrong_backward"

@@ -150,7 +150,6 @@ def _changed_in_place(evaluation: Evaluation) -> Equation | None:
     return next(iter(steps.values())) if len(steps) == 1 else None
 
 
-NUMBERS = ("item", "tolist", "float", "int", "bool", "__float__", "__int__")
 COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
 CUTS = ("detach", "detach_", "data")
 
@@ -250,7 +249,7 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
     if name in COPIES:
         cure = "torch.stack([a, b]) makes one tensor of several and keeps the graph."
         return f"{what} copies the numbers alone: the graph ends here.", cure
-    if name in NUMBERS or not isinstance(value, Tensor):
+    if not isinstance(value, Tensor):
         return (
             f"{what} gives plain Python numbers: the graph ends here.",
             "Stay with tensors: they can be used like numbers.",
@@ -352,9 +351,10 @@ def _no_leaf(request: Request, made: Request) -> JvpError:
 
 
 def _in_floats(request: Request) -> Request:
-    """The request with floating inputs: of numbers by their dtype, of expressions by a cast."""
-    inputs = {
-        name: f"({value}).float()" if isinstance(value, str) and is_expression(value) else value
-        for name, value in request.inputs.items()
-    }
+    """The request with floating inputs: of numbers by their dtype, of expressions by a cast, of true and false as 1 and 0."""
+    inputs = {name: _in_float(value) if isinstance(value, str) else value for name, value in request.inputs.items()}
     return replace(request, inputs=inputs, dtype="float32")
+
+
+def _in_float(value: str) -> str:
+    return f"({value}).float()" if is_expression(value) else value.replace("true", "1").replace("false", "0")

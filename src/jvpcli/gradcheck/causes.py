@@ -20,8 +20,10 @@ from jvpcli.gradcheck.differences import quick_step, scales
 from jvpcli.gradcheck.losses import CUT, UNSEEN, Call, Loss, Record, Watch, equation_of
 from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.nearby import direction
+from jvpcli.jacobians.operations import is_regular
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.readings import nodes_below
 from jvpcli.program import Equation, Program, file_called
 
 MASKS = frozenset({"where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "nansum", "nanmean"})
@@ -90,27 +92,33 @@ def masked_step(function: RealFunction, column: int) -> Reason | None:
 
 
 def _swallowed(function: RealFunction, entry: Entry) -> Reason | None:
-    """The call whose own derivative autograd takes as zero, though its result follows the input: a random sample."""
+    """The call whose own derivative autograd takes as zero anywhere, though its result follows the input: a random sample."""
     t = quick_step(function.eps) * float(scales(function)[entry.column])
-    record, away = Record(function.problem.files), Record(function.problem.files)
+    record = Record(function.problem.files)
     with record:
         evaluation = function.problem.at()
-    with away:
-        elsewhere = function.at(moved(function, entry.column, t))
-    if elsewhere is None:
-        return None
-    others = list(elsewhere.leaves.values())
     leaves = list(evaluation.leaves.values())
+
+    def values(point: Tensor) -> tuple[list[Any], list[Tensor]] | None:
+        with Record(function.problem.files) as away:
+            elsewhere = function.at(point)
+        return None if elsewhere is None else ([call.value for call in away.calls], list(elsewhere.leaves.values()))
+
+    beside, usual = values(moved(function, entry.column, t)), values(direction(function.x, seed=6))
+    if beside is None:
+        return None
 
     def reaches(tensor: Tensor, leaves: list[Tensor] = leaves) -> bool:
         pulled = function.inputs.join(vjp(tensor, direction(tensor.detach(), seed=5), leaves))
         return bool(pulled[entry.column] != 0)
 
-    for call, other in zip(record.calls, away.calls, strict=False):
+    for number, (call, other) in enumerate(zip(record.calls, beside[0], strict=False)):
         if not isinstance(call.value, Tensor) or not call.value.requires_grad or reaches(call.value):
             continue
-        follows = call.value.shape == other.value.shape and not torch.equal(call.value, other.value)
-        if follows and other.value.requires_grad and any(map(reaches, call.operands)) and not reaches(other.value, others):
+        follows = call.value.shape == other.shape and not torch.equal(call.value, other)
+        if not (follows and other.requires_grad and any(map(reaches, call.operands))) or reaches(other, beside[1]):
+            continue
+        if usual is None or not reaches(usual[0][number], usual[1]):  # numbers here may be too small for a formula
             return told(CUT, call, evaluation)
     return None
 
@@ -121,7 +129,7 @@ def kinked_step(function: RealFunction, entry: Entry) -> Reason | None:
     wide, narrow = (_second_differences(function, entry.column, step) for step in (t, t / 8))
     for (call, evaluation, first), (_, _, second) in zip(wide, narrow, strict=False):
         lasting = (second.abs() > 0.7 * first.abs()) & (first.abs() > 1e-3)
-        if bool(lasting.any()):
+        if bool(lasting.any()) and not is_regular(nodes_below(call.value.grad_fn)):  # roundings last, too
             return told(INNER_KINK, call, evaluation)
     return None
 

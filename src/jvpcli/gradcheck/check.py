@@ -17,6 +17,7 @@ from torch import Tensor
 from jvpcli.errors import JvpError
 from jvpcli.gradcheck.causes import BACKWARD, INNER_KINK, Reason, kinked_step, reason_for
 from jvpcli.gradcheck.compare import (
+    CLEAR,
     Compared,
     Entry,
     compare_entries,
@@ -69,6 +70,9 @@ LOST = 1e300
 
 HALF_THE_DIGITS = 2.0**-26
 """The rounding that leaves half of a double's digits."""
+
+FEW_DIGITS = 2.0**-12
+"""The same of a single, which is what tells of a derivative that differences see clearly."""
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -318,14 +322,19 @@ def _first_other(one: Evaluation, other: Evaluation, tolerance: Tolerance) -> Eq
 
 
 def _cancelled(function: RealFunction, jacobian: Tensor | None, rounded: Sequence[Entry]) -> Entry | None:
-    """The worst entry of which rounding leaves less than half the digits even in double precision."""
+    """The worst entry of which rounding leaves few digits even in double precision."""
     if jacobian is None or not rounded:
         return None
-    sizes = _typical(function, jacobian)
+    typical, largest = _typical(function, jacobian), _largest(function, jacobian)
     for entry in rounded:
-        size = float(sizes[entry.row, entry.column])
+        if math.isnan(entry.numeric):
+            return entry
+        if entry.error < CLEAR * abs(entry.numeric):
+            size = FEW_DIGITS * max(float(largest[entry.row, entry.column]), abs(entry.numeric))
+        else:
+            size = HALF_THE_DIGITS * float(typical[entry.row, entry.column])
         nothing = size == 0 or entry.numeric == 0 == float(function.y[entry.row])
-        if not nothing and entry.difference > max(HALF_THE_DIGITS * size, SAFETY * entry.error):
+        if not nothing and entry.difference > max(size, SAFETY * entry.error):
             return entry
     return None
 

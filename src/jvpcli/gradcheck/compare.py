@@ -334,6 +334,8 @@ def _judge(
             if settled is not None:
                 return settled
         return (MISMATCH if outside and abs(analytic) < torch.inf else KINK), at_kink
+    if entry.numeric == entry.analytic and abs(entry.numeric) == torch.inf:  # larger than any number
+        return UNSURE, entry
     if error == torch.inf or (error > 0.1 * abs(number) > 0 and not abs(analytic) < torch.inf):
         return (UNSURE if abs(analytic) < torch.inf else KINK), entry  # a derivative that grows without end
     if weight < abs(analytic) < min(allowed, 2 * abs(number - analytic)) and abs(number - analytic) <= allowed:

@@ -24,13 +24,16 @@ RATIO = 4
 DEEPER = 40
 """How many powers of two further steps go down where nothing is rounded."""
 
+WIDER = 60
+"""How many powers of two the steps of a small direction are larger than it: what cancels there doesn't further away."""
+
 FEWEST = 5
 """Steps smaller than the first that are always taken."""
 
 ORDER = 3
 """Extrapolations of one difference: further ones only add rounding."""
 
-TINY = 1e-100
+TINY = 1e-307
 """What is smaller counts as zero: it has no size of its own."""
 
 MOST_SLOWLY = 0.75
@@ -38,6 +41,9 @@ MOST_SLOWLY = 0.75
 
 NARROWEST = 2.0**-40
 """No step is narrower, in units of the direction's size, where something is rounded."""
+
+AT_THE_END = 2.0**-50
+"""The same where a domain may end close by: the numbers around the point are hardly nearer to it."""
 
 TOP = -3
 """The largest step is 2**TOP of the direction's size."""
@@ -155,7 +161,7 @@ def estimate(line: Line) -> Estimate:
     """The derivative along the line from differences over many steps."""
     eps = line.function.eps
     size = float(line.direction.abs().max()) if line.direction.numel() else 1.0
-    first = TOP + max(0, ceil(-log2(size))) if size > 0 else TOP
+    first = TOP + min(max(0, ceil(-log2(size))), WIDER) if size > 0 else TOP
     last = min(floor(0.6 * log2(eps) + log2(_reach(line))), first - FEWEST * int(log2(RATIO)))
     last -= DEEPER if _at_zero(line) else 0
     here = line.base
@@ -164,7 +170,11 @@ def estimate(line: Line) -> Estimate:
     below: list[Tensor] = []
     central: list[Tensor] = []
     t = 2.0**first
-    while t >= 2.0**last or (t >= NARROWEST and _changing(central, 4 * line.noise / steps[-1])):
+    while (
+        t >= 2.0**last
+        or (t >= NARROWEST and _changing(central, 4 * line.noise / steps[-1]))
+        or (t >= AT_THE_END and _ends(central))
+    ):
         steps.append(t)
         above.append((line(t) - here) / t)
         below.append((here - line(-t)) / t)
@@ -202,6 +212,12 @@ def _changing(central: Sequence[Tensor], noise: Tensor) -> bool:
     """Whether the differences still change with the step, beyond rounding: what the function does there is faster yet."""
     before, last = central[-2], central[-1]
     return bool(((last - before).abs() > 1e-6 * last.abs() + 10 * noise).any())
+
+
+def _ends(central: Sequence[Tensor]) -> bool:
+    """Whether wide steps lead out of where the function is defined, and so few narrow ones do not that nothing is told yet."""
+    finite = torch.stack(list(central)).isfinite()
+    return bool((~finite[-FEWEST:]).any()) and bool((finite[1:] >= finite[:-1]).all())
 
 
 def _reach(line: Line) -> float:

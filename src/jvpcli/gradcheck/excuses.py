@@ -23,17 +23,21 @@ from jvpcli.gradcheck.compare import (
     entry_at,
     is_unseen,
     random_direction,
+    tolerance,
     worst_first,
 )
-from jvpcli.gradcheck.differences import SAFETY, Line, estimate, quick, scales
-from jvpcli.gradcheck.vectors import Layout, RealFunction, alike
-from jvpcli.jacobians.passes import vjp
+from jvpcli.gradcheck.differences import SAFETY, TOP, Line, estimate, quick, scales
+from jvpcli.gradcheck.roundings import Roundings, roundings
+from jvpcli.gradcheck.vectors import RealFunction, alike
 
 NEIGHBOURS = 4
 """Points around the one that is checked at which autograd's number is looked at."""
 
 INNER_ROUNDINGS = 4
 """How many roundings of the numbers that it computes with one operation may make."""
+
+FAR = 1e7
+"""So many times these a difference is no matter of them."""
 
 FEW_ROUNDINGS = 64
 """How far they are away, in roundings of the inputs."""
@@ -62,14 +66,21 @@ JUMP = 1e-2
 
 def settled(function: RealFunction, kind: str, entry: Entry) -> tuple[str, Entry]:
     """What an entry that differs, or that seems to be at a kink, turns out to be, and the entry with what was found."""
-    closely = _closely(function, entry) if kind == MISMATCH else None
+    if kind == KINK and _is_bend(function, entry):
+        kind, entry = MISMATCH, replace(entry, below=None, above=None)
+        if entry.difference <= tolerance(function.eps) * abs(entry.numeric) + SAFETY * entry.error:
+            return AGREES, entry
+    known = roundings(function, entry.row, entry.column) if kind == MISMATCH else Roundings()
+    closely = _closely(function, entry, known) if kind == MISMATCH else None
     if closely is not None and not closely.error < closely.difference <= SAFETY * closely.error:
         return AGREES if closely.difference <= closely.error else MISMATCH, closely
     if is_unseen(function, kind, entry):
         return UNSEEN, entry
     if kind != MISMATCH:
         return kind, entry
-    rounded = _agreeing(function, entry)
+    if known.lost:
+        return AGREES, replace(entry, numeric=math.nan, error=math.inf)
+    rounded = _agreeing(function, entry, known)
     if rounded is not None:
         return AGREES, rounded
     beside = _beside(function, entry)
@@ -101,28 +112,48 @@ def excused(function: RealFunction, compared: Compared) -> Compared:
     )
 
 
-def _closely(function: RealFunction, entry: Entry) -> Entry | None:
+def _is_bend(function: RealFunction, entry: Entry) -> bool:
+    """Whether the jump of the derivative is gone over some of the numbers around x: a fast bend looks like a kink from afar."""
+    x, sides = float(function.x[entry.column]), (entry.below, entry.above)
+    if x == 0 or any(side is None or not abs(side) < math.inf for side in sides):
+        return False
+    jump = abs(sides[1] - sides[0])  # type: ignore[operator]
+    line = replace(along(function, entry.row, entry.column), direction=_alone(function, entry.column, math.ulp(x)))
+    for steps in (4, 64, 1024):
+        found = quick(line, steps)
+        if abs(float(found.jump)) / math.ulp(x) + float(found.noise) / math.ulp(x) < jump / 10:
+            return True
+    return False
+
+
+def _alone(function: RealFunction, column: int, size: float) -> Tensor:
+    """The direction of one input entry (n,)."""
+    return torch.zeros_like(function.x).index_fill(0, torch.tensor([column]), size)
+
+
+def _closely(function: RealFunction, entry: Entry, known: Roundings) -> Entry | None:
     """The entry with a difference over some of the numbers around x, if that is clear and another:
     wider ones see nothing of sin(x) at 1e12."""
-    line = Line(function, torch.zeros_like(function.x).index_fill(0, torch.tensor([entry.column]), 1), torch.tensor([entry.row]))
+    line = Line(function, _alone(function, entry.column, 1.0), torch.tensor([entry.row]))
     apart = math.ulp(float(function.x[entry.column]))
-    found = [_closest(line, scale * apart, entry) for scale in (1, 4, 16, 64)]
+    found = [_closest(line, scale * apart, entry, known.value) for scale in (1, 4, 16, 64)]
     best = min(found, key=lambda entry: entry.error if entry.error == entry.error else math.inf)
     is_news = abs(best.numeric - entry.numeric) > SAFETY * best.error
     return best if is_news and best.error < abs(best.numeric) * CLEARLY else None
 
 
-def _closest(line: Line, apart: float, entry: Entry) -> Entry:
-    """The entry with a difference over so many times a distance as `CLOSE` says; what does not bend evenly there is rounding."""
+def _closest(line: Line, apart: float, entry: Entry, scatter: float) -> Entry:
+    """The entry with a difference over so many times a distance as `CLOSE` says; what does not bend evenly there is rounding, and
+    `scatter` is what is known of that."""
     values = {step: float(line(step * apart)) for size in CLOSE for step in (size, -size)}
     slopes = [(values[size] - values[-size]) / (2 * size * apart) for size in CLOSE]
     narrow, wide = slopes[0], slopes[-1]
     bent = [narrow + (wide - narrow) * (size**2 - CLOSE[0] ** 2) / (CLOSE[-1] ** 2 - CLOSE[0] ** 2) for size in CLOSE]
-    scatter = max(abs(slope - even) for slope, even in zip(slopes, bent, strict=True))
-    rounding = torch.finfo(line.function.x.dtype).eps * max(map(abs, values.values())) / (CLOSE[0] * apart)
+    uneven = max(abs(slope - even) for slope, even in zip(slopes, bent, strict=True))
+    rounding = torch.finfo(line.function.x.dtype).eps * max(map(abs, values.values()))
     bend = abs(narrow - wide)
     is_smooth = bend < abs(narrow) / 10  # of a stair one is twice the other
-    error = SAFETY * rounding + 4 * scatter + bend / 100 if is_smooth else math.inf
+    error = max(SAFETY * rounding, 2 * scatter) / (CLOSE[0] * apart) + 4 * uneven + bend / 100 if is_smooth else math.inf
     return replace(entry, numeric=narrow + (narrow - wide) / 3, error=error, below=None, above=None)
 
 
@@ -132,7 +163,7 @@ def _beside(function: RealFunction, entry: Entry) -> tuple[Tensor, Tensor] | Non
     if function.mode == "forward" or not abs(entry.analytic) < math.inf:
         return None
     onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
-    alone = torch.zeros_like(function.x).index_fill(0, torch.tensor([entry.column]), float(scales(function)[entry.column]))
+    alone = _alone(function, entry.column, float(scales(function)[entry.column]))
     gradients, slopes = [], []
     for seed in range(NEIGHBOURS):
         x, direction = function.x + ASIDE * random_direction(function, seed), random_direction(function, seed + NEIGHBOURS)
@@ -175,36 +206,10 @@ def _jump(function: RealFunction, beside: tuple[Tensor, Tensor], entry: Entry) -
     return None if steady and not least_together - around <= here <= most_together + around else (least, largest)
 
 
-def rounding_of(function: RealFunction, row: int) -> float:
-    """How far off an output may be because the results of the steps on the way are rounded: ε Σ |∂y/∂z · z|."""
-    evaluation = function.evaluation
-    place = function.outputs.place(row)
-    y = evaluation.outputs[place.name]
-    steps = [evaluation.values.get(step.slot) for step in evaluation.tape]
-    results = [z for z in steps if isinstance(z, Tensor) and z.requires_grad and z is not y]
-    if not results or not y.requires_grad:
-        return 0.0
-    try:
-        pulled = vjp(y, _onehot(function, row)[place.name], results)
-    except RuntimeError:  # a result that was changed in place since
-        return 0.0
-    terms = [
-        torch.finfo(z.dtype).eps * float((gradient.abs() * z.detach().abs()).sum())
-        for z, gradient in zip(results, pulled, strict=True)
-        if gradient is not None
-    ]
-    return sum(term for term in terms if term < torch.inf)
-
-
-def _onehot(function: RealFunction, row: int) -> dict[str, Tensor]:
-    vector = torch.zeros_like(function.y)
-    vector[row] = 1
-    return Layout.of(function.evaluation.outputs).split(vector)
-
-
 def only_rounded(function: RealFunction, entry: Entry) -> Entry | None:
     """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them."""
-    return _agreeing(function, entry) or (entry if _scatters(function, entry) else None)
+    known = roundings(function, entry.row, entry.column)
+    return entry if known.lost or _scatters(function, entry) else _agreeing(function, entry, known)
 
 
 def _is_plain(entry: Entry) -> bool:
@@ -212,20 +217,28 @@ def _is_plain(entry: Entry) -> bool:
     return entry.below is None and entry.difference < torch.inf
 
 
-def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
-    """The entry if it agrees with its difference when the roundings of the steps are counted, or those inside of one."""
+def _agreeing(function: RealFunction, entry: Entry, known: Roundings) -> Entry | None:
+    """The entry if it agrees with its difference when the roundings on the way are counted, or those inside of a step."""
     if not _is_plain(entry):
         return None
-    allowed = rounding_of(function, entry.row)
-    if _saturates(function, entry):
-        allowed = max(allowed, INNER_ROUNDINGS * function.eps * float(function.reach[entry.row]))
-    if not allowed > float(function.noise[entry.row]):
+    size = float(scales(function)[entry.column])
+    inner = INNER_ROUNDINGS * function.eps * float(function.reach[entry.row])
+    inner = inner if entry.difference * size <= FAR * inner and _saturates(function, entry) else 0.0
+    allowed = max(known.value if _moves(function, entry) else 0.0, inner)
+    if not (allowed > float(function.noise[entry.row]) or entry.difference <= SAFETY * (known.derivative + entry.error)):
         return None
     noise = function.noise.clone()
-    noise[entry.row] = allowed
+    noise[entry.row] = max(allowed, float(noise[entry.row]))
     aware = replace(function, noise=noise)
-    kind, found = entry_at(aware, entry.row, entry.column, entry.analytic, SAFETY * allowed)
-    return found if kind == AGREES else None
+    floor = SAFETY * max(known.derivative * size, inner)
+    kind, best = entry_at(aware, entry.row, entry.column, entry.analytic, floor)
+    return best if kind == AGREES else None
+
+
+def _moves(function: RealFunction, entry: Entry) -> bool:
+    """Whether the output is another where the entry's input is: what stays as it is isn't rounded to what it is."""
+    line = along(function, entry.row, entry.column)
+    return entry.numeric != 0 or any(bool((line(side * 2.0**TOP) != line.base).any()) for side in (1, -1))
 
 
 def _saturates(function: RealFunction, entry: Entry) -> bool:
@@ -252,9 +265,20 @@ def _scatters(function: RealFunction, entry: Entry) -> bool:
         return False
     if function.entry(entry.row, entry.column) != entry.analytic:  # not repeatable
         return False
+    found = _around(function, entry, FEW_ROUNDINGS)
+    if found is None:
+        return False
+    spread, nearest = found[-1] - found[0], min(above - below for below, above in pairwise(found))
+    if not (spread > entry.difference / 4 and nearest > SAME * spread):
+        return False
+    nearer = _around(function, entry, FEW_ROUNDINGS // 16)
+    return nearer is not None and nearer[-1] - nearer[0] > spread / 4  # what changes that fast with its input has less
+
+
+def _around(function: RealFunction, entry: Entry, roundings_away: int) -> list[float] | None:
+    """Autograd's numbers at points so many roundings away, in order; None where there is none."""
     generator = torch.Generator().manual_seed(entry.row + entry.column)
-    onehot = torch.zeros_like(function.y)
-    onehot[entry.row] = 1
+    onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
     rounding = torch.cat([
         torch.full((size,), torch.finfo(dtype).eps, dtype=torch.float64)
         for size, dtype in zip(function.inputs.sizes, function.inputs.dtypes, strict=True)
@@ -264,11 +288,9 @@ def _scatters(function: RealFunction, entry: Entry) -> bool:
     for number in range(NEIGHBOURS):
         seed = problem.seed + (number if seeded_alike else 0)
         by = torch.rand(function.n, generator=generator, dtype=torch.float64) - 0.5
-        points = function.inputs.split(function.x * (1 + FEW_ROUNDINGS * rounding * by))
+        points = function.inputs.split(function.x * (1 + roundings_away * rounding * by))
         try:
             found.append(float(function.pullback(onehot, problem.at(points, seed))[entry.column]))
         except Exception:  # whatever the function raises off the point
-            return False
-    found.sort()
-    spread, nearest = found[-1] - found[0], min(above - below for below, above in pairwise(found))
-    return spread > entry.difference / 4 and nearest > SAME * spread
+            return None
+    return sorted(found)

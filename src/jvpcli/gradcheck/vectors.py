@@ -360,9 +360,9 @@ def _nearby(function: RealFunction, tiny: float) -> Tensor:
     """The values (5, m) over steps of about `tiny` of the inputs' size.
 
     The steps lie on one side of the point, so that a kink at the point is no scatter, and are uneven, so that roundings
-    don't fall into step with them.
+    don't fall into step with them; none of them is rounded itself.
     """
-    step = tiny * torch.where(function.x == 0, 1.0, function.x.abs())
+    step = tiny * torch.exp2(torch.floor(torch.log2(torch.where(function.x == 0, 1.0, function.x.abs()))))
     return torch.stack([function.value(function.x + number * step) for number in UNEVEN])
 
 

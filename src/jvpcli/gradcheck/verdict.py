@@ -113,6 +113,11 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
     if worst is None or outcome.entry is None or outcome.function is None:
         assert outcome.reason is not None
         return _wrong_backward(outcome, outcome.reason)
+    if outcome.verdict == PRECISION and outcome.lost is None and math.isnan(outcome.entry.numeric):
+        return (
+            "A few roundings of the numbers on the way move the output by as much as it is, even in double precision: no "
+            f"difference tells a derivative here, and nothing can be said of autograd's {_number(worst.analytic)}."
+        )
     if outcome.verdict == PRECISION and outcome.lost is None:
         return (
             f"The derivative is about {_number(worst.numeric)}, by differences over wide steps; autograd's "

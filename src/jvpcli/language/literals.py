@@ -22,13 +22,21 @@ NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float(
 """What stands for numbers that JSON doesn't have, in strings or bare."""
 
 BEYOND = "a number is too large for any dtype"
-"""What is said of one that would become infinite, or that no dtype holds."""
+"""What is said of one that no dtype holds."""
 
 MAX_LEVELS = 25
 """Lists inside each other."""
 
 COMPLEX_OF = {torch.float64: torch.complex128, torch.int64: torch.complex128}
 """The complex dtype for a real one; complex64 for the others."""
+
+WIDEST = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+"""The dtype that holds the most, of those that hold less."""
 
 _LETTERS = r"e|E|j|J|nan|NaN|inf(?:inity)?|Inf(?:inity)?"
 _NUMBERS = re.compile(rf"[\s\d.,;+\-_]*(?:(?:{_LETTERS})[\s\d.,;+\-_]*)*")
@@ -153,10 +161,23 @@ def to_tensor(value: Any, dtype: torch.dtype, pairs: bool = False) -> Tensor:
     if float in kinds and not (dtype.is_floating_point or dtype.is_complex):
         plain = _whole(plain, dtype)
     try:
-        return torch.tensor(plain, dtype=dtype)
+        found = torch.tensor(plain, dtype=dtype)
     except (RuntimeError, OverflowError, ValueError, TypeError) as error:
         first = str(error).splitlines()[0].rstrip(".")
         raise BadValueError(f"{first[:1].lower()}{first[1:]}", torch_message=str(error)) from None
+    wide = WIDEST.get(dtype)
+    if wide is not None and not bool(found.isfinite().all()):
+        written = torch.tensor(plain, dtype=wide)
+        if bool((written.isfinite() & ~found.isfinite()).any()):
+            raise BadValueError(
+                f"a number is too large for {_name(dtype)}, whose largest is {torch.finfo(dtype).max:g}",
+                hints=[f"Use --dtype {_name(wide)}."],
+            )
+    return found
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _checked(value: Any, place: tuple[int, ...], kinds: set[type]) -> Any:
@@ -235,7 +256,7 @@ def _whole(value: Any, dtype: torch.dtype) -> Any:
         return [_whole(item, dtype) for item in value]
     if isinstance(value, float):
         if not value.is_integer():
-            raise BadValueError(f"{value} is no whole number, as {str(dtype).removeprefix('torch.')} needs")
+            raise BadValueError(f"{value} is no whole number, as {_name(dtype)} needs")
         return int(value)
     return value
 

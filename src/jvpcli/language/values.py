@@ -208,7 +208,7 @@ class _Reader:
         """Numbers, or arithmetic on them."""
         try:
             return read_numbers(text, self.dtype)
-        except BadValueError:
+        except NotANumberError:
             if not _is_arithmetic(text):
                 raise
             return self.expression(text)

@@ -320,9 +320,9 @@ def index_range(found: Found) -> Pieces:
 
 
 def target_range(found: Found) -> Pieces:
-    """Whether one_hot complains, and whether the class's number is a mark."""
+    """Whether the class's number is a mark."""
     target = found.int("target")
-    return {"one_hot": found.function == "one_hot", "negative": target is not None and target <= 0}
+    return {"negative": target is not None and target <= 0}
 
 
 def axes_needed(found: Found) -> Pieces:
