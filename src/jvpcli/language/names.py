@@ -233,7 +233,8 @@ def in_order(node: ast.AST) -> Iterator[ast.AST]:
 
 def _of_all(nodes: Iterable[ast.AST]) -> Iterator[Use]:
     """The uses of names in some nodes, in order: without recursion, for a sum of a thousand terms is as deep."""
-    waiting: list[Use | ast.AST] = [*nodes][::-1]
+    waiting: list[Use | ast.AST] = []
+    waiting += [*nodes][::-1]
     while waiting:
         part = waiting.pop()
         if isinstance(part, ast.AST):

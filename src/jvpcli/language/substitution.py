@@ -465,7 +465,7 @@ class _Within:
 
     @property
     def _value(self) -> tuple[Any, ...]:
-        value = self.owner[self.name] if self.name in self.owner else ()
+        value = Place(self.owner, self.name, True).tensor
         return value if isinstance(value, tuple) else ()
 
     def __contains__(self, name: str) -> bool:

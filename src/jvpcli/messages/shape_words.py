@@ -272,7 +272,7 @@ def cat_sizes(found: Found) -> Pieces:
     """The axis at which the tensors of a cat differ, and the one along which they would fit."""
     axis, number, other = found.int("axis"), found.int("number"), found.int("other")
     expected, got = found.int("expected"), found.int("got")
-    along = other if other is not None else 1 if axis == 0 else 0
+    along: int | None = other if other is not None else 1 if axis == 0 else 0
     if found.operands and number is not None and number < len(found.operands) and axis is not None:
         differing = _differing(found.operands[0][1], found.operands[number][1])
         other = next((at for at in differing if at != axis % len(found.operands[0][1])), None)

@@ -152,17 +152,16 @@ def inverse(op: Op) -> Locals:
 
 def solve(op: Op) -> Locals:
     """X = A⁻¹B: dX_ir/dB_kr = A⁻¹_ik and dX_ir/dA_kl = −A⁻¹_ik X_lr (from the right likewise)."""
-    lu, pivots, x = op.saved("LU").detach(), op.saved("pivots"), op.saved("result").detach()
+    a, x = op.saved("A").detach(), op.saved("result").detach()
     left = op.saved("left")
-    n = lu.shape[-1]
-    vector = x.dim() == lu.dim() - 1
-    batch = tuple(lu.shape[:-2])
-    if tuple(x.shape[: len(batch)]) != batch or x.dim() < lu.dim() - 1:
+    n = a.shape[-1]
+    vector = x.dim() == a.dim() - 1
+    batch = tuple(a.shape[:-2])
+    if tuple(x.shape[: len(batch)]) != batch or x.dim() < a.dim() - 1:
         raise NoRuleError("broadcast batches")
     if not left and not vector:
         raise NoRuleError("solved from the right")
-    eye = torch.eye(n, dtype=lu.dtype, device=lu.device).expand(*batch, n, n)
-    inv = torch.linalg.lu_solve(lu, pivots, eye).reshape(-1, n, n)
+    inv = torch.linalg.inv(a).reshape(-1, n, n)  # the LU that torch keeps is that of A, or of Aᵀ: versions differ
     width = 1 if vector else x.shape[-1]
     sizes = {0: inv.shape[0], 1: n, 2: width, 3: n, 4: n}
     result: list[tuple[KroneckerMap, ...] | None] = [None, None]
