@@ -57,7 +57,7 @@ def cause_of(
         return _applied(lambda f: f.backward is f.vjp is Function.backward, "has no backward; it was", operands, recorder)
     if "NoneType" in text:
         return _no_gradient(place, trace, recorder) or _nothing(place, trace)
-    if "must be Tensor, not tuple" in text:
+    if re.search("must be Tensor, not (tuple|dict)", text):
         return _several(place, trace)
     if re.search(r"'(float|int)' object has no attribute", text):
         return _plain_number(recorder)
@@ -296,13 +296,15 @@ def _nothing(place: Place, trace: TracebackType) -> Cause | None:
 
 
 def _several(place: Place, trace: TracebackType) -> Cause | None:
-    """Which variable of a sub-expression is a tuple that begins with a tensor, as modules of torch give."""
+    """Which variable of a sub-expression is a tuple or a dict, and the first tensor in it: modules of torch and loaders give such."""
     for node in ast.walk(place.node) if place.node is not None else ():
         value = _value(node, trace) if isinstance(node, (ast.Name, ast.Attribute)) else None
-        if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            name = ast.unparse(node)
-            words = f"{name} is a tuple of {len(value)}, of which {name}[0] is a tensor of shape {tuple(value[0].shape)}."
-            return Cause(words, None, f"{name}[0]")
+        if isinstance(value, (tuple, dict)):
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            first = next(((f"{ast.unparse(node)}[{key!r}]", x.shape) for key, x in pairs if isinstance(x, Tensor)), None)
+            if first is not None:
+                kind = f"{ast.unparse(node)} is a {'dict' if isinstance(value, dict) else 'tuple'} of {len(value)}"
+                return Cause(f"{kind}, of which {first[0]} is a tensor of shape {tuple(first[1])}.", None, first[0])
     return None
 
 

@@ -204,8 +204,10 @@ def _together(operands: Sequence[Named]) -> Pieces:
     """Operands that don't broadcast: a table, the first axis that clashes, and the axes that would make two of them fit."""
     (a, first), (b, second) = next(pair for pair in combinations(operands, 2) if broadcast(pair[0][1], pair[1][1]) is None)
     lacking = len(first) != len(second) or len(first) == 1  # an axis: else new ones make another thing of them
-    repairs = [f"{term(b)}{new}   # {broadcast(first, with_axes(second, new))}" for new in aligned(second, first)][:2]
-    repairs += [f"{term(a)}{new}" for new in aligned(first, second)][:1]
+    made = [(b, new, broadcast(first, with_axes(second, new)) or ()) for new in aligned(second, first)][:2]
+    made += [(a, new, broadcast(with_axes(first, new), second) or ()) for new in aligned(first, second)][:2]
+    kept = [each for each in made if each[2] in (first, second)]  # the shape of the larger: else all pairs are made
+    repairs = [f"{term(name)}{new}   # {shape}" for name, new, shape in kept or made[:3]]
     at = next(iter(clashes(first, second)), None)
     sizes = {} if at is None else {"at": at, "left_size": first[at], "right_size": second[at]}
     table = "\n".join(broadcast_table(operands))
