@@ -296,7 +296,7 @@ def _nothing(place: Place, trace: TracebackType) -> Cause | None:
 
 
 def _several(place: Place, trace: TracebackType) -> Cause | None:
-    """Which variable of a sub-expression is a tuple or a dict, and the first tensor in it: modules of torch and loaders give such."""
+    """Which variable of a sub-expression is a tuple or a dict, as modules and loaders give, and the first tensor in it."""
     for node in ast.walk(place.node) if place.node is not None else ():
         value = _value(node, trace) if isinstance(node, (ast.Name, ast.Attribute)) else None
         if isinstance(value, (tuple, dict)):
