@@ -245,6 +245,8 @@ def test_outputs_that_no_input_reaches():
     ("call", "message"),
     [
         (lambda: jvpcli.jacobian("x * 2", X), "given by name"),
+        (lambda: jvpcli.inspect(X * 2, {"x": X}), "text or a function, not Tensor"),
+        (lambda: jvpcli.check(None, X), "text or a function, not NoneType"),
         (lambda: jvpcli.jacobian(lambda x: x, X, wrt=1), "position 1, and there are 1: x"),
         (lambda: jvpcli.jacobian(lambda x: x, X, wrt="z"), "not an input"),
         (lambda: jvpcli.jacobian(lambda x: x, X, wrt=True), "takes the names"),
