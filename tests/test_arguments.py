@@ -159,6 +159,8 @@ def test_arguments_go_as_the_function_is_called():
     torch.testing.assert_close(maps["y", "x"].to_dense(), 2 * W)
     maps = jvpcli.jacobian(function, *given, bias=torch.zeros(2, dtype=torch.float64), scale=2.0)
     assert [x for _, x in maps] == ["x0", "x1", "x2", "bias", "scale"]  # more than its parameters have names for
+    maps = jvpcli.jacobian(lambda w, **more: w @ more["x"], {"x": X, "w": W})
+    torch.testing.assert_close(maps["y", "x"].to_dense(), W)
     module = torch.nn.Linear(3, 2).double()
     torch.testing.assert_close(jvpcli.jacobian(module, X)["y", "x"].to_dense(), module.weight.detach())
 
@@ -243,10 +245,13 @@ def test_outputs_that_no_input_reaches():
     ("call", "message"),
     [
         (lambda: jvpcli.jacobian("x * 2", X), "given by name"),
+        (lambda: jvpcli.inspect(X * 2, {"x": X}), "text or a function, not Tensor"),
+        (lambda: jvpcli.check(None, X), "text or a function, not NoneType"),
         (lambda: jvpcli.jacobian(lambda x: x, X, wrt=1), "position 1, and there are 1: x"),
         (lambda: jvpcli.jacobian(lambda x: x, X, wrt="z"), "not an input"),
         (lambda: jvpcli.jacobian(lambda x: x, X, wrt=True), "takes the names"),
         (lambda: jvpcli.jacobian(lambda b: b["x"], b={"x": torch.arange(3)}, wrt="b"), "not an input"),
+        (lambda: jvpcli.jacobian(lambda p: p["x"], {"x": X, "w": W}), "takes the argument p, and 2 inputs are given: x, w"),
     ],
 )
 def test_what_is_asked_wrongly(call, message):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian as torch_jacobian
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 import jvpcli
 from jvpcli.errors import UsageError
@@ -122,3 +123,9 @@ def test_scripted_and_compiled_modules():
     plain = expected(NET, "0.weight", X)
     scripted = jvpcli.jacobian(torch.jit.trace(NET, X), X, wrt="0.weight")["y", "0.weight"]
     torch.testing.assert_close(scripted.to_dense(), plain)
+
+
+def test_a_checkpoint_of_a_module_without_buffers_runs_again_as_it_ran():
+    """A check takes its parameters in double precision, also where the backward pass runs the module once more."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    assert jvpcli.check(lambda x: checkpoint(net, x, use_reentrant=False), X[0].float()).verdict == "pass"

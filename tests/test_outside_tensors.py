@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -118,10 +119,23 @@ keeping = Keeping()
 entries, nested = [torch.zeros(3, dtype=torch.float64)], {"of": ([torch.ones(3, dtype=torch.float64)],)}
 
 
+class Couple(NamedTuple):
+    first: torch.Tensor
+    others: tuple[torch.Tensor, str]
+
+
+couple = Couple(torch.ones(3, dtype=torch.float64), (torch.zeros(3, dtype=torch.float64), "none"))
+
+
 def in_lists(x):
+    """And in tuples, one of which it replaces."""
+    global couple
     entries[0].add_(1)
     nested["of"][0][0].mul_(3)
-    return entries[0] * nested["of"][0][0] * x**2
+    couple.first.mul_(2)
+    couple.others[0].add_(1)
+    couple = couple._replace(first=couple.first * 2)
+    return entries[0] * nested["of"][0][0] * couple.first * couple.others[0] * x**2
 
 
 moving, kept = of_a_closure()
@@ -134,7 +148,7 @@ FUNCTIONS = [
     (by_data, lambda: [weight], lambda x: ((weight.detach() + 1) * x).sum()),
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
-    (in_lists, lambda: [entries[0], nested["of"][0][0]], lambda x: 3 * x**2),
+    (in_lists, lambda: [entries[0], nested["of"][0][0], couple.first, couple.others[0]], lambda x: 12 * x**2),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
     (looked_up, lambda: tables, plainly_looked_up),
     (keeping, lambda: [keeping.kept[0], keeping.kept[1]["more"], keeping.others["scale"]], lambda x: 24 * x**2),

@@ -503,14 +503,20 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         UsageError: an argument that is not in its option's form.
     """
     inputs, function = given["inputs"], given["expression"]
-    if isinstance(function, str) or not callable(function):
+    if not (isinstance(function, str) or callable(function)):
+        raise UsageError(
+            f"what is differentiated is text or a function, not {type(function).__name__}",
+            hints=("a tensor that was computed holds its numbers alone: give the function, lambda x: …",)
+            if isinstance(function, Tensor) else (),
+        )  # fmt: skip
+    if isinstance(function, str):
         if given.get("arguments") or not (inputs is None or isinstance(inputs, Mapping)):
             raise UsageError("the inputs of an expression are given by name", hints=("pass them as x=…, or as {\"x\": …}",))
         if given.get("ignore") is not None:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
         given = {**given, "inputs": {**(inputs or {}), **given["named"]}}
         request = Request(**request_fields(given, OPTIONS[command], PYTHON, command))
-        if request.call is None and not (isinstance(function, str) and may_be_pasted(function)):
+        if request.call is None and not may_be_pasted(function):
             return request
         from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
 

@@ -102,8 +102,8 @@ Leave it out where the gradient should pass
     [
         (
             "layers in a plain list",
-            ["deep.layers is a plain list: what it holds, 2 in all, is not registered, and deep has no other parameters.",
-             "nn.ModuleList(…) around it where deep.layers is made"],
+            ["deep._layers is a plain list: what it holds, 2 in all, is not registered, and deep has no other parameters.",
+             "nn.ModuleList(…) around it where deep._layers is made"],
         ),
         (
             "an optimiser's step between forward and backward",
@@ -161,6 +161,19 @@ Leave it out where the gradient should pass
         ),
         ("heads that are joined again without a copy", ["heads.transpose(1, 2).reshape(2, 5, 12)"]),
         ("a forward that returns nothing", ["prediction is None."]),
+        ("a function without a backward", ["Sign has no backward; it was applied at program.py:13"]),
+        (
+            "queries and keys whose batch comes first",
+            ["MultiheadAttention was made for a batch at axis 1, as (length, batch, width): it gets 1 of queries and 5 of keys "
+             "there.", "batch_first=True where it is made"],
+        ),
+        (
+            "the outputs of a recurrent layer with its state",
+            ["hidden is a tuple of 2, of which hidden[0] is a tensor of shape (2, 5, 4)."],
+        ),
+        ("points of a penalty that are constants", ["between.requires_grad_() there, before anything is computed from it"]),
+        ("messages added up by a vector of indices", ["to[:, None].expand_as(message)", "x.index_add(0, to, message)"]),
+        ("a time beside a batch of states", ["torch.cat([y, t.expand_as(y[..., :1])], -1)"]),
         (
             "a saved result changed in place",
             ["Make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …"],

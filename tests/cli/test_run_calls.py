@@ -561,3 +561,14 @@ def test_a_call_on_a_constant_has_no_names_to_tell(jvp, tmp_path):
     told = jvp("run", "--inspect", "4", str(path)).err
     assert "no gradient reaches anything from x.detach().sum()" in told
     assert "No step gets the numbers of what requires grad." in told
+
+
+def test_a_gradient_whose_parts_cancel_is_blamed_on_no_step(jvp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(
+        "import torch\nb, x = torch.zeros(1, requires_grad=True), torch.ones(4)\n"
+        "loss = (x + b).mean() - (2 * x + b).mean()\nloss.backward()\n"
+    )
+    assert jvp("run", "--watch", "program.py").err == (
+        "jvp: in backward pass 1 (program.py:4) the gradient of b is 0 everywhere here: its parts, which are not, cancel out\n"
+    )

@@ -592,14 +592,14 @@ def test_formulas_of_matrices(function, shape, dtype):
 
 
 def compare_local(function: Callable[..., Tensor], *inputs: Tensor) -> None:
-    """The maps made of local ones are torch's passes, and have as many nonzeros."""
+    """The maps made of local ones are torch's passes, and are zero where those are."""
     leaves = leaves_of(inputs)
     output = function(*leaves)
     found = accumulate(read_graph(output, leaves), Workspace())
     for x, terms, expected in zip(leaves, found, oracle(output, leaves), strict=True):
         matrix = sum([term.matrix() for term in terms], x.new_zeros(output.numel(), x.numel())).detach()
         torch.testing.assert_close(matrix, expected.reshape(matrix.shape), rtol=1e-4, atol=2e-5)
-        assert matrix.count_nonzero() == expected.count_nonzero()
+        assert not matrix[expected.reshape(matrix.shape) == 0].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

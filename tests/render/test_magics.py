@@ -40,6 +40,7 @@ CELLS = {
     "unknown": "%jvp inspect x * words",
     "module": "net = torch.nn.Tanh()\n%jvp inspect net(x)",
     "timeout": "%jvp inspect x --timeout 3",
+    "serve": "%jvp serve --port 0",
     "error": "W = torch.ones(3, 2)\nz = W @ x",
     "noted": "import jvpcli\njvpcli.inspect(lambda a: a @ W, x)",
     "cut": "def scaled(a):\n    return a * float(a.sum())\nprint(jvpcli.check(scaled, x).report.explanation)",
@@ -109,6 +110,7 @@ def test_what_is_refused_has_no_traceback(outputs):
     for name, kind, words in (
         ("refused", "ShapeMismatchError", "A dot product of vectors with 4 and 3 entries"),
         ("timeout", "UsageError", "--timeout can't be kept here: it would end the notebook's process"),
+        ("serve", "UsageError", "jvp serve answers until it is ended, and the notebook would wait for that"),
         ("unknown", "UnknownNameError", "words"),
         ("module", "UnknownNameError", "`net` is the notebook's own: jvpcli.inspect(net, …) takes it as it is"),
     ):

@@ -527,5 +527,5 @@ def test_the_nan_of_a_basis_vector_is_no_derivative():
 
 
 def test_complex_numbers_that_are_not_finite_are_told_of():
-    (finding,) = jvpcli.trace("x.exp().exp()", x=torch.tensor(1e30 + 3e38j)).report.findings
-    assert finding.message.startswith("the gradient becomes nan in step 0, `x.exp()`, at x = 1e+30+3e+38j")
+    (finding,) = jvpcli.trace("x.exp().exp()", x=torch.tensor(100 + 1j)).report.findings
+    assert finding.message.startswith("the gradient becomes nan in step 1, `x.exp().exp()`, at x.exp() = inf+infj")

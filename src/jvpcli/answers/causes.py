@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from jvpcli.answers.graph_ends import MOST_CITED, Cause, back_from, end_of_graph, function_of, taken_out
 from jvpcli.answers.operands import Operand, made_at, named_in
@@ -21,6 +22,9 @@ from jvpcli.recording.recorder import Attempt, Recorder, Result, Write
 WIDTHS = ("in_features", "in_channels", "num_features", "input_size", "embed_dim", "num_channels")
 """What torch's modules call the number of features that they are made for."""
 
+OWN = frozenset(vars(nn.Module()))
+"""Where a module keeps what is registered, and the rest of its own."""
+
 
 def cause_of(
     text: str,
@@ -31,6 +35,9 @@ def cause_of(
     place: Place,
 ) -> Cause | None:
     """What the recording proves of an error's cause, by its text; None where it proves nothing."""
+    if "differentiated Tensors does not require grad" in text:
+        constant = ((o.name, made_at(o.tensor, recorder)) for o in operands if not o.tensor.requires_grad)
+        return next((_constant(name, made) for name, made in constant if made is not None), None)
     if "does not require grad" in text:
         ends = (end_of_graph(o.name, o.tensor, recorder) for o in operands if not o.tensor.requires_grad)
         return next((end for end in ends if end is not None), None)
@@ -45,16 +52,20 @@ def cause_of(
     if "empty parameter list" in text:
         return _unregistered(place, trace)
     if (function := re.search(r"unction (\w+)Backward returned an i", text)) is not None:
-        return _applied(function[1], operands, recorder)
+        return _applied(lambda f: f.__name__ == function[1], "was", operands, recorder)
+    if "implement either the backward or vjp" in text:
+        return _applied(lambda f: f.backward is f.vjp is Function.backward, "has no backward; it was", operands, recorder)
     if "NoneType" in text:
         return _no_gradient(place, trace, recorder) or _nothing(place, trace)
+    if re.search("must be Tensor, not (tuple|dict)", text):
+        return _several(place, trace)
     if re.search(r"'(float|int)' object has no attribute", text):
         return _plain_number(recorder)
     if "view size is not compatible" in text:
         return _copied(place)
     if "index out of range in self" in text:
         return _beyond(attempt, operands)
-    return None if attempt is None else _narrow(recorder, attempt)
+    return None if attempt is None else _narrow(recorder, attempt) or _batches(recorder, attempt)
 
 
 def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -> Cause | None:
@@ -139,16 +150,27 @@ def _freed(operands: Sequence[Operand], recorder: Recorder) -> Cause | None:
     return Cause(words, place, f"{cut}; or compute it anew. With retain_graph=True the pass may be refused for that change")
 
 
-def _applied(name: str, operands: Sequence[Operand], recorder: Recorder) -> Cause | None:
-    """The one step on the way to a tensor that applies a Function of this name."""
+def _applied(
+    blamed: Callable[[type[Function]], bool], said: str, operands: Sequence[Operand], recorder: Recorder
+) -> Cause | None:
+    """The one step on the way to a tensor that applies such a Function."""
     origins = [origin for o in operands if isinstance(origin := recorder.origin(o.tensor), Result)]
     calls = [call for origin in origins for call in back_from(origin.call)]
-    found = [call.place for call in calls if getattr(function_of(call), "__name__", "") == name]
-    places = {place.cited: place for place in found if place is not None}
+    found = [(call.place, f) for call in calls if (f := function_of(call)) is not None and blamed(f)]
+    places = {place.cited: (f, place) for place, f in found if place is not None}
     if len(places) != 1:
         return None  # the message doesn't say which of them
-    (cited, place), *_ = places.items()
-    return Cause(f"{name} was applied at {cited}.", place, whole=False)
+    (cited, (function, place)), *_ = places.items()
+    return Cause(f"{function.__name__} {said} applied at {cited}.", place, whole=False)
+
+
+def _constant(name: str, made: Place) -> Cause:
+    """What is computed of constants, or cut off, and is to be differentiated by."""
+    return Cause(
+        f"{name} is to be differentiated by and does not require grad: it was made at {made.cited}.",
+        made,
+        f"{name}.requires_grad_() there, before anything is computed from it",
+    )
 
 
 def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Cause | None:
@@ -190,7 +212,7 @@ def _unregistered(place: Place, trace: TracebackType) -> Cause | None:
     for name, module in named_in(place, trace, nn.Module):
         for path, owner in module.named_modules(prefix=name):
             for key, value in vars(owner).items():
-                held = [] if key.startswith("_") else [x for x in pieces(value) if isinstance(x, (nn.Module, nn.Parameter))]
+                held = [] if key in OWN else [x for x in pieces(value) if isinstance(x, (nn.Module, nn.Parameter))]
                 if not held or not isinstance(value, (list, tuple, dict)):
                     continue
                 kind = "Module" if isinstance(held[0], nn.Module) else "Parameter"
@@ -273,6 +295,19 @@ def _nothing(place: Place, trace: TracebackType) -> Cause | None:
     return None
 
 
+def _several(place: Place, trace: TracebackType) -> Cause | None:
+    """Which variable of a sub-expression is a tuple or a dict, as modules and loaders give, and the first tensor in it."""
+    for node in ast.walk(place.node) if place.node is not None else ():
+        value = _value(node, trace) if isinstance(node, (ast.Name, ast.Attribute)) else None
+        if isinstance(value, (tuple, dict)):
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            first = next(((f"{ast.unparse(node)}[{key!r}]", x.shape) for key, x in pairs if isinstance(x, Tensor)), None)
+            if first is not None:
+                kind = f"{ast.unparse(node)} is a {'dict' if isinstance(value, dict) else 'tuple'} of {len(value)}"
+                return Cause(f"{kind}, of which {first[0]} is a tensor of shape {tuple(first[1])}.", None, first[0])
+    return None
+
+
 def _plain_number(recorder: Recorder) -> Cause | None:
     """Where numbers were last taken out of a graph."""
     left = taken_out(recorder)
@@ -310,6 +345,22 @@ def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:
         None,
         f"{moved}; else {wider}" if moved else wider,
     )
+
+
+def _batches(recorder: Recorder, attempt: Attempt) -> Cause | None:
+    """The attention whose queries and keys are of different batches, where the batch is its second axis."""
+    module = attempt.modules[-1] if attempt.modules else None
+    if not isinstance(module, nn.MultiheadAttention):
+        return None
+    query, key, *_ = (x for x in pieces(attempt.arguments) if isinstance(x, Tensor))
+    if query.dim() != 3 or key.dim() != 3 or query.shape[1] == key.shape[1]:
+        return None
+    path, sizes = recorder.path_of(attempt.modules), f"{query.shape[1]} of queries and {key.shape[1]} of keys"
+    words = f"MultiheadAttention{f' {path}' if path else ''} was made for a batch at axis"
+    if module.batch_first:
+        return Cause(f"{words} 0: it gets {sizes}.")
+    cure = "batch_first=True where it is made" if query.shape[0] == key.shape[0] else None
+    return Cause(f"{words} 1, as (length, batch, width): it gets {sizes} there.", None, cure)
 
 
 def _rearranged(x: Tensor, axis: int, wanted: int) -> str | None:

@@ -54,8 +54,20 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
             place,
             "compute it outside of torch.no_grad()",
         )
-    why, cure = _why(function)
+    why, cure = WHOLE if _takes_whole(call) else _why(function)
     return Cause(f"{name} carries no gradient: the graph ends at {where}: {why}.", place, cure)
+
+
+WHOLE = (
+    "it is given whole numbers, which have no gradient",
+    "values, indices = x.max(dim): the gradient flows through the values, and not through the indices",
+)
+
+
+def _takes_whole(call: Call) -> bool:
+    """Whether a call was given places that another gave beside values, and nothing else that was computed with a gradient."""
+    cut = [part.tensor for part in pieces((call.arguments, call.keywords)) if isinstance(part, Cut)]
+    return bool(cut) and not any(x.is_floating_point() or x.is_complex() for x in cut)
 
 
 def _why(function: str) -> tuple[str, str | None]:

@@ -56,7 +56,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     if cause is None and match is None and attempt is None and not _is_torch_s(error):
         return None
     operands = list(operands_of(attempt, own[-1], place, recorder))
-    op = "" if attempt is None else operation_of(attempt.function)
+    op = "" if attempt is None else operation_of(attempt.function) or getattr(attempt.function, "__name__", "")
     known = None if match is None else explanation(match, tuple((o.name, tuple(o.tensor.shape)) for o in operands), op)
     if cause is None and recorder is not None:
         cause = cause_of(text, recorder, attempt, operands, own[-1], place)

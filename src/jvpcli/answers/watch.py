@@ -240,7 +240,11 @@ def _zeroed(traced: Traced, name: str) -> Blame:
     """The step of the backward pass that gets a cotangent and passes on zeros towards an input."""
     if name not in traced.chain.inputs:
         return Blame()
-    below = {traced.chain.inputs[name].number}
+    own = traced.chain.inputs[name].number
+    below = {own}
+    parts = zip(traced.chain.steps, traced.swept.contributions, strict=True)
+    if any(p.number == own and g is not None and bool(g.any()) for s, gs in parts for p, g in zip(s.operands, gs, strict=True)):
+        return Blame(": its parts, which are not, cancel out")
     for step in traced.chain.steps:
         if any(p.number in below for p in step.operands):
             below.update(result.primal.number for result in step.results)

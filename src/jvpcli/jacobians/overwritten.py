@@ -34,12 +34,12 @@ def _places(node: Node) -> Iterator[Tensor]:
         yield torch.stack([index.reshape(-1) for index in broadcast], 1)
     elif hasattr(node, "_saved_dim"):
         index, dim = node._saved_index, node._saved_dim
-        if index.dim() < len(shape) or base_name(node.name()) == "IndexCopy":
+        if not index.dim() or index.dim() < len(shape) or base_name(node.name()) == "IndexCopy":
             yield index.reshape(-1, 1)
             return
         grids = torch.meshgrid(*(torch.arange(n, device=index.device) for n in index.shape), indexing="ij")
-        at = [index if axis == dim % max(len(shape), 1) else grid for axis, grid in enumerate(grids)]
-        yield torch.stack([part.reshape(-1) for part in at], 1) if at else index.reshape(-1, 1)
+        at = [index if axis == dim % len(shape) else grid for axis, grid in enumerate(grids)]
+        yield torch.stack([part.reshape(-1) for part in at], 1)
     else:
         size = torch.Size(shape).numel()
         yield (node._saved_index % size).reshape(-1, 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from jvpcli.errors import EvaluationError, NotDifferentiableError
+from jvpcli.errors import EvaluationError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.arrays import Array
 from jvpcli.language.operations import HARMLESS, can_require_grad, describe, is_imported, is_in_place, without_numbers
@@ -428,17 +428,46 @@ def outputs_of(
 
 
 def arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
-    """Which inputs a function gets by position, in this order, and which by name."""
+    """Which inputs a function gets by position, in this order, and which by name.
+
+    Raises:
+        UsageError: it takes fewer arguments.
+    """
     parameters, keyword_only = parameters_of(function)
     if names == parameters:
         return names, []
     by_name = [name for name in names if name in keyword_only]
     others = [name for name in names if name not in keyword_only]
     if not set(others) <= set(parameters):
-        return others, by_name
+        return (others, by_name) if len(others) <= len(parameters) else _beyond(function, names, others, parameters)
     others.sort(key=parameters.index)
     leading = next((k for k, name in enumerate(others) if name != parameters[k]), len(others))
     return others[:leading], [*others[leading:], *by_name]  # behind a parameter that is left to its default
+
+
+def _beyond(
+    function: Callable[..., Any], names: list[str], others: list[str], parameters: list[str]
+) -> tuple[list[str], list[str]]:
+    """The same of a function with fewer parameters: `*others` or `**others` take the rest.
+
+    Raises:
+        UsageError: it has neither.
+    """
+    module = getattr(function, "__wrapped__", function)
+    try:
+        signature = inspect.signature(module.forward if isinstance(module, nn.Module) else function)
+        kinds = {each.kind for each in signature.parameters.values()}
+    except (TypeError, ValueError):  # a builtin without a signature
+        kinds = {Parameter.VAR_POSITIONAL}
+    if Parameter.VAR_POSITIONAL in kinds:
+        return others, [name for name in names if name not in others]
+    if Parameter.VAR_KEYWORD in kinds:
+        return [], names
+    takes = f"takes the argument {parameters[0]}" if len(parameters) == 1 else f"takes {len(parameters)} arguments"
+    raise UsageError(
+        f"the function {takes}, and {len(others)} inputs are given: {', '.join(others)}",
+        hints=(f"a dict that is itself an argument is given by its name: {parameters[0]}=…",) if parameters else (),
+    )
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:

@@ -241,36 +241,44 @@ def in_order(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _of_all(nodes: Iterable[ast.AST]) -> Iterator[Use]:
-    for node in nodes:
-        yield from _uses(node)
+    """The uses of names in some nodes, in order: without recursion, for a sum of a thousand terms is as deep."""
+    waiting: list[Use | ast.AST] = []
+    waiting += [*nodes][::-1]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, ast.AST):
+            waiting += [*_uses(part)][::-1]
+        else:
+            yield part
 
 
-def _uses(node: ast.AST) -> Iterator[Use]:
+def _uses(node: ast.AST) -> Iterator[Use | ast.AST]:
+    """The uses of a node itself, and the parts in which there are more, in order."""
     if isinstance(node, ast.Name):
         yield node.id, isinstance(node.ctx, ast.Store)
     elif isinstance(node, ast.Assign):
-        yield from _of_all([node.value, *node.targets])
+        yield from [node.value, *node.targets]
     elif isinstance(node, ast.AnnAssign):
-        yield from _of_all([] if node.value is None else [node.value, node.target])
+        yield from [] if node.value is None else [node.value, node.target]
     elif isinstance(node, ast.AugAssign):
-        load = [(node.target.id, False)] if isinstance(node.target, ast.Name) else []
-        yield from load
-        yield from _of_all([node.value, node.target])
+        if isinstance(node.target, ast.Name):
+            yield node.target.id, False
+        yield from (node.value, node.target)
     elif isinstance(node, ast.For):
-        yield from _of_all([node.iter, node.target, *node.body, *node.orelse])
+        yield from [node.iter, node.target, *node.body, *node.orelse]
     elif isinstance(node, ast.FunctionDef):
-        yield from _of_all(_defaults(node.args))
+        yield from _defaults(node.args)
         yield node.name, True
         yield from ((name, True) for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names)
     elif isinstance(node, ast.Lambda):
-        yield from _of_all(_defaults(node.args))
+        yield from _defaults(node.args)
     elif isinstance(node, ast.ClassDef):
-        yield from _of_all(node.bases)
+        yield from node.bases
         yield node.name, True
     elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
         yield from _of_comprehension(node)
     elif not isinstance(node, (ast.Import, ast.ImportFrom)):
-        yield from _of_all(ast.iter_child_nodes(node))
+        yield from ast.iter_child_nodes(node)
 
 
 def _defaults(arguments: ast.arguments) -> Sequence[ast.expr]:
@@ -279,7 +287,7 @@ def _defaults(arguments: ast.arguments) -> Sequence[ast.expr]:
 
 def _of_comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp) -> Iterator[Use]:
     """What a comprehension reads of the names around it; its variables are its own."""
-    own = {name for generator in node.generators for name, stored in _uses(generator.target) if stored}
+    own = {name for generator in node.generators for name, stored in _of_all([generator.target]) if stored}
     yield from ((name, stored) for name, stored in _of_all(ast.iter_child_nodes(node)) if name not in own)
 
 

@@ -37,8 +37,7 @@ class Readings(TorchFunctionMode):
         weighed: a derivative takes numbers without a gradient that were taken so: a mask, an index, a detached factor.
         read: such numbers went to Python, where they may enter anything, and decide what runs.
         made: the `memory` of tensors that the code was given to write to.
-        packed: where there are such, whether what operations kept for the backward pass went through hooks, which run code
-            there: a checkpoint's, say.
+        packed: whether what operations kept for the backward pass went through hooks, which run code there: a checkpoint's, say.
     """
 
     def __init__(self, writing: Callable[[list[Tensor]], None] | None = None) -> None:
@@ -60,7 +59,7 @@ class Readings(TorchFunctionMode):
             if written and not self.made.issuperset(map(memory, written)):
                 self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
-        if self.made and not self.packed:
+        if not self.packed:
             self.packed = top_hooks(True) is not None
         if self._held is None and type(result) is Tensor and result.requires_grad and not is_wrapped(result):
             return result  # as nearly every call: nothing is taken, and nothing was taken before

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, starmap
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -156,8 +157,10 @@ class Place:
     is_copied: bool
 
     @property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> tuple[Any, str]:
         """The same for the same variable, whatever is there."""
+        if isinstance(self.tensors, _Within):
+            return Place(self.tensors.owner, self.tensors.name, True).key, self.name
         return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Items, _Attributes)) else self.tensors), self.name
 
     @property
@@ -371,7 +374,7 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
         seen.add(id(value))
         waiting += _within(value)
         waiting += [part for part in _parts(value) if isinstance(part, (list, tuple))]
-        for held, pairs in _variables(value):
+        for held, pairs in chain.from_iterable(starmap(_with_tuples, _variables(value))):
             found += [Place(held, name, True) for name, x in pairs if isinstance(x, Tensor) and memory(x) in sought]
     return list({place.key: place for place in found}.values())
 
@@ -405,6 +408,15 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
     elif not isinstance(value, (ModuleType, MethodType)) and isinstance(held := getattr(value, "__dict__", None), dict):
         yield held, [*held.items()]
         yield from _of_classes(type(value))
+
+
+def _with_tuples(held: Any, pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, list[tuple[str, Any]]]]:
+    """The variables, and those of the tuples in them, one inside the other."""
+    pairs = list(pairs)
+    yield held, pairs
+    for name, value in pairs:
+        if isinstance(value, tuple) and len(value) <= MOST:
+            yield from _with_tuples(_Within(held, name), [(str(place), x) for place, x in enumerate(value)])
 
 
 def _of_classes(kind: type) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
@@ -443,6 +455,31 @@ class _Items:
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self:
             self.owner[int(name)] = value
+
+
+@dataclass(frozen=True)
+class _Within:
+    """A tuple that a variable holds, as a dictionary by position: another takes its place there."""
+
+    owner: Any
+    name: str
+
+    @property
+    def _value(self) -> tuple[Any, ...]:
+        value = Place(self.owner, self.name, True).tensor
+        return value if isinstance(value, tuple) else ()
+
+    def __contains__(self, name: str) -> bool:
+        return int(name) < len(self._value)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._value[int(name)]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        before, place = self._value, int(name)
+        if name in self and before[place] is not value:
+            new = [*before[:place], value, *before[place + 1 :]]
+            self.owner[self.name] = type(before)(*new) if hasattr(before, "_fields") else type(before)(new)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ def cotangent_shape(found: Found) -> Pieces:
     }
 
 
+def implicit(found: Found) -> Pieces:
+    """Whether the derivative is asked for by `torch.autograd.grad`, as far as that is known."""
+    return {"grad": found.function == "grad", "backward": found.function != "grad"}
+
+
 def given_type(found: Found) -> Pieces:
     """Whether a number was given for a tensor."""
     return {"number": found.text("type") in ("int", "float", "complex", "bool")}

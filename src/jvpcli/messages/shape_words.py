@@ -203,11 +203,15 @@ def broadcast_sizes(found: Found) -> Pieces:
 def _together(operands: Sequence[Named]) -> Pieces:
     """Operands that don't broadcast: a table, the first axis that clashes, and the axes that would make two of them fit."""
     (a, first), (b, second) = next(pair for pair in combinations(operands, 2) if broadcast(pair[0][1], pair[1][1]) is None)
-    repairs = [f"{b}{new}   # {broadcast(first, with_axes(second, new))}" for new in aligned(second, first)][:2]
-    repairs += [f"{a}{new}" for new in aligned(first, second)][:1]
+    lacking = len(first) != len(second) or len(first) == 1  # an axis: else new ones make another thing of them
+    made = [(b, new, broadcast(first, with_axes(second, new)) or ()) for new in aligned(second, first)][:2]
+    made += [(a, new, broadcast(with_axes(first, new), second) or ()) for new in aligned(first, second)][:2]
+    kept = [each for each in made if each[2] in (first, second)]  # the shape of the larger: else all pairs are made
+    repairs = [f"{term(name)}{new}   # {shape}" for name, new, shape in kept or made[:3]]
     at = next(iter(clashes(first, second)), None)
     sizes = {} if at is None else {"at": at, "left_size": first[at], "right_size": second[at]}
-    return {**sizes, "table": "\n".join(broadcast_table(operands)), "repairs": repairs}
+    table = "\n".join(broadcast_table(operands))
+    return {**sizes, "table": table, "lacking": lacking, "repairs": repairs if lacking else None}
 
 
 def broadcast_refused(found: Found) -> Pieces:
@@ -270,21 +274,46 @@ def cat_sizes(found: Found) -> Pieces:
     """The axis at which the tensors of a cat differ, and the one along which they would fit."""
     axis, number, other = found.int("axis"), found.int("number"), found.int("other")
     expected, got = found.int("expected"), found.int("got")
+    along: int | None = other if other is not None else 1 if axis == 0 else 0
     if found.operands and number is not None and number < len(found.operands) and axis is not None:
-        other = _differing(found.operands[0][1], found.operands[number][1], axis)
+        differing = _differing(found.operands[0][1], found.operands[number][1])
+        other = next((at for at in differing if at != axis % len(found.operands[0][1])), None)
+        along = differing[0] if len(differing) == 1 else None
     known = axis == 0 and expected is not None and got is not None
     return {
         "name": found.function or "cat",
         "other": other,
-        "along": 1 if axis == 0 else 0,
+        "along": along,
         "command": command("torch.cat([a, b], dim=1)", ("a", (2, expected or 0)), ("b", (2, got or 0))) if known else None,
     }
 
 
-def _differing(first: Shape, second: Shape, axis: int) -> int | None:
-    """The axis, other than `axis`, at which two shapes differ."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (a, b) in pairs if place != axis % len(first) and a != b), None)
+def _differing(first: Shape, second: Shape) -> list[int]:
+    """The axes at which two shapes differ."""
+    return [axis for axis, (a, b) in enumerate(zip(first, second, strict=False)) if a != b]
+
+
+def cat_number(found: Found) -> Pieces:
+    """The tensor beside which a single number stands, and its text, where both are at hand."""
+    index = found.int("index") or 0
+    beside = next((term(name) for name, shape in found.operands if shape), None)
+    return {"beside": beside, "number": term(found.operands[index][0]) if beside and index < len(found.operands) else None}
+
+
+def scattering(found: Found) -> Pieces:
+    """The texts of the index and of the source of a scatter; `number`: the index of one that writes a number."""
+    scatter, names = found.function.startswith("scatter"), [term(name) for name, _ in found.operands]
+    at, source = names[1:] if scatter and len(names) == 3 else ("index", "src")
+    number = names[1] if scatter and len(names) == 2 else None
+    from_tensor = scatter and number is None
+    return {
+        "scatter": scatter,
+        "gather": not scatter,
+        "at": at if from_tensor else None,
+        "source": source,
+        "adds": at if from_tensor and "add" in found.function else None,
+        "number": number,
+    }
 
 
 # Indexing
@@ -365,6 +394,11 @@ def conv_depth(found: Found) -> Pieces:
 def layer_norm(found: Found) -> Pieces:
     """The last axis of what a LayerNorm gets."""
     return {"last": (found.shape("given") or ("…",))[-1]}
+
+
+def class_target(found: Found) -> Pieces:
+    """Whether the loss is of pairs, and not of classes."""
+    return {"cosine": found.function == "cosine_embedding_loss"}
 
 
 def class_batch(found: Found) -> Pieces:

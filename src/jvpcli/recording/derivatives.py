@@ -173,13 +173,12 @@ LONGEST_NAME = 40
 
 
 def _named(tensors: Sequence[Tensor], known: Mapping[int, str], texts: Sequence[str] | None, base: str) -> dict[str, Tensor]:
-    """The tensors by name: a variable's, the text of the argument, else the base with a number."""
+    """The tensors by name: the variable that the call names, another's, the argument's text, else the base with a number."""
     found: dict[str, Tensor] = {}
     for index, x in enumerate(tensors):
-        name = known.get(id(x))
-        if name is None and texts and len(texts) == len(tensors) and len(texts[index]) <= LONGEST_NAME:
-            name = texts[index]
-        name = name or (base if len(tensors) == 1 else f"{base}{index}")
+        text = texts[index] if texts and len(texts) == len(tensors) and len(texts[index]) <= LONGEST_NAME else ""
+        other = known.get(id(x)) or text or (base if len(tensors) == 1 else f"{base}{index}")
+        name = text if text.isidentifier() else other
         while name in found:
             name += "'"
         found[name] = x

@@ -198,7 +198,7 @@ class Recorder(TorchFunctionMode):
         make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
         if func in DERIVATIVES:
             self.last_pass = user_point()
-            make = _marking(make, args, keywords, (self._count, self.last_pass))
+            make = _marking(make, func, args, keywords, (self._count, self.last_pass))
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
@@ -510,14 +510,16 @@ UNTOLD = frozenset([vars(torch._C.TensorBase)["grad"].__set__, torch._C._set_gra
 
 
 def _marking(
-    make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], mark: tuple[int, Point | None]
+    make: Callable[[], Any], func: Any, args: Any, keywords: Mapping[str, Any], mark: tuple[int, Point | None]
 ) -> Callable[[], Any]:
     """A backward pass that leaves a mark on the nodes that it frees, once it has gone through them."""
 
     def marked() -> Any:
-        outputs = keywords.get("outputs", keywords.get("tensors", args[0] if args else ()))
-        keeps = keywords.get("retain_graph")
-        keeps = keywords.get("create_graph") if keeps is None else keeps
+        names = ["outputs", *["inputs"] * (func is torch.autograd.grad), "weights", "retain_graph", "create_graph"]
+        given = {**dict(zip(names, args, strict=False)), **keywords}
+        keeps = given.get("retain_graph")
+        keeps = given.get("create_graph") if keeps is None else keeps
+        outputs = given.get("outputs", given.get("tensors", given.get("self")))
         nodes = {} if keeps else graph_nodes(y for y in pieces(outputs) if isinstance(y, Tensor))
         result = make()
         for node in nodes:

@@ -189,12 +189,12 @@ def inverse(op: Op) -> Locals:
 
 def solve(op: Op) -> Locals:
     """X = A⁻¹B."""
-    lu, pivots, x = op.saved("LU").detach(), op.saved("pivots"), op.saved("result").detach()
-    vector = x.dim() == lu.dim() - 1
+    a, x = op.saved("A").detach(), op.saved("result").detach()
+    vector = x.dim() == a.dim() - 1
     if not op.saved("left") and not vector:
         raise NoRuleError("solved from the right")
-    eye = torch.eye(lu.shape[-1], dtype=lu.dtype, device=lu.device).expand_as(lu)
-    return _solved(op, torch.linalg.lu_solve(lu, pivots, eye), x.unsqueeze(-1) if vector else x)
+    # not of the LU that torch keeps: that is A's, or Aᵀ's, as versions differ
+    return _solved(op, torch.linalg.inv(a), x.unsqueeze(-1) if vector else x)
 
 
 def solve_triangular(op: Op) -> Locals:
