@@ -156,7 +156,7 @@ class Place:
 
     @property
     def key(self) -> tuple[int, str]:
-        """The same for the same variable, whatever is there."""
+        """Which variable it is, whatever tensor is there."""
         return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Items, _Attributes)) else self.tensors), self.name
 
     @property
