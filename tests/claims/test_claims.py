@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 # What is claimed stands
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_claim_is_refuted(seed):
     """Random programs, many functions and torch's operators, at points where things happen."""
     found = list(examined(seed, 500))

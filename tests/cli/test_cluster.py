@@ -111,12 +111,12 @@ def with_id(document, number):
 
 
 def test_lines_are_answered_in_order_as_without_whatever_dies(cluster, tmp_path):
-    """The first ones as they come; then 5,000, some of which fail, are poison, or ask for other commands, while a worker is
+    """The first ones as they come; then 2,500, some of which fail, are poison, or ask for other commands, while a worker is
     killed, and while the scheduler is started anew."""
     alone, answers = tmp_path / "alone.jsonl", tmp_path / "answers.jsonl"
     alone.write_text("\n".join(LINES))
     documents = outcome(jvp("batch", alone))[1].splitlines()
-    chosen = [0, 0, *[number % 250 if number % 250 < len(LINES) else 0 for number in range(5000)]]
+    chosen = [0, 0, *[number % 250 if number % 250 < len(LINES) else 0 for number in range(2500)]]
     texts = [LINES[k] if k == 1 else json.dumps({"id": number, **json.loads(LINES[k])}) for number, k in enumerate(chosen)]
     expected = [documents[k] if k == 1 else with_id(documents[k], number) for number, k in enumerate(chosen)]
 

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from child_tries import ALLOWED, guarded_environment  # noqa: E402
 
-COUNT = int(os.environ.get("JVP_MUTANTS", "2000"))
+COUNT = int(os.environ.get("JVP_MUTANTS", "1000"))
 SEED = os.environ.get("JVP_MUTANTS_SEED", "0")
 
 
@@ -42,7 +42,7 @@ def test_mutated_arguments(environment: dict[str, str], capsys: pytest.CaptureFi
     found = outcomes(environment, "--seed", SEED, "--count", str(COUNT))
     counts = Counter(outcome["kind"] for outcome in found)
     failures = [f"{outcome['family']}: {outcome['said']}" for outcome in found if outcome["kind"] not in ALLOWED]
-    if COUNT > 2000:
+    if COUNT > 1000:
         with capsys.disabled():
             print(f"\n{len(found):,} mutated calls: {dict(counts.most_common())}", end=" ")
     assert not failures, "\n".join(failures)
@@ -54,8 +54,8 @@ def test_mutated_arguments(environment: dict[str, str], capsys: pytest.CaptureFi
 
 def test_calls_as_they_are(environment: dict[str, str]) -> None:
     """A control: what the database itself calls works under the guards, so that they refuse nothing honest."""
-    counts = Counter(outcome["kind"] for outcome in outcomes(environment, "--start", "-300", "--count", "300"))
-    assert counts["ok"] > 200, counts
+    counts = Counter(outcome["kind"] for outcome in outcomes(environment, "--start", "-200", "--count", "200"))
+    assert counts["ok"] > 130, counts
     assert counts.keys() <= ALLOWED - {"hangs", "none"}, counts
 
 

@@ -30,7 +30,7 @@ from jvpcli.language.parse import parse
 
 pytest.importorskip("expecttest", reason="torch's operator database needs expecttest")
 
-SAMPLES = int(os.environ.get("JVP_OP_DB_SAMPLES", "2"))
+SAMPLES = int(os.environ.get("JVP_OP_DB_SAMPLES", "1"))
 """Samples of each operator; 100 takes all small ones."""
 
 MAX_ROWS = 24

@@ -46,7 +46,7 @@ OF_SEVERAL = {
     "no_effect": "autograd sees no path from these outputs back to these inputs, and they were the same at {count} other values "
     "of each: they seem not to use them: {pairs}",
 }
-"""The same of several pairs of an output and an input."""
+"""What is said of several pairs of an output and an input together, by its code."""
 
 FEW = 2
 """So many pairs of which the same is to be said have a sentence each."""

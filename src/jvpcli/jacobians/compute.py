@@ -43,7 +43,7 @@ class Planned(Protocol):
         """The linear maps alone."""
 
     def repeat(self, course: Course | None) -> Repeat | None:
-        """The same question at other points, where its evaluation took that course; None: it is asked anew there."""
+        """What answers the question at other points, where its evaluation took that course; None: it is asked anew there."""
 
 
 def _is_common(tensor: Tensor) -> bool:

@@ -105,7 +105,7 @@ class Workspace:
         self.made[key] = found
 
     def anew(self) -> Workspace:
-        """The same for another evaluation, of which nothing is lent yet."""
+        """A workspace for another evaluation: what was made is kept, and nothing is lent yet."""
         return Workspace(self.limit, self.made, self.keys, self.numbers)
 
     def borrowed(self, values: Tensor) -> Tensor:

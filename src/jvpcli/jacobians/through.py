@@ -131,7 +131,7 @@ def _cut(total: KroneckerMap, head: int) -> tuple[KroneckerMap, int] | None:
 
 
 def _apart(total: KroneckerMap, labels: list[int]) -> KroneckerMap:
-    """The same map, in which deltas between the output's and the input's `labels` are factors of ones and zeros."""
+    """An equal map, in which deltas between the output's and the input's `labels` are factors of ones and zeros."""
     if not labels:
         return total
     first = 1 + max(total.sizes)

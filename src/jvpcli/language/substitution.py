@@ -158,7 +158,7 @@ class Place:
 
     @property
     def key(self) -> tuple[Any, str]:
-        """The same for the same variable, whatever is there."""
+        """Which variable it is, whatever tensor is there."""
         if isinstance(self.tensors, _Within):
             return Place(self.tensors.owner, self.tensors.name, True).key, self.name
         return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Items, _Attributes)) else self.tensors), self.name

@@ -30,7 +30,7 @@ CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Backward node to torch's function and what that was called with, as it is saved."""
 
 BACK = {"Col2Im": ("im2col", WINDOWS)}
-"""The same of the function that goes from the output's places to the operand's."""
+"""Backward node to the torch function that goes the other way, from the output's places to the operand's, and its arguments."""
 
 
 def numbered(op: Op) -> Locals:
