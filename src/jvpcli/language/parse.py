@@ -6,6 +6,7 @@ What a text may say is in `expressions`; anything else is refused with a reason,
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,6 +21,10 @@ from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, 
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
+
+
+LIBRARY_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod)\b")
+"""Without these a text names nothing of Python's own library."""
 
 
 def parse(
@@ -53,6 +58,10 @@ def _parse(
         from jvpcli.language.classes import without_classes
 
         tree = without_classes(text, tree).tree
+    if LIBRARY_WORDS.search(source):
+        from jvpcli.language.library import with_library
+
+        tree = with_library(tree)
     return lowered(text, tree, input_names, functions)
 
 

@@ -59,7 +59,8 @@ class SourceText:
     def span(self, node: ast.AST) -> Span:
         """Start and end of a node, in characters."""
         start = self.position(node.lineno, node.col_offset)  # type: ignore[attr-defined]
-        return start, self.position(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+        end = getattr(node, "end_lineno", None)  # what is made of others only begins where they do
+        return start, start if end is None else self.position(end, node.end_col_offset)  # type: ignore[attr-defined]
 
 
 def read_source(source: str) -> tuple[SourceText, ast.Module]:
@@ -78,7 +79,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
                 tree = ast.parse(code)
-                return text, in_own_words(tree, code)
+                return text, _plain(in_own_words(tree, code), code)
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -94,6 +95,19 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             "The expression nests too deeply to be read.", source=source, hints=["Give parts a name: y = …; z = f(y)."]
         ) from None
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
+
+
+SUGAR = re.compile(r"yield|@|requires_grad.* for |Namespace|argparse|set_grad_enabled")
+"""Without these a text has no statements that Python says in another way than the language."""
+
+
+def _plain(tree: ast.Module, code: str) -> ast.Module:
+    """The tree with plain statements alone."""
+    if SUGAR.search(code) is None:
+        return tree
+    from jvpcli.language.sugar import without_sugar  # few texts have any
+
+    return without_sugar(tree, code)
 
 
 CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.compile(r"\.(\d+)(?=\.|$)")
