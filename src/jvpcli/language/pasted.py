@@ -38,6 +38,7 @@ from jvpcli.language.statements import (
     is_passed_over,
     names_made,
     opened,
+    reads_grad,
     with_frozen,
     with_functional_call,
     with_imports,
@@ -258,6 +259,12 @@ def read_pasted(
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
+    if found is not None and subject is not None and leaves and not found.wrt:  # of the leaves, and of modules where it is read
+        behind = statements[subject.calls[-1].place + 1 :] if subject.calls else []
+        modules = training.modules & set().union(*(free_names(part) for part in behind if reads_grad(part)))
+        read = _read_by([found.expression, *map(ast.unparse, kept)]) if modules else set()
+        asked = (*(name for name in made if name in read), *(f"{name}.parameters()" for name in sorted(modules & read)))
+        found = replace(found, wrt=asked if modules & read else ())
     if found is not None:
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]

@@ -358,7 +358,7 @@ class Reader:
         for each, part in found.items():  # the last first, so that places stay
             later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not shows(one, set())]
             changed = set().union(*map(names_changed, later))
-            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or any(map(reads_grad, later)) else []
+            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or any(map(reads_grad, (*later, last.call))) else []
             number = self.calls.index(each) + 1
             named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
             for texts, own, name in named:
@@ -394,8 +394,13 @@ def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
 
 
 def _reads(text: str, names: set[str], functions: Sequence[ast.stmt]) -> bool:
-    """Whether an expression reads one of some names, by itself or by a function; a weight that is left to PyTorch reads none."""
-    return not text.startswith("implicit") and bool(all_read(free_names(parsed(text)), functions) & names)
+    """Whether an expression reads one of some names, by itself or by a function, or a gradient, to which a call may add.
+
+    A weight that is left to PyTorch reads none.
+    """
+    if text.startswith("implicit"):
+        return False
+    return reads_grad(parsed(text)) or bool(all_read(free_names(parsed(text)), functions) & names)
 
 
 def _outputs(meant: Pasted) -> list[str]:
