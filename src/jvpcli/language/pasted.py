@@ -13,7 +13,7 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
+from jvpcli.language.given import with_named_arguments, with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
 from jvpcli.language.helpers import in_place
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
@@ -181,7 +181,7 @@ def read_pasted(
     body = with_distributions(body) if "distributions" in source else body
     body = with_batches(body) if "DataLoader" in source else body
     imported = with_imports(body)
-    body = with_frozen(with_printed(with_functional_call(imported)))
+    body = with_frozen(with_named_arguments(with_printed(with_functional_call(imported))))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
     done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
     moved = [*moved, *named]

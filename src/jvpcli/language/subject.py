@@ -262,7 +262,11 @@ class Reader:
         """A call as what is meant."""
         meant = (asked_twice(each.call, self.code) if self.twice else None) or asked(each.call, self.code)
         before, function = self.statements[: each.start], transformed(each.call)
-        if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
+        anew = {name for part in before if is_block(part) for name in assigned([part])}
+        moved = any(name in anew and (_listed(name, before) != [name] or parameters_in(name, before)) for name in meant.wrt) if (
+            meant is not None
+        ) else False  # a block has made the dictionary anew, and what it is made of first is gone
+        if meant is None or moved or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
         wrt = [parameters_in(name, before) or name for name in names]
@@ -457,7 +461,7 @@ def _printed_call(statement: ast.stmt) -> ast.expr | None:
     given_ = call.args if isinstance(call, ast.Call) else []
     shown = [part for part in given_ if not isinstance(part, (ast.Constant, ast.JoinedStr))]
     shown = shown[0].args[:1] if len(shown) == 1 and isinstance(shown[0], ast.Call) and _compares(shown[0]) else shown
-    plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, ast.Name)
+    plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, (ast.Name, ast.Call))
     return shown[0] if plain else None
 
 
