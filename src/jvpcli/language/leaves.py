@@ -87,12 +87,15 @@ def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
         yield from (item for item in value.elts if of_leaf(item) is not None)
     elif isinstance(value, ast.Call) and of_leaf(value) is not None:
         yield value
-    else:
+    elif not isinstance(value, MAKING_MANY):
         parts = (part for part in ast.iter_child_nodes(value) if not isinstance(part, OF_ITS_OWN))
         yield from (leaf for part in parts for leaf in _leaves_inside(part))
 
 
-OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+MAKING_MANY = (ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+"""What makes as many leaves as it runs times."""
+
+OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, *MAKING_MANY)
 """Lists and functions in a value, whose leaves have no names."""
 
 

@@ -261,7 +261,9 @@ def read_pasted(
         found = replace(found, wrt=tuple(name for name in made if name in read))
     if found is not None and subject is not None and leaves and not found.wrt:  # of the leaves, and of modules where it is read
         behind = statements[subject.calls[-1].place + 1 :] if subject.calls else []
-        modules = training.modules & set().union(*(free_names(part) for part in behind if reads_grad(part)))
+        plain = {part.name for part in statements if isinstance(part, ast.ClassDef) and not part.bases}
+        makers_ = {name: called_by(ast.Expr(part.value)) for part in statements if isinstance(part, ast.Assign) for name in names_made(part)}
+        modules = {name for name in training.modules if makers_.get(name) not in plain} & set().union(*(free_names(part) for part in behind if reads_grad(part)))
         read = _read_by([found.expression, *map(ast.unparse, kept)]) if modules else set()
         asked = (*(name for name in made if name in read), *(f"{name}.parameters()" for name in sorted(modules & read)))
         found = replace(found, wrt=asked if modules & read else ())

@@ -122,6 +122,8 @@ def _called(name: str, values: list[Any]) -> Any:
         return _short(range(*values))
     if name == "str" and len(values) == 1 and type(values[0]) in (int, str):
         return _word(str(values[0]))
+    if name in ("zip", "enumerate") and values and all(isinstance(value, (list, tuple)) for value in values):
+        return _short(list(zip(*values, strict=False) if name == "zip" else enumerate(*values)))
     if name in ("int", "float") and len(values) == 1:
         return int(_number(values[0])) if name == "int" else float(_number(values[0]))
     raise NoPlainError

@@ -617,11 +617,12 @@ def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool
 
 def _beside_gradients(node: ast.AST) -> set[str]:
     """The names that a value reads, but those of which it reads the gradient alone."""
-    if isinstance(node, ast.Attribute) and node.attr == "grad":
+    if (isinstance(node, ast.Attribute) and node.attr == "grad") or (isinstance(node, ast.Call) and (parameters_of(node) or parameters_of(node, True))):
         return set()
     if isinstance(node, ast.Name):
         return {node.id} - NAMESPACES
-    return set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
+    found = set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
+    return found - {*assigned(part.target for part in getattr(node, "generators", ()))}
 
 
 def _is_named(statement: ast.Assign, results: set[str]) -> bool:

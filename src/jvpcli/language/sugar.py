@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from jvpcli.language.calls import without_places
-from jvpcli.language.dependence import drawing
+from jvpcli.language.calls import parameters_of, without_places
+from jvpcli.language.dependence import changed, drawing
 from jvpcli.language.expressions import TRANSFORMS
-from jvpcli.language.names import assigned, copied, dotted, free_names, imported_paths, turns_on
-from jvpcli.language.plain import NoPlainError, literal, plain_or_none
+from jvpcli.language.names import assigned, copied, dotted, imported_paths, is_parameter, turns_on
+from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_value
 
 WRAPPING = ("functools.wraps", "functools.lru_cache", "functools.cache")
 """Decorators that change nothing that a function gives."""
@@ -40,7 +40,10 @@ def without_sugar(tree: ast.Module, code: str) -> ast.Module:
 
 
 class _Plain(ast.NodeTransformer):
-    """Puts plain statements in the place of others."""
+    """Puts plain statements in the place of others.
+
+    `folded`: whether the statement at hand says itself now what another one says in the text.
+    """
 
     def __init__(self, tree: ast.Module, code: str) -> None:
         self.tree = tree
@@ -49,11 +52,21 @@ class _Plain(ast.NodeTransformer):
         self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
         self.eager = {name for name in self.functions if self.gives_at_once(name)}
         self.classes: list[ast.stmt] = []
+        self.folded = False
+        self.changed = changed(tree) | {part.arg for part in ast.walk(tree) if isinstance(part, ast.arg)}
+        self.held = {name: held for name in {*assigned(tree.body)} if (held := self.dictionary(name)) is not None}
+        self.plainly = {part.name for part in tree.body if isinstance(part, ast.ClassDef) and {*map(dotted, part.bases)} <= {"object"}}
 
     def read(self) -> ast.Module:
         """The whole tree."""
-        self.visit(self.tree)
-        self.tree.body = [*self.classes, *self.tree.body]
+        body = self.plain(self.tree.body)
+        for place, part in enumerate(body):
+            self.folded = False
+            part = self.visit(part)
+            body[place] = without_places(part) if self.folded else part
+        read = {part.id for part in ast.walk(ast.Module(body, [])) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+        needless = {name for name, held in self.held.items() if not all(map(is_literal, held.values()))} - read
+        self.tree.body = [*self.classes, *(part for part in body if not {*assigned([part])} & needless)]
         return self.tree
 
     def path(self, node: ast.expr) -> str:
@@ -88,16 +101,22 @@ class _Plain(ast.NodeTransformer):
                 yield made(ast.Assign([ast.Name(node.name, ast.Store())], value), node)
             return
         call = node.value if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
-        if call is None or self.path(call) not in SETTINGS or call.args or any(part.arg is None for part in call.keywords):
-            yield node
-            return
-        names = [part.arg or "" for part in call.keywords]
-        fields = "".join(f"\n        self.{name} = {name}" for name in names)
-        name = f"Settings_{len(self.classes)}" if f"Settings_{len(self.classes)}" not in self.code else "Settings_of_the_text"
-        text = f"class {name}:\n    def __init__(self, {', '.join(names)}):{fields or ' pass'}"
+        for place, part in enumerate(call.args) if call is not None and dotted(call.func)[:1].isupper() else ():
+            if isinstance(part, ast.Call) and dotted(part.func) in self.plainly:  # Net(Config(3))
+                name = f"{dotted(part.func)}_{place}".lower()
+                name = f"{name}_of_the_text" if name in self.code else name
+                yield made(ast.Assign([ast.Name(name, ast.Store())], part), node)
+                call.args[place] = ast.Name(name, ast.Load())
+                node = made(node, node)
+        yield node
+
+    def settings(self, names: Sequence[str], node: ast.AST) -> str:
+        """The name of a class whose objects have some names, and no more."""
+        fields = "".join(f"\n        self.{name} = {name}" for name in names) or " pass"
+        name = f"Settings_{len(self.classes)}" if "Settings_" not in self.code else f"Settings_of_the_text_{len(self.classes)}"
+        text = f"class {name}:\n    def __init__({', '.join(('self', *names))}):{fields}"
         self.classes.append(made(ast.parse(text).body[0], node))
-        call.func = ast.Name(name, ast.Load())
-        yield made(node, node)
+        return name
 
     def makes_function(self, mark: ast.expr) -> bool:
         """Whether a decorator is a function of the program, or a transform of torch.func, maybe with options of its own."""
@@ -146,18 +165,114 @@ class _Plain(ast.NodeTransformer):
 
     # Leaves, and settings
 
-    def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
+    def visit_ListComp(self, node: ast.ListComp | ast.GeneratorExp | ast.DictComp) -> ast.AST:
         """`[torch.ones(2, requires_grad=True) for _ in range(3)]`: leaves, each of which stands there as one."""
-        (first, *others), items = node.generators, plain_or_none(node.generators[0].iter)
-        if others or first.ifs or not isinstance(first.target, ast.Name) or not isinstance(items, (list, tuple)) or (
-            len(items) > MANY or not any(isinstance(part, ast.Call) and turns_on_gradients(part) for part in ast.walk(node.elt))
-        ):
+        parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        if not any(isinstance(part, ast.Call) and self.makes_leaf(part) for each in parts for part in ast.walk(each)):
             return self.generic_visit(node)
         try:
-            found = [_Filled(first.target.id, literal(item, node)).visit(copied(node.elt)) for item in items]
-        except NoPlainError:
+            rows = [[filled.visit(copied(part)) for part in parts] for filled in self.turns(node.generators)]
+        except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
             return self.generic_visit(node)
-        return ast.copy_location(ast.List(found, ast.Load()), node)
+        items = [row[-1] for row in rows]
+        if isinstance(node, ast.DictComp):
+            return ast.copy_location(ast.Dict([row[0] for row in rows], items), node)
+        return ast.copy_location((ast.List if isinstance(node, ast.ListComp) else ast.Tuple)(items, ast.Load()), node)
+
+    visit_GeneratorExp = visit_DictComp = visit_ListComp
+
+    def turns(self, generators: Sequence[ast.comprehension]) -> list[_Filled]:
+        """What puts the values of its variables in a comprehension, for each of its turns.
+
+        Raises:
+            NoPlainError: these are not known from the text.
+        """
+        (generator,) = generators if len(generators) == 1 else (None,)
+        items = None if generator is None or generator.ifs else plain_value(generator.iter, self.known)
+        if generator is None or not isinstance(items, (list, tuple)) or len(items) > MANY:
+            raise NoPlainError
+        target = generator.target
+        names = [dotted(part) for part in target.elts] if isinstance(target, ast.Tuple) else [dotted(target)]
+        rows = [[*item] if isinstance(target, ast.Tuple) else [item] for item in items]
+        return [_Filled({name: literal(each, target) for name, each in zip(names, row, strict=True)}) for row in rows]
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """`tuple(… for …)`, and `Net(**settings)` of a dictionary that the text has."""
+        of_items = dotted(node.func) in ("list", "tuple") and len(node.args) == 1 and isinstance(node.args[0], ast.GeneratorExp)
+        spread = [part for part in node.keywords if part.arg is None and dotted(part.value) in self.held]
+        if dotted(node.func).rpartition(".")[2][:1].isupper() and spread:
+            node.keywords = [each for part in node.keywords for each in (
+                [ast.keyword(name, copied(value)) for name, value in self.held[dotted(part.value)].items()] if part in spread else [part]
+            )]  # fmt: skip
+            node.keywords = [ast.copy_location(part, node) for part in node.keywords]
+            self.folded = True
+        self.generic_visit(node)
+        if self.path(node) in SETTINGS and not node.args and all(part.arg for part in node.keywords):
+            node.func = ast.copy_location(ast.Name(self.settings([part.arg or "" for part in node.keywords], node), ast.Load()), node)
+            self.folded = True
+        if of_items and isinstance(node.args[0], ast.Tuple):
+            return node.args[0] if dotted(node.func) == "tuple" else ast.copy_location(ast.List(node.args[0].elts, ast.Load()), node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """`classes["relu"]` of a dictionary that the text has, and `parameters["fc.weight"]` of `dict(net.named_parameters())`."""
+        self.generic_visit(node)
+        found: ast.expr | None = None
+        try:
+            inner = node.slice  # of another dictionary
+            held = self.held.get(dotted(inner.value), {}) if isinstance(inner, ast.Subscript) else {}
+            part = held.get(plain_value(inner.slice, self.known)) if isinstance(inner, ast.Subscript) and held else None
+            key = plain_value(part or inner, self.known)
+            found = self.held.get(dotted(node.value), {}).get(key)
+            owner = parameters_of(self.assigned_once(dotted(node.value)) or node.value, True)
+        except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
+            return node
+        if not isinstance(node.ctx, ast.Load):
+            return node
+        if found is not None and dotted(found).rpartition(".")[2][:1].isupper():
+            self.folded = True
+            return made_like(copied(found), node)
+        if owner and isinstance(key, str):
+            self.folded = True
+            parts = [f"[{part}]" if part.isdecimal() else f".{part}" for part in key.split(".")]
+            return made_like(ast.parse(f"{owner.removesuffix('.parameters()')}{''.join(parts)}", mode="eval").body, node)
+        return node
+
+    def assigned_once(self, name: str) -> ast.expr | None:
+        """What the text gives a name, once and for all; None for any other."""
+        values = [part.value for part in self.tree.body if isinstance(part, ast.Assign) and assigned([part]) == [name]]
+        once = len(values) == 1 and assigned(self.tree.body).count(name) == 1 and name not in self.changed
+        return values[0] if once else None
+
+    def dictionary(self, name: str) -> dict[object, ast.expr] | None:
+        """The items of a dictionary that the text gives a name, of plain values and classes; None for anything else."""
+        value, keys = self.assigned_once(name), list[object]()
+        if isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys):
+            keys, values = [getattr(key, "value", None) for key in value.keys], value.values
+        elif isinstance(value, ast.Call) and dotted(value.func) == "dict" and not value.args:
+            keys, values = [part.arg for part in value.keywords], [part.value for part in value.keywords]
+        else:
+            return None
+        plain = all(is_literal(part) or dotted(part).rpartition(".")[2][:1].isupper() for part in values)
+        return dict(zip(keys, values, strict=True)) if plain and None not in keys else None
+
+    def known(self, node: ast.expr) -> object:
+        """The plain value of a name that the text gives one, once.
+
+        Raises:
+            NoPlainError: it has none.
+        """
+        if (value := self.assigned_once(dotted(node))) is None:
+            raise NoPlainError
+        self.folded = True
+        return plain_value(value, self.known)
+
+    def makes_leaf(self, call: ast.Call) -> bool:
+        """Whether a call makes a leaf of a tensor."""
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_":
+            return turns_on(call)
+        flags = [part.value for part in call.keywords if part.arg == "requires_grad"]
+        return is_parameter(call, self.paths) or any(isinstance(flag, ast.Constant) and flag.value is True for flag in flags)
 
     def without_parsers(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         """Statements where the options of a command line, of which none is given, have their defaults."""
@@ -168,16 +283,16 @@ class _Plain(ast.NodeTransformer):
         }  # fmt: skip
         found = []
         for part in statements:
-            call = part.value if isinstance(part, (ast.Assign, ast.Expr)) and isinstance(part.value, ast.Call) else None
+            call = part.value if isinstance(part, (ast.Assign, ast.Expr, ast.Return)) and isinstance(part.value, ast.Call) else None
             owner, _, method = dotted(call.func).rpartition(".") if call is not None else ("", "", "")
             if call is not None and owner in parsers and method == "add_argument" and (option := _option(call)) is not None:
                 parsers[owner].update([option])
-            elif call is not None and owner in parsers and method == "parse_args" and isinstance(part, ast.Assign) and (
+            elif call is not None and owner in parsers and method == "parse_args" and not isinstance(part, ast.Expr) and (
                 not call.args or (isinstance(call.args[0], ast.List) and not call.args[0].elts)
             ):  # fmt: skip
                 keywords = [ast.keyword(name, copied(value)) for name, value in parsers[owner].items()]
-                settings = ast.Call(ast.parse("types.SimpleNamespace", mode="eval").body, [], keywords)
-                found.append(made(ast.Assign(part.targets, settings), part))
+                part.value = ast.Call(ast.parse("types.SimpleNamespace", mode="eval").body, [], keywords)
+                found.append(made(part, part))
             elif not {*assigned([part])} & parsers.keys():
                 found.append(part)
         return found
@@ -217,13 +332,6 @@ def _with_modes(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             found.append(off)
         off.body.append(part)
     return found
-
-
-def turns_on_gradients(call: ast.Call) -> bool:
-    """Whether a call makes a leaf of a tensor."""
-    if isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_":
-        return turns_on(call)
-    return any(part.arg == "requires_grad" and isinstance(part.value, ast.Constant) and part.value.value is True for part in call.keywords)
 
 
 def _only_takes(node: ast.expr | None) -> bool:
@@ -268,18 +376,23 @@ class _Collecting(ast.NodeTransformer):
 
 
 class _Filled(ast.NodeTransformer):
-    """Puts a value in the place of a name."""
+    """Puts values in the place of names."""
 
-    def __init__(self, name: str, value: ast.expr) -> None:
-        self.name, self.value = name, value
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
+        self.values = values
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        """The name."""
-        return copied(self.value) if node.id == self.name else node
+        """A name."""
+        return copied(self.values[node.id]) if node.id in self.values else node
+
+
+def made_like(node: T, at: ast.AST) -> T:
+    """A part of a text that is made, and stands in the place of another."""
+    for part in ast.walk(node):
+        ast.copy_location(part, at)
+    return node
 
 
 def made(node: T, at: ast.AST) -> T:
     """A statement that is made, and stands where another one begins: its text is its own."""
-    for part in ast.walk(node):
-        ast.copy_location(part, at)
-    return without_places(node)
+    return without_places(made_like(node, at))
