@@ -318,10 +318,10 @@ def _with_modes(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """Statements between `torch.set_grad_enabled(False)` and `(True)` under `torch.no_grad()`."""
     found: list[ast.stmt] = []
     off: ast.With | None = None
-    for part in statements:
+    for place, part in enumerate(statements, 1):
         call = part.value if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) else None
-        if call is not None and dotted(call.func).endswith("set_grad_enabled") and len(call.args) == 1 and (
-            isinstance(flag := call.args[0], ast.Constant) and isinstance(flag.value, bool)
+        if call is not None and dotted(call.func) == "torch.set_grad_enabled" and len(call.args) == 1 and (
+            isinstance(flag := call.args[0], ast.Constant) and isinstance(flag.value, bool) and place < len(statements)
         ):
             off = None if flag.value else made(ast.With([ast.withitem(ast.parse("torch.no_grad()", mode="eval").body)], []), part)
             continue
