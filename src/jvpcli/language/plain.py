@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jvpcli.language.names import dotted
+from jvpcli.language.names import copied, dotted
 
 MOST_ITEMS = 5000
 """Of a list that is computed."""
@@ -181,6 +181,17 @@ def literal(value: Any, node: ast.AST) -> ast.expr:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
         return ast.copy_location(ast.UnaryOp(ast.USub(), ast.copy_location(ast.Constant(-value), node)), node)
     return ast.copy_location(ast.Constant(value), node)
+
+
+class Filled(ast.NodeTransformer):
+    """Puts values in the place of names."""
+
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name."""
+        return copied(self.values[node.id]) if node.id in self.values else node
 
 
 def is_literal(node: ast.expr) -> bool:

@@ -14,9 +14,9 @@ from jvpcli.language.calls import parameters_of, without_places
 from jvpcli.language.dependence import changed, drawing
 from jvpcli.language.expressions import TRANSFORMS
 from jvpcli.language.names import assigned, copied, dotted, imported_paths, is_parameter, turns_on
-from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_value
+from jvpcli.language.plain import Filled, NoPlainError, is_literal, literal, plain_or_none, plain_value
 
-WRAPPING = ("functools.wraps", "functools.lru_cache", "functools.cache")
+WRAPPING = ("functools.wraps", "functools.lru_cache", "functools.cache", "abc.abstractmethod", "torch.jit.ignore", "typing.override")
 """Decorators that change nothing that a function gives."""
 
 SETTINGS = ("types.SimpleNamespace", "argparse.Namespace")
@@ -78,17 +78,19 @@ class _Plain(ast.NodeTransformer):
         """A part, and the statements in it one after the other."""
         for name in ("body", "orelse"):
             if isinstance(held := getattr(node, name, None), list):
-                setattr(node, name, self.plain(held))
+                setattr(node, name, self.plain(held, isinstance(node, ast.ClassDef)))
         return super().generic_visit(node)
 
-    def plain(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    def plain(self, statements: Sequence[ast.stmt], in_class: bool = False) -> list[ast.stmt]:
         """Statements of one block."""
-        return [each for part in self.without_parsers(_with_modes(statements)) for each in self.apart(part)]
+        return [each for part in self.without_parsers(_with_modes(statements)) for each in self.apart(part, in_class)]
 
     # Functions
 
-    def apart(self, node: ast.stmt) -> Iterator[ast.stmt]:
+    def apart(self, node: ast.stmt, in_class: bool) -> Iterator[ast.stmt]:
         """A function without its decorators, and behind it their calls; settings behind their class."""
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call) and not in_class and self.makes_leaf(node.value):
+            node = ast.copy_location(ast.Assign([node.target], node.value), node)  # w: Tensor = torch.ones(2, requires_grad=True)
         if isinstance(node, ast.FunctionDef):
             marks = [mark for mark in node.decorator_list if self.path(mark) not in WRAPPING]
             count = next((place for place, mark in enumerate(marks) if not self.makes_function(mark)), len(marks))
@@ -181,7 +183,7 @@ class _Plain(ast.NodeTransformer):
 
     visit_GeneratorExp = visit_DictComp = visit_ListComp
 
-    def turns(self, generators: Sequence[ast.comprehension]) -> list[_Filled]:
+    def turns(self, generators: Sequence[ast.comprehension]) -> list[Filled]:
         """What puts the values of its variables in a comprehension, for each of its turns.
 
         Raises:
@@ -194,7 +196,7 @@ class _Plain(ast.NodeTransformer):
         target = generator.target
         names = [dotted(part) for part in target.elts] if isinstance(target, ast.Tuple) else [dotted(target)]
         rows = [[*item] if isinstance(target, ast.Tuple) else [item] for item in items]
-        return [_Filled({name: literal(each, target) for name, each in zip(names, row, strict=True)}) for row in rows]
+        return [Filled({name: literal(each, target) for name, each in zip(names, row, strict=True)}) for row in rows]
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """`tuple(… for …)`, and `Net(**settings)` of a dictionary that the text has."""
@@ -210,6 +212,15 @@ class _Plain(ast.NodeTransformer):
         if self.path(node) in SETTINGS and not node.args and all(part.arg for part in node.keywords):
             node.func = ast.copy_location(ast.Name(self.settings([part.arg or "" for part in node.keywords], node), ast.Load()), node)
             self.folded = True
+        if dotted(node.func) == "getattr" and len(node.args) == 2 and isinstance(name := plain_or_none(node.args[1]), str) and (
+            name.isidentifier() and not name.startswith("_")
+        ):
+            return ast.copy_location(ast.Attribute(node.args[0], name, ast.Load()), node)
+        first = node.args[0] if dotted(node.func) == "next" and len(node.args) == 1 and not node.keywords else None
+        if isinstance(first, ast.Call) and dotted(first.func).rpartition(".")[2] in ("parameters", "iter"):  # one that begins here
+            inner = first.args[0] if dotted(first.func) == "iter" and len(first.args) == 1 else first
+            items = ast.Call(ast.Name("list", ast.Load()), [inner], [])
+            return made_like(ast.Subscript(items, ast.Constant(0), ast.Load()), node)
         if of_items and isinstance(node.args[0], ast.Tuple):
             return node.args[0] if dotted(node.func) == "tuple" else ast.copy_location(ast.List(node.args[0].elts, ast.Load()), node)
         return node
@@ -373,17 +384,6 @@ class _Collecting(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """A function in it, which returns values of its own."""
         return node
-
-
-class _Filled(ast.NodeTransformer):
-    """Puts values in the place of names."""
-
-    def __init__(self, values: Mapping[str, ast.expr]) -> None:
-        self.values = values
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A name."""
-        return copied(self.values[node.id]) if node.id in self.values else node
 
 
 def made_like(node: T, at: ast.AST) -> T:
