@@ -97,7 +97,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
 
 
-SUGAR = re.compile(r"yield|@|(?:requires_grad|Parameter).* for |Namespace|argparse|set_grad_enabled|[A-Z]\w*\((?:\*\*|.*\b[A-Z]\w*\()|\]\(|named_parameters|\bnext\(|getattr\(|:\s*\S*Tensor\S* = ")
+SUGAR = re.compile(r"yield|@|(?:requires_grad|Parameter).* for |Namespace|argparse|set_grad_enabled|[A-Z]\w*\((?:\*\*|.*\b[A-Z]\w*\()|\]\(|named_parameters|dual_level|linearize|\bnext\(|getattr\(|:\s*\S*Tensor\S* = ")
 """Without these a text has no statements that Python says in another way than the language."""
 
 

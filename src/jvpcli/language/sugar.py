@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from jvpcli.language.calls import parameters_of, without_places
 from jvpcli.language.dependence import changed, drawing
+from jvpcli.language.duals import with_duals
 from jvpcli.language.expressions import TRANSFORMS
 from jvpcli.language.names import assigned, copied, dotted, imported_paths, is_parameter, turns_on
 from jvpcli.language.plain import Filled, NoPlainError, is_literal, literal, plain_or_none, plain_value
@@ -53,6 +54,12 @@ class _Plain(ast.NodeTransformer):
         self.eager = {name for name in self.functions if self.gives_at_once(name)}
         self.classes: list[ast.stmt] = []
         self.folded = False
+        pairs = [part for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Tuple)]
+        self.linear = {
+            names[1]: part.value for part in pairs if isinstance(part.value, ast.Call) and len(part.value.args) > 1
+            and self.path(part.value) == "torch.func.linearize" and len(names := assigned([part])) == 2
+            and all(assigned(tree.body).count(name) == 1 for name in [names[1], *map(dotted, part.value.args)] if name)
+        }  # fmt: skip
         self.changed = changed(tree) | {part.arg for part in ast.walk(tree) if isinstance(part, ast.arg)}
         self.held = {name: held for name in {*assigned(tree.body)} if (held := self.dictionary(name)) is not None}
         self.plainly = {part.name for part in tree.body if isinstance(part, ast.ClassDef) and {*map(dotted, part.bases)} <= {"object"}}
@@ -83,7 +90,10 @@ class _Plain(ast.NodeTransformer):
 
     def plain(self, statements: Sequence[ast.stmt], in_class: bool = False) -> list[ast.stmt]:
         """Statements of one block."""
-        return [each for part in self.without_parsers(_with_modes(statements)) for each in self.apart(part, in_class)]
+        new = _with_modes(statements)
+        if "dual_level" in self.code:
+            new = [part if part in new else made(part, new[0]) for part in with_duals(new, self.path, self.code)]
+        return [each for part in self.without_parsers(new) for each in self.apart(part, in_class)]
 
     # Functions
 
@@ -110,6 +120,9 @@ class _Plain(ast.NodeTransformer):
                 yield made(ast.Assign([ast.Name(name, ast.Store())], part), node)
                 call.args[place] = ast.Name(name, ast.Load())
                 node = made(node, node)
+        if isinstance(node, ast.Assign) and call is not None and call in self.linear.values():  # y, push = linearize(f, x)
+            assert isinstance(node.targets[0], ast.Tuple)
+            node = made(ast.Assign([node.targets[0].elts[0]], ast.Call(call.args[0], call.args[1:], [])), node)
         yield node
 
     def settings(self, names: Sequence[str], node: ast.AST) -> str:
@@ -212,6 +225,12 @@ class _Plain(ast.NodeTransformer):
         if self.path(node) in SETTINGS and not node.args and all(part.arg for part in node.keywords):
             node.func = ast.copy_location(ast.Name(self.settings([part.arg or "" for part in node.keywords], node), ast.Load()), node)
             self.folded = True
+        if (linear := self.linear.get(dotted(node.func))) is not None and not node.keywords:
+            function, *primals = map(copied, linear.args)
+            pairs: list[ast.expr] = [ast.Tuple(primals, ast.Load()), ast.Tuple(node.args, ast.Load())]
+            jvp = ast.Call(ast.parse("torch.func.jvp", mode="eval").body, [function, *pairs], [])
+            self.folded = True
+            return made_like(ast.Subscript(jvp, ast.Constant(1), ast.Load()), node)
         if dotted(node.func) == "getattr" and len(node.args) == 2 and isinstance(name := plain_or_none(node.args[1]), str) and (
             name.isidentifier() and not name.startswith("_")
         ):
