@@ -398,7 +398,7 @@ class Reader(Objects):
         if not readable:
             self.made.append(node)
             return
-        is_module = any(each in KNOWN_BASES and each not in PLAIN_BASES for each in paths) or any(each.is_module for each in known)
+        is_module = any(each in {*KNOWN_BASES} - {*PLAIN_BASES} for each in paths) or any(each.is_module for each in known)
         is_module |= torchs is not None
         if is_module and "__len__" in methods:  # by which a module may be false
             self.made.append(node)

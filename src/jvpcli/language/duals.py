@@ -27,7 +27,10 @@ def with_duals(statements: Sequence[ast.stmt], path: Callable[[ast.expr], str], 
 
 
 def _pushed(body: Sequence[ast.stmt], path: Callable[[ast.expr], str], taken: str) -> list[ast.stmt] | None:
-    """The function that is computed with dual numbers, and behind it what is taken of its derivative; None where that is not plain."""
+    """The function that is computed with dual numbers, and behind it what is taken of its derivative.
+
+    None where that is not plain.
+    """
     places = [place for place, part in enumerate(body) if _calls(part, "unpack_dual", path)]
     ends = {ast.unparse(call.args[0]) for place in places for call in _calls(body[place], "unpack_dual", path) if call.args}
     within, rest = body[: places[0]] if places else body, body[places[0] :] if places else []
@@ -41,11 +44,12 @@ def _pushed(body: Sequence[ast.stmt], path: Callable[[ast.expr], str], taken: st
     parameters = [f"{name}_{number}" for number in range(len(duals))]
     given = {id(call): ast.Name(own, ast.Load()) for call, own in zip(duals, parameters, strict=True)}
     (end,) = (ast.parse(text, mode="eval").body for text in ends)
-    inline = next((call for part in rest[:1] for call in _calls(part, "unpack_dual", path)))
+    inline = next(call for part in rest[:1] for call in _calls(part, "unpack_dual", path))
     value = end if not _calls(inline.args[0], "make_dual", path) else _Instead(given).visit(copied_with(inline.args[0], given))
     inside = [_Instead(given).visit(copied_with(part, given)) for part in within]
-    arguments = ast.arguments(posonlyargs=[], args=[ast.arg(each) for each in parameters], kwonlyargs=[], kw_defaults=[], defaults=[])
-    function = ast.FunctionDef(name, arguments, [*inside, ast.Return(value)], [])
+    (function,) = ast.parse(f"def {name}({', '.join(parameters)}): pass").body
+    assert isinstance(function, ast.FunctionDef)
+    function.body = [*inside, ast.Return(value)]
     primals, tangents = (ast.Tuple([call.args[place] for call in duals], ast.Load()) for place in (0, 1))
     jvp = ast.Call(ast.parse("torch.func.jvp", mode="eval").body, [ast.Name(name, ast.Load()), primals, tangents], [])
     unpacked = {id(call): jvp for part in rest for call in _calls(part, "unpack_dual", path)}

@@ -170,9 +170,9 @@ class Expressions(Lowering):
 
     def text_of_values(self, node: ast.JoinedStr, depth: int) -> Operand:
         """f"w{i}", of words and whole numbers, which running tells."""
+        values = [part for part in node.values if isinstance(part, ast.FormattedValue)]
         parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
-        plain = all(part.conversion == -1 and not part.format_spec for part in node.values if isinstance(part, ast.FormattedValue))
-        if not plain or not self.is_program:
+        if not self.is_program or any(part.conversion != -1 or part.format_spec for part in values):
             raise self.at(node, refusals.node(ast.JoinedStr))
         return self.emit("text", tuple(self.expr(part, depth) for part in parts), node)
 

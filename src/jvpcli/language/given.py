@@ -24,7 +24,15 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
-from jvpcli.language.statements import NAMESPACES, assignment, called_by, is_passed_over, names_made, of_leaf, unused_name
+from jvpcli.language.statements import (
+    NAMESPACES,
+    assignment,
+    called_by,
+    is_passed_over,
+    names_made,
+    of_leaf,
+    unused_name,
+)
 
 DERIVING = {*TRANSFORMS, *FUNCTIONAL}
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
@@ -104,7 +112,8 @@ def with_named_arguments(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     for call in [node for node in ast.walk(again) if isinstance(node, ast.Call) and root_of(node) in functions]:
         taken = functions[root_of(call)].args.args if isinstance(call.func, ast.Name) else []
         for place, part in enumerate(call.args):
-            if isinstance(part, ast.Call) and free_names(part) <= NAMESPACES and _is_tensor(part, before) and derives(call, before):
+            tensor = isinstance(part, ast.Call) and free_names(part) <= NAMESPACES and _is_tensor(part, before)
+            if tensor and derives(call, before):
                 name = unused_name(taken[place].arg if place < len(taken) else "x", [*before, *made])
                 made.append(without_places(assignment(name, part)))
                 call.args[place] = ast.Name(name, ast.Load())

@@ -271,9 +271,15 @@ def _done_by(
         return None
     if isinstance(statement, ast.Assign):
         whole = ast.Assign(statement.targets, last.value, lineno=0)
-        parts = [each for each in separated(whole) or [whole] if path(each.targets[0]) != path(each.value) or not path(each.value)]
+        parts = [each for each in separated(whole) if path(each.targets[0]) != path(each.value) or not path(each.value)]
         crossed = any(free_names(part.value) & {*assigned(parts[:place])} for place, part in enumerate(parts))
-        return [*body, *([whole] if crossed else parts)]
+        called = {path(part.value): path(part.targets[0]) for part in parts if path(part.value) in assigned(body)}
+        plain = all(map(str.isidentifier, called.values())) and _names_inside(function).isdisjoint(called.values())
+        if crossed or not plain:
+            return [*body, *([whole] if crossed else parts)]
+        named = Renamed(called)  # what it makes has the names that it gets outside
+        kept = [*body, *(each for each in parts if path(each.value) not in called)]
+        return [without_places(named.visit(copied(part))) for part in kept]
     shown = isinstance(statement, ast.Expr) and (statement.value is call or called_by(statement) == "print")
     return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
 

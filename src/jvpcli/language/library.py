@@ -102,6 +102,7 @@ LIBRARY: Mapping[str, str] = {
                     return False
             return True
         """,
+    "pow": "def pow(base, exp, /): return base ** exp",
     "divmod": "def divmod(a, b, /): return a // b, a % b",
     **{f"operator.{name}": f"def {name}(a, b, /): return a {sign} b" for name, sign in {
         "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@",
@@ -115,9 +116,21 @@ LIBRARY: Mapping[str, str] = {
 
 def with_library(tree: ast.Module) -> ast.Module:
     """The tree with the functions of Python's library that it names, each in front, in the language's own words."""
-    reading = _Reading(tree)
-    body = [reading.visit(part) for part in tree.body]
-    return ast.Module([*(_placed(path, node) for path, node in reading.used.items()), *body], []) if reading.used else tree
+    paths, own, used = imported_paths(tree), _own_names(tree), dict[str, ast.AST]()
+    for parent in ast.walk(tree):  # whose chains may be longer than Python would go down
+        for field, value in ast.iter_fields(parent):
+            for place, part in enumerate(value if isinstance(value, list) else [value]):
+                root, dot, rest = dotted(part).partition(".") if isinstance(part, (ast.Name, ast.Attribute)) else ("", "", "")
+                path = f"{paths.get(root, root)}{dot}{rest}"
+                if path not in LIBRARY or root in own or not isinstance(getattr(part, "ctx", None), ast.Load):
+                    continue
+                used.setdefault(path, part)
+                name = ast.copy_location(ast.Name(path, ast.Load()), part)
+                if isinstance(value, list):
+                    value[place] = name
+                else:
+                    setattr(parent, field, name)
+    return ast.Module([*(_placed(path, node) for path, node in used.items()), *tree.body], []) if used else tree
 
 
 def _placed(path: str, node: ast.AST) -> ast.stmt:
@@ -130,26 +143,8 @@ def _placed(path: str, node: ast.AST) -> ast.stmt:
     return found
 
 
-class _Reading(ast.NodeTransformer):
-    """Names of the library by their paths.
-
-    `used` has those that are named, each with where that is first.
-    """
-
-    def __init__(self, tree: ast.Module) -> None:
-        self.paths = imported_paths(tree)
-        self.own = {*assigned(tree.body), *(part.arg for part in ast.walk(tree) if isinstance(part, ast.arg))}
-        functions = (part for part in ast.walk(tree) if isinstance(part, ast.FunctionDef))
-        self.own |= {name for part in functions for name in (part.name, *assigned(part.body))}
-        self.used: dict[str, ast.AST] = {}
-
-    def named(self, node: ast.Name | ast.Attribute) -> ast.AST:
-        """A name, or a path."""
-        root, dot, rest = dotted(node).partition(".")
-        path = f"{self.paths.get(root, root)}{dot}{rest}"
-        if path not in LIBRARY or root in self.own or not isinstance(node.ctx, ast.Load):
-            return self.generic_visit(node)
-        self.used.setdefault(path, node)
-        return ast.copy_location(ast.Name(path, ast.Load()), node)
-
-    visit_Name = visit_Attribute = named
+def _own_names(tree: ast.Module) -> set[str]:
+    """The names that a text gives to anything, in any of its functions."""
+    functions = [part for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)]
+    inside = {name for part in functions for name in (part.name, *assigned(part.body))}
+    return {*assigned(tree.body), *inside, *(part.arg for part in ast.walk(tree) if isinstance(part, ast.arg))}

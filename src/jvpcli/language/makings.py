@@ -400,6 +400,9 @@ class Values:
             found = scope.get(node.id, None if node.id in scope else self.constants.get(node.id))
         elif making is not None and isinstance(node, ast.Attribute) and dotted(node.value) == making.own:
             found = making.made.plain.get(node.attr, making.made.parts.get(node.attr))
+        elif isinstance(node, ast.Attribute):
+            reader: Any = self  # as a part of what knows the program
+            return Reading(reader, scope).plain(node)
         if isinstance(found, Parts):
             return [plain_value(each) if isinstance(each, ast.expr) else each for each in found.items]
         if isinstance(found, ast.expr):

@@ -23,7 +23,7 @@ SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
 
 
-LIBRARY_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod)\b")
+LIBRARY_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod|pow)\b")
 """Without these a text names nothing of Python's own library."""
 
 

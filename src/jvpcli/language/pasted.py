@@ -13,7 +13,13 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_named_arguments, with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
+from jvpcli.language.given import (
+    with_named_arguments,
+    with_open_dictionaries,
+    with_open_stars,
+    with_open_tuples,
+    with_printed,
+)
 from jvpcli.language.helpers import in_place
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
@@ -175,6 +181,8 @@ def read_pasted(
         text, tree = read_source(source.strip())
     except JvpError:
         return None
+    if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
+        return None  # what is left of them is refused
     code = "\n".join(text.lines)
     tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
@@ -259,14 +267,11 @@ def read_pasted(
     if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         found = replace(found, wrt=tuple(name for name in made if name in read))
-    if found is not None and subject is not None and leaves and not found.wrt:  # of the leaves, and of modules where it is read
-        behind = statements[subject.calls[-1].place + 1 :] if subject.calls else []
-        plain = {part.name for part in statements if isinstance(part, ast.ClassDef) and not part.bases}
-        makers_ = {name: called_by(ast.Expr(part.value)) for part in statements if isinstance(part, ast.Assign) for name in names_made(part)}
-        modules = {name for name in training.modules if makers_.get(name) not in plain} & set().union(*(free_names(part) for part in behind if reads_grad(part)))
-        read = _read_by([found.expression, *map(ast.unparse, kept)]) if modules else set()
-        asked = (*(name for name in made if name in read), *(f"{name}.parameters()" for name in sorted(modules & read)))
-        found = replace(found, wrt=asked if modules & read else ())
+    if found is not None and subject is not None and subject.calls and leaves and not found.wrt:
+        read = _read_by([found.expression, *map(ast.unparse, kept)])
+        modules = _whose_gradients(statements, subject.calls[-1].place, training) & read
+        asked = (*(name for name in made if name in read), *(f"{name}.parameters()" for name in sorted(modules)))
+        found = replace(found, wrt=asked if modules else ())
     if found is not None:
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]
@@ -375,6 +380,14 @@ def _of_what_is_read(pasted: Pasted) -> Pasted:
     while more := _read_by(text for name, text in pasted.inputs.items() if name in read) - read:
         read |= more
     return replace(pasted, inputs={name: text for name, text in pasted.inputs.items() if name in read})
+
+
+def _whose_gradients(statements: Sequence[ast.stmt], place: int, training: Training) -> set[str]:
+    """The modules whose gradients are read behind a statement."""
+    plain = {part.name for part in statements if isinstance(part, ast.ClassDef) and not part.bases}
+    objects = [part for part in statements if isinstance(part, ast.Assign) and called_by(ast.Expr(part.value)) in plain]
+    read = set[str]().union(*(free_names(part) for part in statements[place + 1 :] if reads_grad(part)))
+    return (training.modules & read) - {*assigned(objects)}
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:

@@ -59,7 +59,7 @@ def is_static(method: ast.FunctionDef) -> bool:
 
 
 MOST_TURNS = 100
-"""Of a loop whose turns stand one after the other."""
+"""Of loops in a part of a program, whose turns stand one after the other."""
 
 
 def derives(kind: Class | None, base: Class) -> bool:
@@ -123,6 +123,7 @@ class Reading(ast.NodeTransformer):
         self.roots = dict(roots)
         self.hidden: set[str] = set()
         self.inside = 0
+        self.left = MOST_TURNS
         self.stored: set[str] = set()
 
     def resolved(self, node: ast.expr) -> Any:
@@ -201,7 +202,8 @@ class Reading(ast.NodeTransformer):
             values = [literal(item, node) for item in items[: MOST_TURNS + 1]]
         except (NoPlainError, ArithmeticError, TypeError, LookupError, ValueError):
             return None
-        if len(values) > MOST_TURNS:
+        self.left -= len(values)
+        if self.left < 0:
             return None
         return [[Filled({name: value}).visit(copied(part)) for part in node.body] for value in values]
 
@@ -212,8 +214,18 @@ class Reading(ast.NodeTransformer):
             NoPlainError: it has none.
         """
         owner = self.resolved(node.value) if isinstance(node, ast.Attribute) else None
-        sets = [part.attr for part in ast.walk(self.reader.tree) if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)]
-        if not isinstance(owner, Object) or not isinstance(node, ast.Attribute) or sets.count(node.attr) > 1:
+        if not isinstance(owner, Object) or not isinstance(node, ast.Attribute):
+            raise NoPlainError
+        sets = [part for part in ast.walk(self.reader.tree) if isinstance(part, ast.Attribute) and part.attr == node.attr and (
+            isinstance(part.ctx, ast.Store)
+        )]  # fmt: skip
+        for kind in [part for part in ast.walk(self.reader.tree) if isinstance(part, ast.ClassDef)]:
+            inside = {id(each) for each in ast.walk(kind)}
+            making = [each for part in kind.body if getattr(part, "name", "") == "__init__" for each in ast.walk(part)]
+            line = owner.kind is not None and kind.name in {each.node.name for each in owner.kind.line}
+            first = making if line else [part for part in sets if id(part) in inside and dotted(part.value) == "self"]
+            sets = [part for part in sets if not any(part is each for each in first)]
+        if sets or node.attr not in owner.plain:
             raise NoPlainError
         return plain_value(owner.plain[node.attr])
 

@@ -97,7 +97,11 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
 
 
-SUGAR = re.compile(r"yield|@|(?:requires_grad|Parameter).* for |Namespace|argparse|set_grad_enabled|[A-Z]\w*\((?:\*\*|.*\b[A-Z]\w*\()|\]\(|named_parameters|dual_level|linearize|\bnext\(|getattr\(|:\s*\S*Tensor\S* = ")
+SUGAR = re.compile(
+    r"\byield\b|^\s*@\w|(?:requires_grad|Parameter).* for |Namespace\(|ArgumentParser|set_grad_enabled|dual_level|linearize"
+    r"|\bnext\(|getattr\(|\]\(|named_parameters|:\s*\S*Tensor\S* = |(?<![.\w])[A-Z]\w*\((?:\*\*|.*(?<![.\w])[A-Z]\w*\()",
+    re.MULTILINE,
+)
 """Without these a text has no statements that Python says in another way than the language."""
 
 
@@ -107,7 +111,10 @@ def _plain(tree: ast.Module, code: str) -> ast.Module:
         return tree
     from jvpcli.language.sugar import without_sugar  # few texts have any
 
-    return without_sugar(tree, code)
+    try:
+        return without_sugar(tree, code)
+    except RecursionError:  # a long chain, which is read without it
+        return in_own_words(ast.parse(code), code)
 
 
 CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.compile(r"\.(\d+)(?=\.|$)")

@@ -362,7 +362,8 @@ class Reader:
         for each, part in found.items():  # the last first, so that places stay
             later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not shows(one, set())]
             changed = set().union(*map(names_changed, later))
-            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or any(map(reads_grad, (*later, last.call))) else []
+            read = any(map(reads_grad, (*later, last.call)))
+            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or read else []
             number = self.calls.index(each) + 1
             named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
             for texts, own, name in named:
@@ -617,7 +618,9 @@ def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool
 
 def _beside_gradients(node: ast.AST) -> set[str]:
     """The names that a value reads, but those of which it reads the gradient alone."""
-    if (isinstance(node, ast.Attribute) and node.attr == "grad") or (isinstance(node, ast.Call) and (parameters_of(node) or parameters_of(node, True))):
+    if isinstance(node, ast.Attribute) and node.attr == "grad":
+        return set()
+    if isinstance(node, ast.Call) and (parameters_of(node) or parameters_of(node, True)):
         return set()
     if isinstance(node, ast.Name):
         return {node.id} - NAMESPACES

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -14,11 +15,11 @@ from jvpcli.language.calls import parameters_of, without_places
 from jvpcli.language.dependence import changed, drawing
 from jvpcli.language.duals import with_duals
 from jvpcli.language.expressions import TRANSFORMS
-from jvpcli.language.names import assigned, copied, dotted, imported_paths, is_parameter, turns_on
+from jvpcli.language.names import assigned, copied, dotted, free_names, imported_paths, is_parameter, turns_on
 from jvpcli.language.plain import Filled, NoPlainError, is_literal, literal, plain_or_none, plain_value
 
-WRAPPING = ("functools.wraps", "functools.lru_cache", "functools.cache", "abc.abstractmethod", "torch.jit.ignore", "typing.override")
-"""Decorators that change nothing that a function gives."""
+WRAPPING = ("functools.wraps", "functools.lru_cache", "functools.cache", "abc.abstractmethod", "typing.override")
+"""Decorators that change nothing that a function gives which draws no random numbers."""
 
 SETTINGS = ("types.SimpleNamespace", "argparse.Namespace")
 """Classes whose objects are no more than the names that they are given."""
@@ -30,7 +31,13 @@ MOVING = re.compile(r"\.step\(|no_grad|\.data\b|\b(?:sub|add|mul|copy|zero|set)_
 """Without these a text changes no tensor."""
 
 MANY = 100
-"""Leaves that one list makes."""
+"""Leaves that one list makes, and functions that give their items one by one."""
+
+MOST = 1000
+"""Leaves that lists make."""
+
+UNREADABLE = (NoPlainError, ArithmeticError, TypeError, LookupError, ValueError)
+"""What is raised where something has no plain value."""
 
 T = TypeVar("T", bound=ast.AST)
 
@@ -43,35 +50,42 @@ def without_sugar(tree: ast.Module, code: str) -> ast.Module:
 class _Plain(ast.NodeTransformer):
     """Puts plain statements in the place of others.
 
-    `folded`: whether the statement at hand says itself now what another one says in the text.
+    `folded`: whether the statement at hand says now what it says in the text by other words, or by what another one says.
     """
 
     def __init__(self, tree: ast.Module, code: str) -> None:
         self.tree = tree
         self.code = code
         self.paths = imported_paths(tree)
-        self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
-        self.eager = {name for name in self.functions if self.gives_at_once(name)}
-        self.classes: list[ast.stmt] = []
-        self.folded = False
-        pairs = [part for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Tuple)]
-        self.linear = {
-            names[1]: part.value for part in pairs if isinstance(part.value, ast.Call) and len(part.value.args) > 1
-            and self.path(part.value) == "torch.func.linearize" and len(names := assigned([part])) == 2
-            and all(assigned(tree.body).count(name) == 1 for name in [names[1], *map(dotted, part.value.args)] if name)
+        self.draws = drawing(tree.body)
+        parts = list(ast.walk(tree))
+        functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
+        self.functions = {part.name for part in functions}
+        self.counts = Counter(assigned(tree.body))
+        self.changed = changed(tree) | {part.arg for part in parts if isinstance(part, ast.arg)}
+        self.once = {
+            name: part.value for part in tree.body if isinstance(part, ast.Assign) and len(assigned([part])) == 1
+            for name in assigned([part]) if self.counts[name] == 1 and name not in self.changed
         }  # fmt: skip
-        self.changed = changed(tree) | {part.arg for part in ast.walk(tree) if isinstance(part, ast.arg)}
-        self.held = {name: held for name in {*assigned(tree.body)} if (held := self.dictionary(name)) is not None}
-        self.plainly = {part.name for part in tree.body if isinstance(part, ast.ClassDef) and {*map(dotted, part.bases)} <= {"object"}}
+        self.held = {name: held for name, value in self.once.items() if (held := _items(value)) is not None}
+        classes = [part for part in tree.body if isinstance(part, ast.ClassDef)]
+        self.plainly = {part.name for part in classes if {*map(dotted, part.bases)} <= {"object"}}
+        giving = [part for part in functions if any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(part))][:MANY]
+        self.eager = {part.name for part in giving if self.gives_at_once(part, parts)}
+        self.linear = {name: value for part in tree.body for name, value in self.linearized(part)}
+        self.classes: list[ast.stmt] = []
+        self.leaves = 0
+        self.folded = False
 
     def read(self) -> ast.Module:
         """The whole tree."""
-        body = self.plain(self.tree.body)
+        body = self.plain(_with_modes(self.tree.body, True))
         for place, part in enumerate(body):
             self.folded = False
             part = self.visit(part)
             body[place] = without_places(part) if self.folded else part
-        read = {part.id for part in ast.walk(ast.Module(body, [])) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+        names = [part for part in ast.walk(ast.Module(body, [])) if isinstance(part, ast.Name)]
+        read = {part.id for part in names if isinstance(part.ctx, ast.Load)}
         needless = {name for name, held in self.held.items() if not all(map(is_literal, held.values()))} - read
         self.tree.body = [*self.classes, *(part for part in body if not {*assigned([part])} & needless)]
         return self.tree
@@ -93,42 +107,65 @@ class _Plain(ast.NodeTransformer):
         new = _with_modes(statements)
         if "dual_level" in self.code:
             new = [part if part in new else made(part, new[0]) for part in with_duals(new, self.path, self.code)]
-        return [each for part in self.without_parsers(new) for each in self.apart(part, in_class)]
+        found = [each for part in self.without_parsers(new) for each in self.apart(part, in_class)]
+        self.folded |= found != [*statements]
+        return found
 
     # Functions
 
     def apart(self, node: ast.stmt, in_class: bool) -> Iterator[ast.stmt]:
-        """A function without its decorators, and behind it their calls; settings behind their class."""
+        """A function without its decorators, and behind it their calls; an object that a constructor is given before that."""
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call) and not in_class and self.makes_leaf(node.value):
             node = ast.copy_location(ast.Assign([node.target], node.value), node)  # w: Tensor = torch.ones(2, requires_grad=True)
         if isinstance(node, ast.FunctionDef):
-            marks = [mark for mark in node.decorator_list if self.path(mark) not in WRAPPING]
+            marks = [mark for mark in node.decorator_list if self.path(mark) not in WRAPPING or any(map(self.draws, node.body))]
             count = next((place for place, mark in enumerate(marks) if not self.makes_function(mark)), len(marks))
+            self.folded |= len(marks) < len(node.decorator_list)
             node.decorator_list = marks[count:]
             yield node
             value: ast.expr = ast.Name(node.name, ast.Load())
             for mark in reversed(marks[:count]):
-                value = ast.Call(copied(mark), [value], [])
+                again = copied(mark)
+                if isinstance(again, ast.Call):  # partial(vmap, in_dims=0)
+                    value = ast.Call(again.args[0], [value, *again.args[1:]], again.keywords)
+                else:
+                    value = ast.Call(again, [value], [])
             if count:
                 yield made(ast.Assign([ast.Name(node.name, ast.Store())], value), node)
             return
         call = node.value if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
-        for place, part in enumerate(call.args) if call is not None and dotted(call.func)[:1].isupper() else ():
-            if isinstance(part, ast.Call) and dotted(part.func) in self.plainly:  # Net(Config(3))
-                name = f"{dotted(part.func)}_{place}".lower()
-                name = f"{name}_of_the_text" if name in self.code else name
-                yield made(ast.Assign([ast.Name(name, ast.Store())], part), node)
-                call.args[place] = ast.Name(name, ast.Load())
-                node = made(node, node)
-        if isinstance(node, ast.Assign) and call is not None and call in self.linear.values():  # y, push = linearize(f, x)
-            assert isinstance(node.targets[0], ast.Tuple)
-            node = made(ast.Assign([node.targets[0].elts[0]], ast.Call(call.args[0], call.args[1:], [])), node)
+        if isinstance(node, ast.Assign) and call is not None and dotted(call.func)[:1].isupper():
+            for place, part in enumerate(call.args):
+                if isinstance(part, ast.Call) and dotted(part.func) in self.plainly:  # Net(Config(3))
+                    name = self.unused(f"{dotted(part.func)}_{place}".lower())
+                    yield made(ast.Assign([ast.Name(name, ast.Store())], part), node)
+                    call.args[place] = ast.Name(name, ast.Load())
+                    node = made(node, node)
+        if isinstance(node, ast.Assign) and call is not None and isinstance(target := node.targets[0], ast.Tuple) and (
+            any(call is linear for linear in self.linear.values())
+        ):  # y, push = linearize(f, x)
+            node = made(ast.Assign([target.elts[0]], ast.Call(call.args[0], call.args[1:], [])), node)
         yield node
+
+    def unused(self, name: str) -> str:
+        """The name, or with lines behind it, so that the text has no such word."""
+        while name in self.code:
+            name += "_"
+        return name
+
+    def linearized(self, part: ast.stmt) -> Iterator[tuple[str, ast.Call]]:
+        """`push` of `y, push = linearize(f, x)` with that call, where these names mean nothing else."""
+        call = part.value if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) else None
+        names = assigned([part]) if call is not None and self.path(call) == "torch.func.linearize" else []
+        if call is not None and len(names) == 2 and len(call.args) > 1 and not call.keywords:
+            own = [names[1], *(dotted(each) for each in call.args[1:])]
+            if all(self.counts[name] == 1 and name not in changed(self.tree) for name in own):
+                yield names[1], call
 
     def settings(self, names: Sequence[str], node: ast.AST) -> str:
         """The name of a class whose objects have some names, and no more."""
         fields = "".join(f"\n        self.{name} = {name}" for name in names) or " pass"
-        name = f"Settings_{len(self.classes)}" if "Settings_" not in self.code else f"Settings_of_the_text_{len(self.classes)}"
+        name = self.unused(f"Settings_{len(self.classes)}")
         text = f"class {name}:\n    def __init__({', '.join(('self', *names))}):{fields}"
         self.classes.append(made(ast.parse(text).body[0], node))
         return name
@@ -142,41 +179,44 @@ class _Plain(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """A function; one that gives its items one by one gives a list of them."""
         if node.name in self.eager:
-            found = "found" if "found" not in self.code else "found_of_the_text"
+            found, self.folded = self.unused("found"), True
             node.body = [made(ast.parse(f"{found} = []").body[0], node), *node.body, ast.Return(None)]
             made(node.body[-1], node)
             node.body = [_Collecting(found).visit(part) for part in node.body]
         return self.generic_visit(node)
 
-    def gives_at_once(self, name: str) -> bool:
+    def gives_at_once(self, function: ast.FunctionDef, nodes: Sequence[ast.AST]) -> bool:
         """Whether a function gives its items one by one, and the same ones where they are all made before the first is used.
 
         So it is where each call of it is gone through where it stands, once; and where nothing that an item is made of changes
         meanwhile, nor random numbers are drawn between them.
         """
-        nodes = list(ast.walk(self.tree))
-        functions = [part for part in nodes if isinstance(part, ast.FunctionDef) and part.name == name]
-        if len(functions) != 1 or not any(isinstance(part, (ast.Yield, ast.YieldFrom)) for part in _own(functions[0])):
-            return False
-        (function,) = functions
         inside = list(_own(function))
-        statements = {id(part.value) for part in inside if isinstance(part, ast.Expr)}
         yields = [part for part in inside if isinstance(part, (ast.Yield, ast.YieldFrom))]
-        if any(id(part) not in statements for part in yields) or any(isinstance(part, ast.Return) and part.value for part in inside):
+        statements = {id(part.value) for part in inside if isinstance(part, ast.Expr)}
+        returns = any(isinstance(part, ast.Return) and part.value for part in inside)
+        endless = any(isinstance(part, ast.While) and isinstance(part.test, ast.Constant) for part in inside)
+        if returns or endless or self.counts[function.name] > 1 or any(id(part) not in statements for part in yields):
             return False
         used = [part.iter for part in nodes if isinstance(part, (ast.For, ast.comprehension))]
         used += [each for part in nodes if isinstance(part, ast.Call) for each in part.args]
-        gone_through = {id(part.func) for part in used if isinstance(part, ast.Call)}
-        names = [part for part in nodes if isinstance(part, ast.Name) and part.id == name]
-        endless = any(isinstance(part, ast.While) and isinstance(part.test, ast.Constant) for part in inside)
-        if endless or any(id(part) not in gone_through for part in names) or assigned(self.tree.body).count(name) > 1:
+        used += [part.value for part in nodes if isinstance(part, ast.YieldFrom)]
+        calls = [part for part in used if isinstance(part, ast.Call) and dotted(part.func) == function.name]
+        names = [part for part in nodes if isinstance(part, ast.Name) and part.id == function.name]
+        if {id(part) for part in names} != {id(part.func) for part in calls}:
             return False
-        draws = drawing(self.tree.body)
-        loops = [part for part in inside if isinstance(part, (ast.For, ast.While)) and any(each in yields for each in ast.walk(part))]
-        if any(map(draws, (each for part in loops for each in part.body))) or len(yields) > len(loops) and any(map(draws, inside)):
+        loops = [part for part in inside if isinstance(part, (ast.For, ast.While))]
+        loops = [part for part in loops if any(each in yields for each in ast.walk(part))]
+        draws = any(map(self.draws, (each for part in loops for each in part.body)))
+        if draws or (len(yields) > len(loops) and any(map(self.draws, function.body))):
             return False
+        turning = assigned(part for part in nodes if isinstance(part, (ast.For, ast.While)))
+        anew = {*turning, *(name for name, count in self.counts.items() if count > 1)} | changed(self.tree)
+        given = set().union(*(free_names(each) for call in calls for each in call.args))
         shared = any(isinstance(part, (ast.Global, ast.Nonlocal)) for part in nodes)
-        return not shared and (not MOVING.search(self.code) or all(map(_only_takes, (part.value for part in yields))))
+        if shared or not anew.isdisjoint(free_names(function) | given):
+            return False
+        return not MOVING.search(self.code) or all(map(_only_takes, (part.value for part in yields)))
 
     # Leaves, and settings
 
@@ -187,8 +227,9 @@ class _Plain(ast.NodeTransformer):
             return self.generic_visit(node)
         try:
             rows = [[filled.visit(copied(part)) for part in parts] for filled in self.turns(node.generators)]
-        except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
+        except UNREADABLE:
             return self.generic_visit(node)
+        self.leaves += len(rows)
         items = [row[-1] for row in rows]
         if isinstance(node, ast.DictComp):
             return ast.copy_location(ast.Dict([row[0] for row in rows], items), node)
@@ -204,7 +245,7 @@ class _Plain(ast.NodeTransformer):
         """
         (generator,) = generators if len(generators) == 1 else (None,)
         items = None if generator is None or generator.ifs else plain_value(generator.iter, self.known)
-        if generator is None or not isinstance(items, (list, tuple)) or len(items) > MANY:
+        if generator is None or not isinstance(items, (list, tuple)) or len(items) > min(MANY, MOST - self.leaves):
             raise NoPlainError
         target = generator.target
         names = [dotted(part) for part in target.elts] if isinstance(target, ast.Tuple) else [dotted(target)]
@@ -216,14 +257,14 @@ class _Plain(ast.NodeTransformer):
         of_items = dotted(node.func) in ("list", "tuple") and len(node.args) == 1 and isinstance(node.args[0], ast.GeneratorExp)
         spread = [part for part in node.keywords if part.arg is None and dotted(part.value) in self.held]
         if dotted(node.func).rpartition(".")[2][:1].isupper() and spread:
-            node.keywords = [each for part in node.keywords for each in (
-                [ast.keyword(name, copied(value)) for name, value in self.held[dotted(part.value)].items()] if part in spread else [part]
-            )]  # fmt: skip
-            node.keywords = [ast.copy_location(part, node) for part in node.keywords]
+            others = [part for part in node.keywords if part not in spread]
+            named = [(name, value) for part in spread for name, value in self.held[dotted(part.value)].items()]
+            node.keywords = [*others, *(made_like(ast.keyword(str(name), copied(value)), node) for name, value in named)]
             self.folded = True
         self.generic_visit(node)
         if self.path(node) in SETTINGS and not node.args and all(part.arg for part in node.keywords):
-            node.func = ast.copy_location(ast.Name(self.settings([part.arg or "" for part in node.keywords], node), ast.Load()), node)
+            name = self.settings([part.arg or "" for part in node.keywords], node)
+            node.func = ast.copy_location(ast.Name(name, ast.Load()), node)
             self.folded = True
         if (linear := self.linear.get(dotted(node.func))) is not None and not node.keywords:
             function, *primals = map(copied, linear.args)
@@ -236,55 +277,40 @@ class _Plain(ast.NodeTransformer):
         ):
             return ast.copy_location(ast.Attribute(node.args[0], name, ast.Load()), node)
         first = node.args[0] if dotted(node.func) == "next" and len(node.args) == 1 and not node.keywords else None
-        if isinstance(first, ast.Call) and dotted(first.func).rpartition(".")[2] in ("parameters", "iter"):  # one that begins here
+        if isinstance(first, ast.Call) and dotted(first.func).rpartition(".")[2] in ("parameters", "iter"):  # which begins here
             inner = first.args[0] if dotted(first.func) == "iter" and len(first.args) == 1 else first
             items = ast.Call(ast.Name("list", ast.Load()), [inner], [])
             return made_like(ast.Subscript(items, ast.Constant(0), ast.Load()), node)
         if of_items and isinstance(node.args[0], ast.Tuple):
-            return node.args[0] if dotted(node.func) == "tuple" else ast.copy_location(ast.List(node.args[0].elts, ast.Load()), node)
+            made_list = ast.copy_location(ast.List(node.args[0].elts, ast.Load()), node)
+            return node.args[0] if dotted(node.func) == "tuple" else made_list
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """`classes["relu"]` of a dictionary that the text has, and `parameters["fc.weight"]` of `dict(net.named_parameters())`."""
+        """`classes["relu"]` of a dictionary of the text, and `parameters["fc.weight"]` of `dict(net.named_parameters())`."""
         self.generic_visit(node)
-        found: ast.expr | None = None
+        owner = parameters_of(self.once.get(dotted(node.value), node.value), True).removesuffix(".parameters()")
+        held = self.held.get(dotted(node.value), {})
+        if not isinstance(node.ctx, ast.Load) or not (held or owner):
+            return node
         try:
-            inner = node.slice  # of another dictionary
-            held = self.held.get(dotted(inner.value), {}) if isinstance(inner, ast.Subscript) else {}
-            part = held.get(plain_value(inner.slice, self.known)) if isinstance(inner, ast.Subscript) and held else None
-            key = plain_value(part or inner, self.known)
-            found = self.held.get(dotted(node.value), {}).get(key)
-            owner = parameters_of(self.assigned_once(dotted(node.value)) or node.value, True)
-        except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
+            key = plain_value(self.item(node.slice) or node.slice, self.known)
+            found = held.get(key)
+        except UNREADABLE:
             return node
-        if not isinstance(node.ctx, ast.Load):
-            return node
-        if found is not None and dotted(found).rpartition(".")[2][:1].isupper():
-            self.folded = True
-            return made_like(copied(found), node)
-        if owner and isinstance(key, str):
-            self.folded = True
+        if found is None and owner and isinstance(key, str):
+            named = all(part.isidentifier() or (part.isdecimal() and part.isascii()) for part in key.split("."))
             parts = [f"[{part}]" if part.isdecimal() else f".{part}" for part in key.split(".")]
-            return made_like(ast.parse(f"{owner.removesuffix('.parameters()')}{''.join(parts)}", mode="eval").body, node)
-        return node
+            found = ast.parse(f"{owner}{''.join(parts)}", mode="eval").body if named else None
+        if found is None or not (owner or dotted(found).rpartition(".")[2][:1].isupper()):
+            return node
+        self.folded = True
+        return made_like(copied(found), node)
 
-    def assigned_once(self, name: str) -> ast.expr | None:
-        """What the text gives a name, once and for all; None for any other."""
-        values = [part.value for part in self.tree.body if isinstance(part, ast.Assign) and assigned([part]) == [name]]
-        once = len(values) == 1 and assigned(self.tree.body).count(name) == 1 and name not in self.changed
-        return values[0] if once else None
-
-    def dictionary(self, name: str) -> dict[object, ast.expr] | None:
-        """The items of a dictionary that the text gives a name, of plain values and classes; None for anything else."""
-        value, keys = self.assigned_once(name), list[object]()
-        if isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys):
-            keys, values = [getattr(key, "value", None) for key in value.keys], value.values
-        elif isinstance(value, ast.Call) and dotted(value.func) == "dict" and not value.args:
-            keys, values = [part.arg for part in value.keywords], [part.value for part in value.keywords]
-        else:
-            return None
-        plain = all(is_literal(part) or dotted(part).rpartition(".")[2][:1].isupper() for part in values)
-        return dict(zip(keys, values, strict=True)) if plain and None not in keys else None
+    def item(self, node: ast.expr) -> ast.expr | None:
+        """What stands in a dictionary of the text, `settings["act"]`; None for anything else."""
+        held = self.held.get(dotted(node.value), {}) if isinstance(node, ast.Subscript) else {}
+        return held.get(plain_value(node.slice, self.known)) if isinstance(node, ast.Subscript) and held else None
 
     def known(self, node: ast.expr) -> object:
         """The plain value of a name that the text gives one, once.
@@ -292,7 +318,7 @@ class _Plain(ast.NodeTransformer):
         Raises:
             NoPlainError: it has none.
         """
-        if (value := self.assigned_once(dotted(node))) is None:
+        if (value := self.once.get(dotted(node))) is None:
             raise NoPlainError
         self.folded = True
         return plain_value(value, self.known)
@@ -306,26 +332,34 @@ class _Plain(ast.NodeTransformer):
 
     def without_parsers(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         """Statements where the options of a command line, of which none is given, have their defaults."""
-        parsers = {
-            name: dict[str, ast.expr]() for part in statements
-            if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and self.path(part.value) == "argparse.ArgumentParser"
-            for name in assigned([part])
-        }  # fmt: skip
-        found = []
-        for part in statements:
-            call = part.value if isinstance(part, (ast.Assign, ast.Expr, ast.Return)) and isinstance(part.value, ast.Call) else None
-            owner, _, method = dotted(call.func).rpartition(".") if call is not None else ("", "", "")
-            if call is not None and owner in parsers and method == "add_argument" and (option := _option(call)) is not None:
-                parsers[owner].update([option])
-            elif call is not None and owner in parsers and method == "parse_args" and not isinstance(part, ast.Expr) and (
-                not call.args or (isinstance(call.args[0], ast.List) and not call.args[0].elts)
-            ):  # fmt: skip
-                keywords = [ast.keyword(name, copied(value)) for name, value in parsers[owner].items()]
+        names = {name for part in statements if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and (
+            self.path(part.value) == "argparse.ArgumentParser"
+        ) for name in assigned([part])}  # fmt: skip
+        options: dict[str, list[tuple[str, ast.expr] | None]] = {name: [] for name in names}
+        calls = [(part, *_method(part)) for part in statements] if names else []
+        for _, call, owner, method in calls:
+            if call is not None and owner in names and method != "parse_args":
+                options[owner].append(_option(call) if method == "add_argument" else None)
+        read = {name for name in names if None not in options[name]}
+        if not read:
+            return [*statements]
+        found: list[ast.stmt] = []
+        for part, call, owner, method in calls:
+            none_given = call is not None and not call.keywords and [*map(ast.unparse, call.args)] in ([], ["[]"])
+            if owner in read and method == "parse_args" and isinstance(part, (ast.Assign, ast.Return)) and none_given:
+                keywords = [ast.keyword(each[0], copied(each[1])) for each in options[owner] if each is not None]
                 part.value = ast.Call(ast.parse("types.SimpleNamespace", mode="eval").body, [], keywords)
                 found.append(made(part, part))
-            elif not {*assigned([part])} & parsers.keys():
+            elif owner not in read and read.isdisjoint(assigned([part])):
                 found.append(part)
         return found
+
+
+def _method(statement: ast.stmt) -> tuple[ast.Call | None, str, str]:
+    """The call that a statement is, or whose value it gives, with whose method it is, and its name."""
+    value = statement.value if isinstance(statement, (ast.Assign, ast.Expr, ast.Return)) else None
+    owner, _, method = dotted(value.func).rpartition(".") if isinstance(value, ast.Call) else ("", "", "")
+    return value if isinstance(value, ast.Call) else None, owner, method
 
 
 def _option(call: ast.Call) -> tuple[str, ast.expr] | None:
@@ -340,20 +374,41 @@ def _option(call: ast.Call) -> tuple[str, ast.expr] | None:
     default = given.get("default", ast.Constant(FLAGS.get(action)))
     kind = {"int": int, "float": float}.get(dotted(given["type"])) if "type" in given else None
     if isinstance(default, ast.Constant) and isinstance(default.value, str) and kind is not None:
-        default = ast.Constant(kind(default.value))
+        try:
+            default = ast.Constant(kind(default.value))
+        except ValueError:
+            return None
     return (name, default) if isinstance(name, str) and name.isidentifier() else None
 
 
-def _with_modes(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """Statements between `torch.set_grad_enabled(False)` and `(True)` under `torch.no_grad()`."""
+def _items(value: ast.expr) -> dict[object, ast.expr] | None:
+    """The items of a dictionary of plain values and classes; None for anything else."""
+    if isinstance(value, ast.Dict) and all(isinstance(key, ast.Constant) for key in value.keys):
+        pairs = [(getattr(key, "value", None), each) for key, each in zip(value.keys, value.values, strict=True)]
+    elif isinstance(value, ast.Call) and dotted(value.func) == "dict" and not value.args:
+        pairs = [(part.arg, part.value) for part in value.keywords]
+    else:
+        return None
+    plain = all(is_literal(each) or dotted(each).rpartition(".")[2][:1].isupper() for _, each in pairs)
+    return dict(pairs) if plain and None not in dict(pairs) else None
+
+
+def _with_modes(statements: Sequence[ast.stmt], outermost: bool = False) -> list[ast.stmt]:
+    """Statements between `torch.set_grad_enabled(False)` and `(True)` under `torch.no_grad()`; the `outermost` up to the end."""
     found: list[ast.stmt] = []
     off: ast.With | None = None
-    for place, part in enumerate(statements, 1):
-        call = part.value if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) else None
-        if call is not None and dotted(call.func) == "torch.set_grad_enabled" and len(call.args) == 1 and (
-            isinstance(flag := call.args[0], ast.Constant) and isinstance(flag.value, bool) and place < len(statements)
-        ):
-            off = None if flag.value else made(ast.With([ast.withitem(ast.parse("torch.no_grad()", mode="eval").body)], []), part)
+    calls = [part.value if isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) else None for part in statements[:-1]]
+    flags = {
+        place: ast.unparse(call).removeprefix("torch.set_grad_enabled")[1:-1] for place, call in enumerate(calls)
+        if call is not None and dotted(call.func) == "torch.set_grad_enabled"
+    }  # fmt: skip
+    last = max(flags, default=None)
+    if not {*flags.values()} <= {"True", "False"} or (last is not None and flags[last] == "False" and not outermost):
+        return [*statements]
+    for place, part in enumerate(statements):
+        if place in flags:
+            no_grad = ast.withitem(ast.parse("torch.no_grad()", mode="eval").body)
+            off = None if flags[place] == "True" else made(ast.With([no_grad], []), part)
             continue
         if off is None:
             found.append(part)
@@ -392,7 +447,8 @@ class _Collecting(ast.NodeTransformer):
         """`yield item`"""
         if not isinstance(node.value, (ast.Yield, ast.YieldFrom)):
             return node
-        method = ast.Attribute(ast.Name(self.found, ast.Load()), "append" if isinstance(node.value, ast.Yield) else "extend", ast.Load())
+        name = "append" if isinstance(node.value, ast.Yield) else "extend"
+        method = ast.Attribute(ast.Name(self.found, ast.Load()), name, ast.Load())
         return made(ast.Expr(ast.Call(method, [node.value.value or ast.Constant(None)], [])), node)
 
     def visit_Return(self, node: ast.Return) -> ast.AST:

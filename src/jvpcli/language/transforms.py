@@ -299,10 +299,8 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     ranks = [call.tensor(leaf).dim() for leaf, _ in mapped]
     fit = (isinstance(axis, int) and -rank <= axis < rank for (_, axis), rank in zip(mapped, ranks, strict=True))
     if len(axes) != len(arguments) or not all(fit):
-        raise EvaluationError(
-            f"in_dims={call.run.read(call.run.written_out(given_dims)) if not any(isinstance(axis, Mapping) for axis in axes) else axes} "
-            f"does not fit {len(arguments)} arguments: one number, or a tuple of one for each."
-        )
+        shown = axes[0] if listed is None else tuple(axes)
+        raise EvaluationError(f"in_dims={shown} does not fit {len(arguments)} arguments: one number, or a tuple of one for each.")
     sizes = {call.tensor(leaf).shape[axis] for leaf, axis in mapped}
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
