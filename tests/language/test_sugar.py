@@ -1,4 +1,4 @@
-"""What Python says in other statements than the language, and its own library: gradients are those of Python running the same text."""
+"""What Python says in other statements, and its own library: gradients are those of Python running the same text."""
 
 from __future__ import annotations
 
@@ -242,13 +242,14 @@ for t in scaled(torch.ones(2, requires_grad=True)):
     k = k * 2
 y.backward()
 """,
-    "a generator that is kept": "def items(t):\n    yield t\n    yield t * 2\nx = torch.ones(2, requires_grad=True)\ng = items(x)\n"
-    "(sum(g) + sum(g)).sum().backward()",
+    "a generator that is kept": "def items(t):\n    yield t\n    yield t * 2\nx = torch.ones(2, requires_grad=True)\n"
+    "g = items(x)\n(sum(g) + sum(g)).sum().backward()",
     "a cache of what is drawn": "from functools import lru_cache\n@lru_cache\ndef noise(n):\n    return torch.rand(n)\n"
     "x = torch.ones(2, requires_grad=True)\n(x * noise(2) * noise(2)).sum().backward()",
-    "an option that has to be given": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n', type=int, required=True)\n"
-    "a = p.parse_args()\nx = torch.ones(2, requires_grad=True)\n(x * a.n).sum().backward()",
-    "leaves that the text does not count": "n = int(torch.tensor(2).item())\n"
+    "an option that has to be given": "import argparse\np = argparse.ArgumentParser()\n"
+    "p.add_argument('--n', type=int, required=True)\na = p.parse_args()\n"
+    "x = torch.ones(2, requires_grad=True)\n(x * a.n).sum().backward()",
+    "leaves that nobody counts": "n = int(torch.tensor(2).item())\n"
     "ws = [torch.ones(2, requires_grad=True) for _ in range(n)]\n(ws[0] * ws[1]).sum().backward()",
     "text of a tensor": "x = torch.ones(2, requires_grad=True)\nheld = {f'{x}': x}\nsum(held.values()).sum().backward()",
 }
@@ -271,7 +272,8 @@ def test_gradients_of_parameters_are_pythons(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.argv", ["program"])
     text = f"{HEAD}{MODULES[name]}"
     scope = plainly(text)
-    made = {f"{key}.{part}": p for key, net in scope.items() if isinstance(net, nn.Module) and key != "m" for part, p in net.named_parameters()}
+    nets = {key: net for key, net in scope.items() if isinstance(net, nn.Module) and key != "m"}
+    made = {f"{key}.{part}": p for key, net in nets.items() for part, p in net.named_parameters()}
     expected = {key: p.grad for key, p in {**made, **{key: x for key, x in scope.items() if key == "x"}}.items()}
     torch.testing.assert_close(dict(jvpcli.inspect(text).vjp), expected)
 

@@ -410,14 +410,13 @@ class Objects(Values):
         self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None,
         own: Initialisation | None = None,
     ) -> Any:
-        """The module that a function of the text gives, or a method of an object's `own`, which is carried out as an `__init__` is."""
+        """The module that a function of the text gives, or a method of an object's `own`, carried out as an `__init__` is."""
         self.level += 1
         if self.level > MOST_LEVELS:
             raise self.at(call, LimitError(f"Functions that make modules call each other more than {MOST_LEVELS} deep."))
-        for part in ast.walk(function) if own is not None else ():
-            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and part.attr not in own.made.plain and (
-                part.attr in own.made.parts
-            ):
+        known = {*own.made.parts} - {*own.made.plain} if own is not None else set[str]()
+        for part in ast.walk(function):
+            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and part.attr in known:
                 raise self.refusal(part, f"`{part.attr}` is set anew here, and its value is known as the program runs")
         kind = Class(ast.ClassDef(function.name, [], [], [], []), False, {}, [], None, False) if own is None else own.kind
         made = Object(f"given.{self.steps}", kind, begun=True) if own is None else own.made

@@ -387,7 +387,7 @@ def _whose_gradients(statements: Sequence[ast.stmt], place: int, training: Train
     plain = {part.name for part in statements if isinstance(part, ast.ClassDef) and not part.bases}
     objects = [part for part in statements if isinstance(part, ast.Assign) and called_by(ast.Expr(part.value)) in plain]
     read = set[str]().union(*(free_names(part) for part in statements[place + 1 :] if reads_grad(part)))
-    return (training.modules & read) - {*assigned(objects)}
+    return (read & training.modules) - {*assigned(objects)}
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:
