@@ -103,7 +103,9 @@ act = getattr(torch, "tanh")
 first = next(iter(x))
 terms = {f"t{k}": act(x) * k for k in range(3)}
 for k in range(2):
-    terms[f"t{k}"] = terms[f"t{k + 1}"] + first
+    key = "t"
+    key = f"{key}{k}"
+    terms[key] = terms[f"t{k + 1}"] + first
 ((terms["t0"] * terms["t1"]).sum() + (held * x * w).sum()).backward()
 """,
     "dual numbers and linearize": """
@@ -215,6 +217,7 @@ net(data).pow(2).sum().backward()
 }
 
 LEAVES = [
+    "ws = [torch.full((2,), 1. + sum([1. for _ in range(2)]) + _, requires_grad=True) for _ in range(3)]",
     "ws = [torch.full((2,), k + 1., requires_grad=True) for k in range(3)]",
     "sizes = [1, 2, 3]\nws = tuple(torch.full((2,), float(a * b), requires_grad=True) for a, b in zip(sizes, sizes[::-1]))",
     "n = 3\nws = [nn.Parameter(torch.full((2,), k + 1.)) for k in range(n)]",
@@ -251,6 +254,9 @@ y.backward()
     "x = torch.ones(2, requires_grad=True)\n(x * a.n).sum().backward()",
     "leaves that nobody counts": "n = int(torch.tensor(2).item())\n"
     "ws = [torch.ones(2, requires_grad=True) for _ in range(n)]\n(ws[0] * ws[1]).sum().backward()",
+    "an option of another type": "import argparse\np = argparse.ArgumentParser()\n"
+    "p.add_argument('--n', type=len, default='abc')\na = p.parse_args()\n"
+    "x = torch.ones(2, requires_grad=True)\n(x * a.n).sum().backward()",
     "text of a tensor": "x = torch.ones(2, requires_grad=True)\nheld = {f'{x}': x}\nsum(held.values()).sum().backward()",
 }
 

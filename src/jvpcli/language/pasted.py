@@ -36,8 +36,9 @@ from jvpcli.language.leaves import (
 )
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
+from jvpcli.language.parse import read_program
 from jvpcli.language.sessions import is_session
-from jvpcli.language.source import SourceText, read_source
+from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
     FLAGS,
     called_by,
@@ -178,7 +179,7 @@ def read_pasted(
     if not may_ask_for_derivative(source):
         return None
     try:
-        text, tree = read_source(source.strip())
+        text, tree = read_program(source.strip())
     except JvpError:
         return None
     if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
@@ -351,7 +352,7 @@ def _not_done(
 def _left_out(source: str) -> tuple[PassedOver, ...] | None:
     """What is passed over of a program that asks for no derivative itself."""
     try:
-        text, tree = read_source(source.strip())
+        text, tree = read_program(source.strip())
     except JvpError:
         return None
     return (passed_over(tree, text) or None) if len(tree.body) > 1 else None

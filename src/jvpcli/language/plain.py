@@ -190,8 +190,21 @@ class Filled(ast.NodeTransformer):
         self.values = values
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A name."""
-        return copied(self.values[node.id]) if node.id in self.values else node
+        """A name that is read."""
+        return copied(self.values[node.id]) if node.id in self.values and isinstance(node.ctx, ast.Load) else node
+
+    def visit_ListComp(self, node: ast.ListComp | ast.GeneratorExp | ast.DictComp | ast.Lambda) -> ast.AST:
+        """What has names of its own, which may hide others."""
+        own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+        own |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        if not isinstance(node, ast.Lambda):
+            node.generators[0].iter = self.visit(node.generators[0].iter)
+        outer, self.values = self.values, {name: value for name, value in self.values.items() if name not in own}
+        self.generic_visit(node)
+        self.values = outer
+        return node
+
+    visit_GeneratorExp = visit_DictComp = visit_Lambda = visit_ListComp
 
 
 def is_literal(node: ast.expr) -> bool:

@@ -79,7 +79,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
                 tree = ast.parse(code)
-                return text, _plain(in_own_words(tree, code), code)
+                return text, in_own_words(tree, code)
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -95,26 +95,6 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             "The expression nests too deeply to be read.", source=source, hints=["Give parts a name: y = …; z = f(y)."]
         ) from None
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
-
-
-SUGAR = re.compile(
-    r"\byield\b|^\s*@\w|(?:requires_grad|Parameter).* for |Namespace\(|ArgumentParser|set_grad_enabled|dual_level|linearize"
-    r"|\bnext\(|getattr\(|\]\(|named_parameters|:\s*\S*Tensor\S* = |(?<![.\w])[A-Z]\w*\((?:\*\*|.*(?<![.\w])[A-Z]\w*\()",
-    re.MULTILINE,
-)
-"""Without these a text has no statements that Python says in another way than the language."""
-
-
-def _plain(tree: ast.Module, code: str) -> ast.Module:
-    """The tree with plain statements alone."""
-    if SUGAR.search(code) is None:
-        return tree
-    from jvpcli.language.sugar import without_sugar  # few texts have any
-
-    try:
-        return without_sugar(tree, code)
-    except RecursionError:  # a long chain, which is read without it
-        return in_own_words(ast.parse(code), code)
 
 
 CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.compile(r"\.(\d+)(?=\.|$)")

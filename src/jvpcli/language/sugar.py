@@ -16,7 +16,7 @@ from jvpcli.language.dependence import changed, drawing
 from jvpcli.language.duals import with_duals
 from jvpcli.language.expressions import TRANSFORMS
 from jvpcli.language.names import assigned, copied, dotted, free_names, imported_paths, is_parameter, turns_on
-from jvpcli.language.plain import Filled, NoPlainError, is_literal, literal, plain_or_none, plain_value
+from jvpcli.language.plain import Filled, NoPlainError, is_literal, literal, plain_value
 
 WRAPPING = ("functools.wraps", "functools.lru_cache", "functools.cache", "abc.abstractmethod", "typing.override")
 """Decorators that change nothing that a function gives which draws no random numbers."""
@@ -272,8 +272,8 @@ class _Plain(ast.NodeTransformer):
             jvp = ast.Call(ast.parse("torch.func.jvp", mode="eval").body, [function, *pairs], [])
             self.folded = True
             return made_like(ast.Subscript(jvp, ast.Constant(1), ast.Load()), node)
-        if dotted(node.func) == "getattr" and len(node.args) == 2 and isinstance(name := plain_or_none(node.args[1]), str) and (
-            name.isidentifier() and not name.startswith("_")
+        if dotted(node.func) == "getattr" and len(node.args) == 2 and isinstance(given := node.args[1], ast.Constant) and (
+            isinstance(name := given.value, str) and name.isidentifier() and not name.startswith("_")
         ):
             return ast.copy_location(ast.Attribute(node.args[0], name, ast.Load()), node)
         first = node.args[0] if dotted(node.func) == "next" and len(node.args) == 1 and not node.keywords else None
@@ -372,11 +372,13 @@ def _option(call: ast.Call) -> tuple[str, ast.expr] | None:
         return None
     name = getattr(given.get("dest"), "value", long[0].lstrip("-").replace("-", "_"))
     default = given.get("default", ast.Constant(FLAGS.get(action)))
-    kind = {"int": int, "float": float}.get(dotted(given["type"])) if "type" in given else None
-    if isinstance(default, ast.Constant) and isinstance(default.value, str) and kind is not None:
+    kind = {"int": int, "float": float, "str": str}.get(dotted(given["type"])) if "type" in given else str
+    if isinstance(default, ast.Constant) and isinstance(default.value, str):
         try:
-            default = ast.Constant(kind(default.value))
+            default = ast.Constant(kind(default.value)) if kind is not None else default
         except ValueError:
+            kind = None
+        if kind is None:
             return None
     return (name, default) if isinstance(name, str) and name.isidentifier() else None
 
