@@ -273,9 +273,9 @@ class _Plain(ast.NodeTransformer):
             self.folded = True
             return made_like(ast.Subscript(jvp, ast.Constant(1), ast.Load()), node)
         if dotted(node.func) == "getattr" and len(node.args) == 2 and isinstance(given := node.args[1], ast.Constant) and (
-            isinstance(name := given.value, str) and name.isidentifier() and not name.startswith("_")
+            isinstance(attribute := given.value, str) and attribute.isidentifier() and not attribute.startswith("_")
         ):
-            return ast.copy_location(ast.Attribute(node.args[0], name, ast.Load()), node)
+            return ast.copy_location(ast.Attribute(node.args[0], attribute, ast.Load()), node)
         first = node.args[0] if dotted(node.func) == "next" and len(node.args) == 1 and not node.keywords else None
         if isinstance(first, ast.Call) and dotted(first.func).rpartition(".")[2] in ("parameters", "iter"):  # which begins here
             inner = first.args[0] if dotted(first.func) == "iter" and len(first.args) == 1 else first
