@@ -536,7 +536,6 @@ ENDLESS = [
     "while True:\n    x = x * 1.0\nx",
     "def f(t):\n    return f(t)\nf(x)",
     "def f(t):\n    return f(f(t))\nf(x)",
-    "def f(n):\n    return 0 if n == 0 else f(n - 1) + f(n - 1)\nf(30) * x",
     "f = lambda g: g(g)\nf(f)",
     "def f(t):\n    for k in range(100000):\n        for j in range(100000):\n            pass\n    return t\nf(x)",
     "a = [x]\nfor i in range(1000):\n    a = [a, a]\na",

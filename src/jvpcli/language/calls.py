@@ -188,8 +188,10 @@ def layers(value: ast.expr | None) -> Iterator[ast.expr]:
             value = value.operand
         elif isinstance(value, (ast.Subscript, ast.Attribute)):
             value = value.value
-        elif isinstance(value, ast.Call) and path(value.func) in LOOKING and len(value.args) == 1:
-            value = value.args[0]
+        elif isinstance(value, ast.Call) and path(value.func) in LOOKING and (
+            len(given := [part for part in value.args if not isinstance(part, ast.Constant)]) == 1
+        ):
+            (value,) = given
         elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
             value = value.func.value
         else:

@@ -18,7 +18,7 @@ from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import refusals
 from jvpcli.language.attachments import registers
 from jvpcli.language.hooks import with_hooks
-from jvpcli.language.initialisation import GROWING, KNOWN_BASES
+from jvpcli.language.initialisation import GROWING, KNOWN_BASES, PLAIN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
 from jvpcli.language.lowering import Custom
 from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_vectors
@@ -434,7 +434,7 @@ class Reader(Objects):
         if not readable:
             self.made.append(node)
             return
-        is_module = any(each in KNOWN_BASES and each != "object" for each in paths) or any(each.is_module for each in known)
+        is_module = any(each in {*KNOWN_BASES} - {*PLAIN_BASES} for each in paths) or any(each.is_module for each in known)
         is_module |= torchs is not None
         if is_module and "__len__" in methods:  # by which a module may be false
             self.made.append(node)

@@ -6,6 +6,7 @@ Names resolve through the catalogue by exact path, so nothing can be reached tha
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,9 @@ TYPED: Mapping[str, str] = {
 
 KINDS = ("int", "float", "complex", "bool", "str", "list", "tuple", "dict", "torch.Tensor", "numpy.ndarray")
 """Types that `isinstance` knows."""
+
+MODULE_KIND = re.compile(r"torch\.nn\.[A-Z]\w*")
+"""Classes of modules, which it knows, too."""
 
 USUAL: Mapping[str, str] = {
     "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
@@ -163,6 +167,14 @@ class Expressions(Lowering):
         if isinstance(node.value, bytes):
             raise self.at(node, ForbiddenError("Bytes are not part of the language."))
         return Const(node.value)
+
+    def text_of_values(self, node: ast.JoinedStr, depth: int) -> Operand:
+        """f"w{i}", of words and whole numbers, which running tells."""
+        values = [part for part in node.values if isinstance(part, ast.FormattedValue)]
+        parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
+        if not self.is_program or any(part.conversion != -1 or part.format_spec for part in values):
+            raise self.at(node, refusals.node(ast.JoinedStr))
+        return self.emit("text", tuple(self.expr(part, depth) for part in parts), node)
 
     def word(self, node: ast.Name, depth: int) -> Operand:
         """A name, maybe one that was imported."""
@@ -492,7 +504,7 @@ class Expressions(Lowering):
         parts = node.elts if isinstance(node, ast.Tuple) else [node]
         names = [".".join(self.dotted(part) or [dotted(part)]) for part in parts]
         for part, name in zip(parts, names, strict=True):
-            if name not in KINDS or self.is_value(name):
+            if (name not in KINDS and not MODULE_KIND.fullmatch(name)) or self.is_value(name):
                 raise self.at(part, ForbiddenError(f"`isinstance` knows only {', '.join(KINDS)} here, and tuples of these."))
         return Const(tuple(names))
 
@@ -718,6 +730,7 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.ListComp: Expressions.comprehension,
     ast.GeneratorExp: Expressions.comprehension,
     ast.Lambda: Expressions.function,
+    ast.JoinedStr: Expressions.text_of_values,
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
     ast.NamedExpr: Expressions.named,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, parsed, path, without_places
 from jvpcli.language.dependence import root_of
-from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
+from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, separated
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -249,7 +249,8 @@ def _once_called(statements: list[ast.stmt]) -> list[ast.stmt]:
     for body, statement, call in _calls(statements, functions):
         function = functions[path(call.func)]
         given = _given(function, call) if uses.count(function.name) == 1 else None
-        done = _done_by(function, call, statement, paths) if given is not None else None
+        classes = {part.name for part in statements if isinstance(part, ast.ClassDef)} if body is statements else set[str]()
+        done = _done_by(function, call, statement, paths, classes) if given is not None else None
         if given is None or done is None:
             continue
         begun, names = given
@@ -280,24 +281,34 @@ def _calls(
 
 
 def _done_by(
-    function: ast.FunctionDef, call: ast.Call, statement: ast.stmt, paths: Mapping[str, str]
+    function: ast.FunctionDef, call: ast.Call, statement: ast.stmt, paths: Mapping[str, str], classes: Collection[str]
 ) -> list[ast.stmt] | None:
     """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
 
     What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does,
-    asks for a gradient without a graph, or makes an optimizer.
+    asks for a gradient without a graph, or makes an optimizer, a leaf or an object of one of some classes.
     """
     *body, last = function.body
     if not _leaves(function.body):
         return function.body if isinstance(statement, ast.Expr) and statement.value is call else None
     calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
-    asks = any(map(is_backward, calls)) or (not any(map(has_graph, calls)) and any(
+    makes = any(path(each.func) in classes or of_leaf(each) is not None for each in calls) and isinstance(statement, ast.Assign)
+    asks = makes or any(map(is_backward, calls)) or (not any(map(has_graph, calls)) and any(
         (name_of(each) == "grad" and not makes_function(each)) or _makes_optimizer(each, paths) for each in calls
     ))  # fmt: skip
     if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None or _gathers(body, last.value):
         return None
     if isinstance(statement, ast.Assign):
-        return [*body, ast.Assign(statement.targets, last.value, lineno=0)]
+        whole = ast.Assign(statement.targets, last.value, lineno=0)
+        parts = [each for each in separated(whole) if path(each.targets[0]) != path(each.value) or not path(each.value)]
+        crossed = any(free_names(part.value) & {*assigned(parts[:place])} for place, part in enumerate(parts))
+        called = {path(part.value): path(part.targets[0]) for part in parts if path(part.value) in assigned(body)}
+        plain = all(map(str.isidentifier, called.values())) and _names_inside(function).isdisjoint(called.values())
+        if crossed or not plain:
+            return [*body, *([whole] if crossed else parts)]
+        named = Renamed(called)  # what it makes has the names that it gets outside
+        kept = [*body, *(each for each in parts if path(each.value) not in called)]
+        return [without_places(named.visit(copied(part))) for part in kept]
     shown = isinstance(statement, ast.Expr) and (statement.value is call or called_by(statement) == "print")
     return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
 

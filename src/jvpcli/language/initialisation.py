@@ -22,7 +22,10 @@ GROWING = ("append", "extend", "add_module", "register_module")
 REGISTERING = ("add_module", "register_module", "register_buffer", "register_parameter")
 """Methods of a module that give it a part by name."""
 
-KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
+PLAIN_BASES = ("object", "abc.ABC", "enum.Enum", "enum.IntEnum", "typing.Protocol")
+"""Classes that a plain object is derived from."""
+
+KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", *PLAIN_BASES)
 """Classes that a module, or a plain object, is derived from."""
 
 

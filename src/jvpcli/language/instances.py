@@ -408,23 +408,30 @@ class Objects(Values):
                     self.made.append(placed(ast.Expr(ast.Call(setting, [], [])), call))
 
     def given_by(
-        self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None
+        self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None,
+        own: Initialisation | None = None,
     ) -> Any:
-        """The module that a function of the text gives, which is carried out as an `__init__` is."""
+        """The module that a function of the text gives, or a method of an object's `own`, carried out as an `__init__` is."""
         self.level += 1
         if self.level > MOST_LEVELS:
             raise self.at(call, LimitError(f"Functions that make modules call each other more than {MOST_LEVELS} deep."))
-        kind = Class(ast.ClassDef(function.name, [], [], [], []), False, {}, [], None, False)
-        made = Object(f"given.{self.steps}", kind, begun=True)
+        known = {*own.made.parts} - {*own.made.plain} if own is not None else set[str]()
+        for part in ast.walk(function):
+            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and part.attr in known:
+                raise self.refusal(part, f"`{part.attr}` is set anew here, and its value is known as the program runs")
+        kind = Class(ast.ClassDef(function.name, [], [], [], []), False, {}, [], None, False) if own is None else own.kind
+        made = Object(f"given.{self.steps}", kind, begun=True) if own is None else own.made
         taken = copied(function)
-        taken.args.args.insert(0, ast.arg(OWN))
+        if own is None or is_static(function):
+            taken.args.args.insert(0, ast.arg(OWN))
+        taken.decorator_list = []
         arguments = [each for part in call.args for each in self.items(part, scope, making)]
         *body, last = taken.body
         taken.body = body
-        own = self.initialise(made, kind, taken, arguments, self.keywords(call, scope, making), call)
+        done = self.initialise(made, kind, taken, arguments, self.keywords(call, scope, making), call)
         assert isinstance(last, ast.Return)
         assert last.value is not None
-        found = own.value(chained(last.value))
+        found = done.value(chained(last.value))
         self.level -= 1
         return found
 

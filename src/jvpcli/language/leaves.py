@@ -22,7 +22,7 @@ from jvpcli.language.calls import (
     transformed,
     without_places,
 )
-from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
+from jvpcli.language.dependence import changed, drawing, imported, is_known, makers, needed, root_of, seed_of
 from jvpcli.language.names import assigned, copied, free_names, method_of, separated, targets, turns_on
 from jvpcli.language.statements import (
     NAMESPACES,
@@ -87,12 +87,15 @@ def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
         yield from (item for item in value.elts if of_leaf(item) is not None)
     elif isinstance(value, ast.Call) and of_leaf(value) is not None:
         yield value
-    else:
+    elif not isinstance(value, MAKING_MANY):
         parts = (part for part in ast.iter_child_nodes(value) if not isinstance(part, OF_ITS_OWN))
         yield from (leaf for part in parts for leaf in _leaves_inside(part))
 
 
-OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+MAKING_MANY = (ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+"""What makes as many leaves as it runs times."""
+
+OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, *MAKING_MANY)
 """Lists and functions in a value, whose leaves have no names."""
 
 
@@ -393,7 +396,7 @@ def from_intermediates(
         return kept, leaves
     places = {name: [k for k, part in enumerate(kept) if name in assigned([part])] for name in own}
     if any(len(found) != 1 or names_made(kept[found[0]]) != [name] for name, found in places.items()):
-        return None
+        return _as_left(meant, kept, leaves, own, code)
     draws = drawing(kept)
     made = {place: part for (place,) in places.values() if isinstance(part := kept[place], ast.Assign)}
     rest: list[ast.stmt] = []
@@ -413,6 +416,23 @@ def from_intermediates(
         (place,) = places[name]
         values[name] = _value_text(_without_flags(made[place].value), before[place], code, is_first=not values)
     return rest, values
+
+
+def _as_left(
+    meant: Pasted, kept: list[ast.stmt], leaves: dict[str, str], own: Sequence[str], code: str
+) -> tuple[list[ast.stmt], dict[str, str]] | None:
+    """What is asked by values that blocks make, or that are made again and again: their VALUE is what the program leaves in them.
+
+    None where anything else that is asked for is made by the same, or of what they were before; or random numbers are drawn.
+    """
+    makes = [part for part in kept if {*assigned([part]), *changed(part)} & {*own}]
+    wanted = parsed(meant.expression)
+    stays = makers(wanted, [part for part in kept if part not in makes])
+    read = free_names(wanted).union(*map(free_names, stays)) - {*own}
+    if any(map(drawing(kept), kept)) or {*assigned(makes)} & read or any(free_names(part) & {*own} for part in stays):
+        return None
+    left = {name: _value_text(ast.Name(name, ast.Load()), kept, code) for name in own}
+    return stays, {**leaves, **left}
 
 
 def plainly_made(names: Iterable[str], kept: Sequence[ast.stmt]) -> list[str]:

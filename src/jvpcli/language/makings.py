@@ -37,7 +37,7 @@ from jvpcli.language.objects import (
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
 from jvpcli.language.preparations import Finder
-from jvpcli.language.references import Reading, casts, freezes
+from jvpcli.language.references import Reading, casts, freezes, is_static
 from jvpcli.language.source import SourceText
 
 MOST_STEPS = 5000
@@ -191,6 +191,8 @@ class Values:
                 return Parts([each for part in node.args for each in self.iterated(part, scope, making)])
             if dotted(node.func) in self.factories and dotted(node.func) not in scope:
                 return self.given_by(self.factories[dotted(node.func)], node, scope, making)
+            if inner is not None and (method := self.making_method(node, inner)) is not None:
+                return self.given_by(method, node, scope, making, inner)
             made = self.constructed(node, scope, making)
             if made is not None:
                 return made
@@ -398,6 +400,9 @@ class Values:
             found = scope.get(node.id, None if node.id in scope else self.constants.get(node.id))
         elif making is not None and isinstance(node, ast.Attribute) and dotted(node.value) == making.own:
             found = making.made.plain.get(node.attr, making.made.parts.get(node.attr))
+        elif isinstance(node, ast.Attribute):
+            reader: Any = self  # as a part of what knows the program
+            return Reading(reader, scope).plain(node)
         if isinstance(found, Parts):
             return [plain_value(each) if isinstance(each, ast.expr) else each for each in found.items]
         if isinstance(found, ast.expr):
@@ -412,8 +417,18 @@ class Values:
         assert isinstance(found, ast.expr)
         return found
 
+    def making_method(self, call: ast.Call, own: Initialisation) -> ast.FunctionDef | None:
+        """The method of the object that is made which a call calls, if it makes modules and gives something at its end alone."""
+        func = call.func if isinstance(call.func, ast.Attribute) else None
+        owner = dotted(func.value) if func is not None else ""
+        method = own.kind.methods.get(func.attr) if func is not None and owner in (own.own, own.kind.node.name) else None
+        if method is None or not self.is_maker(method) or not isinstance(last := method.body[-1], ast.Return):
+            return None
+        return None if last.value is None or (owner != own.own and not is_static(method)) else method
+
     def given_by(
-        self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None
+        self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None,
+        own: Initialisation | None = None,
     ) -> Any:
         """The module that a function of the text gives."""
         raise NotImplementedError

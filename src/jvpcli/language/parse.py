@@ -6,6 +6,8 @@ What a text may say is in `expressions`; anything else is refused with a reason,
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,6 +22,35 @@ from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, 
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
+
+
+SUGAR = re.compile(
+    r"\byield\b|^\s*@\w|(?:requires_grad|Parameter).* for |Namespace\(|ArgumentParser|set_grad_enabled|dual_level|linearize"
+    r"|\bnext\(|getattr\(|\]\(|named_parameters|:\s*\S*Tensor\S* = |(?<![.\w])[A-Z]\w*\((?:\*\*|.*(?<![.\w])[A-Z]\w*\()",
+    re.MULTILINE,
+)
+"""Without these a text has no statements that Python says in another way than the language."""
+
+LIBRARY_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod|pow)\b")
+"""Without these a text names nothing of Python's own library."""
+
+
+def read_program(source: str) -> tuple[SourceText, ast.Module]:
+    """The text and its syntax tree, in which plain statements stand for those that Python says in another way.
+
+    Raises:
+        ExpressionSyntaxError: with the place, in Python's own words.
+        LimitError: it is too long, or nests deeper than Python can read.
+    """
+    text, tree = read_source(source)
+    if text.pieces or SUGAR.search(source) is None:
+        return text, tree
+    from jvpcli.language.sugar import without_sugar  # few texts have any
+
+    try:
+        return text, without_sugar(tree, "\n".join(text.lines))
+    except RecursionError:  # a long chain, which is read without it
+        return read_source(source)
 
 
 def parse(
@@ -50,11 +81,15 @@ def parse(
 def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...], owned: bool
 ) -> Program:
-    text, tree = read_source(source)
+    text, tree = read_program(source)
     if names.may_hold(tree, source):
         from jvpcli.language.classes import without_classes
 
         tree = without_classes(text, tree, owned).tree
+    if LIBRARY_WORDS.search(source):
+        from jvpcli.language.library import with_library
+
+        tree = with_library(tree)
     return lowered(text, tree, input_names, functions)
 
 
@@ -189,6 +224,8 @@ class _Statements(Expressions):
     default: str | None = None
     read: Collection[str] = frozenset()
     """The names whose values are read, and not only parts of them."""
+    shown: Collection[str] = frozenset()
+    """The names of nothing but formatted text."""
     has_made = False
     """Whether a module of the program stands above."""
 
@@ -198,6 +235,12 @@ class _Statements(Expressions):
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
         parts = list(ast.walk(tree))
         self.steps = any(isinstance(part, ast.Attribute) and part.attr in STEPPING for part in parts)
+        stored = Counter(part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+        written = Counter(
+            part.id for each in parts if isinstance(each, ast.Assign) and isinstance(each.value, ast.JoinedStr)
+            for part in each.targets if isinstance(part, ast.Name)
+        )  # fmt: skip
+        self.shown = {name for name, count in written.items() if stored[name] == count}
         owners = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
         loads = (part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load))
         self.read = {part.id for part in loads if id(part) not in owners}
@@ -298,7 +341,7 @@ class _Statements(Expressions):
 
     def assignment(self, node: ast.Assign) -> None:
         """`a = b = value`; an optimizer that never steps, and that nothing else reads, is nothing."""
-        if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
+        if isinstance(node.value, ast.JoinedStr) and all(getattr(target, "id", "") in self.shown for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):

@@ -15,7 +15,13 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, i
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
-from jvpcli.language.given import with_open_dictionaries, with_open_stars, with_open_tuples, with_printed
+from jvpcli.language.given import (
+    with_named_arguments,
+    with_open_dictionaries,
+    with_open_stars,
+    with_open_tuples,
+    with_printed,
+)
 from jvpcli.language.helpers import in_place
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
@@ -33,8 +39,9 @@ from jvpcli.language.leaves import (
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
+from jvpcli.language.parse import read_program
 from jvpcli.language.sessions import is_session
-from jvpcli.language.source import SourceText, read_source
+from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
     FLAGS,
     assignment,
@@ -42,6 +49,7 @@ from jvpcli.language.statements import (
     is_passed_over,
     names_made,
     opened,
+    reads_grad,
     sources,
     unused_name,
     with_frozen,
@@ -194,16 +202,18 @@ def read_pasted(
     if not may_ask_for_derivative(source):
         return None
     try:
-        text, tree = read_source(source.strip())
+        text, tree = read_program(source.strip())
     except JvpError:
         return None
+    if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
+        return None  # what is left of them is refused
     code = "\n".join(text.lines)
     tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_distributions(body) if "distributions" in source else body
     body = with_batches(body) if "DataLoader" in source else body
     imported = with_imports(body)
-    body = with_frozen(with_printed(with_functional_call(imported)))
+    body = with_frozen(with_named_arguments(with_printed(with_functional_call(imported))))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
     done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
     moved = [*moved, *named]
@@ -289,6 +299,11 @@ def read_pasted(
         read = _read_by([found.expression, *map(ast.unparse, kept)])
         trains = ["*"] if training.moves(*kept) & training.modules else []
         found = replace(found, wrt=(*(name for name in made if name in read), *trains))
+    if found is not None and subject is not None and subject.calls and leaves and not found.wrt:
+        read = _read_by([found.expression, *map(ast.unparse, kept)])
+        modules = _whose_gradients(statements, subject.calls[-1].place, training) & read
+        asked = (*(name for name in made if name in read), *(f"{name}.parameters()" for name in sorted(modules)))
+        found = replace(found, wrt=asked if modules else ())
     if found is not None and subject is not None and subject.calls and is_backward(subject.calls[-1].call):
         ran = turn.ran if of_turn and turn.ran else statements[: subject.calls[-1].place]
         ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
@@ -377,7 +392,7 @@ def _not_done(
 def _left_out(source: str) -> tuple[PassedOver, ...] | None:
     """What is passed over of a program that asks for no derivative itself."""
     try:
-        text, tree = read_source(source.strip())
+        text, tree = read_program(source.strip())
     except JvpError:
         return None
     return (passed_over(tree, text) or None) if len(tree.body) > 1 else None
@@ -406,6 +421,14 @@ def _of_what_is_read(pasted: Pasted) -> Pasted:
     while more := _read_by(text for name, text in pasted.inputs.items() if name in read) - read:
         read |= more
     return replace(pasted, inputs={name: text for name, text in pasted.inputs.items() if name in read})
+
+
+def _whose_gradients(statements: Sequence[ast.stmt], place: int, training: Training) -> set[str]:
+    """The modules whose gradients are read behind a statement."""
+    plain = {part.name for part in statements if isinstance(part, ast.ClassDef) and not part.bases}
+    objects = [part for part in statements if isinstance(part, ast.Assign) and called_by(ast.Expr(part.value)) in plain]
+    read = set[str]().union(*(free_names(part) for part in statements[place + 1 :] if reads_grad(part)))
+    return (read & training.modules) - {*assigned(objects)}
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jvpcli.language.names import dotted
+from jvpcli.language.names import copied, dotted
 
 MOST_ITEMS = 5000
 """Of a list that is computed."""
@@ -122,6 +122,8 @@ def _called(name: str, values: list[Any]) -> Any:
         return _short(range(*values))
     if name == "str" and len(values) == 1 and type(values[0]) in (int, str):
         return _word(str(values[0]))
+    if name in ("zip", "enumerate") and values and all(isinstance(value, (list, tuple)) for value in values):
+        return _short(list(zip(*values, strict=False) if name == "zip" else enumerate(*values)))
     if name in ("int", "float") and len(values) == 1:
         return int(_number(values[0])) if name == "int" else float(_number(values[0]))
     raise NoPlainError
@@ -179,6 +181,30 @@ def literal(value: Any, node: ast.AST) -> ast.expr:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
         return ast.copy_location(ast.UnaryOp(ast.USub(), ast.copy_location(ast.Constant(-value), node)), node)
     return ast.copy_location(ast.Constant(value), node)
+
+
+class Filled(ast.NodeTransformer):
+    """Puts values in the place of names."""
+
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name that is read."""
+        return copied(self.values[node.id]) if node.id in self.values and isinstance(node.ctx, ast.Load) else node
+
+    def visit_ListComp(self, node: ast.ListComp | ast.GeneratorExp | ast.DictComp | ast.Lambda) -> ast.AST:
+        """What has names of its own, which may hide others."""
+        own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+        own |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        if not isinstance(node, ast.Lambda):
+            node.generators[0].iter = self.visit(node.generators[0].iter)
+        outer, self.values = self.values, {name: value for name, value in self.values.items() if name not in own}
+        self.generic_visit(node)
+        self.values = outer
+        return node
+
+    visit_GeneratorExp = visit_DictComp = visit_Lambda = visit_ListComp
 
 
 def is_literal(node: ast.expr) -> bool:

@@ -25,7 +25,7 @@ from jvpcli.language.objects import (
     paths_in,
     placed,
 )
-from jvpcli.language.plain import plain_or_none
+from jvpcli.language.plain import Filled, NoPlainError, literal, plain_or_none, plain_value
 from jvpcli.language.preparations import CASTS, LISTS, OF_MODULES
 from jvpcli.language.source import SourceText
 
@@ -58,6 +58,10 @@ OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap")
 def is_static(method: ast.FunctionDef) -> bool:
     """Whether a method needs no object: a static one, or one of its class."""
     return any(dotted(mark) in ("staticmethod", "classmethod") for mark in method.decorator_list)
+
+
+MOST_TURNS = 100
+"""Of loops in a part of a program, whose turns stand one after the other."""
 
 
 def derives(kind: Class | None, base: Class) -> bool:
@@ -123,6 +127,7 @@ class Reading(ast.NodeTransformer):
         self.roots = dict(roots)
         self.hidden: set[str] = set()
         self.inside = 0
+        self.left = MOST_TURNS
         self.stored: set[str] = set()
 
     def resolved(self, node: ast.expr) -> Any:
@@ -171,8 +176,13 @@ class Reading(ast.NodeTransformer):
         """A lambda, whose parameters hide what else they mean."""
         return self._within(node, {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)})
 
-    def visit_For(self, node: ast.For) -> ast.AST:
-        """A loop, maybe through the parts of a module."""
+    def visit_For(self, node: ast.For) -> Any:
+        """A loop, maybe through the parts of a module; where it asks for parts by names that it makes, a turn for each."""
+        asks = any(isinstance(part, ast.Call) and dotted(part.func) == "getattr" for part in ast.walk(node))
+        turns = self.turns(node) if asks and isinstance(node.target, ast.Name) else None
+        if turns is not None:
+            found = [self.visit(each) for part in turns for each in part]
+            return [each for part in found for each in (part if isinstance(part, list) else [part])]
         node.iter = self.spread(node.iter)
         return self._within(node, set())
 
@@ -184,6 +194,44 @@ class Reading(ast.NodeTransformer):
             return self.generic_visit(node)
         taken = [self.visit(part) for part in (node.body if holds else node.orelse)]
         return [part for each in taken for part in (each if isinstance(each, list) else [each])] or placed(ast.Pass(), node)
+
+    def turns(self, node: ast.For) -> list[list[ast.stmt]] | None:
+        """What a loop does in each of its turns, where it goes through plain values, and all of them; else None."""
+        leaves = any(isinstance(part, (ast.Break, ast.Continue)) for part in ast.walk(node)) or bool(node.orelse)
+        name = dotted(node.target)
+        if leaves or name in assigned(node.body):
+            return None
+        try:
+            items = plain_value(node.iter, self.plain)
+            values = [literal(item, node) for item in items[: MOST_TURNS + 1]]
+        except (NoPlainError, ArithmeticError, TypeError, LookupError, ValueError):
+            return None
+        self.left -= len(values)
+        if self.left < 0:
+            return None
+        return [[Filled({name: value}).visit(copied(part)) for part in node.body] for value in values]
+
+    def plain(self, node: ast.expr) -> Any:
+        """The plain value that an object is made with, under a name that is set nowhere else.
+
+        Raises:
+            NoPlainError: it has none.
+        """
+        owner = self.resolved(node.value) if isinstance(node, ast.Attribute) else None
+        if not isinstance(owner, Object) or not isinstance(node, ast.Attribute):
+            raise NoPlainError
+        sets = [part for part in ast.walk(self.reader.tree) if isinstance(part, ast.Attribute) and part.attr == node.attr and (
+            isinstance(part.ctx, ast.Store)
+        )]  # fmt: skip
+        for kind in [part for part in ast.walk(self.reader.tree) if isinstance(part, ast.ClassDef)]:
+            inside = {id(each) for each in ast.walk(kind)}
+            making = [each for part in kind.body if getattr(part, "name", "") == "__init__" for each in ast.walk(part)]
+            line = owner.kind is not None and kind.name in {each.node.name for each in owner.kind.line}
+            first = making if line else [part for part in sets if id(part) in inside and dotted(part.value) == "self"]
+            sets = [part for part in sets if not any(part is each for each in first)]
+        if sets or node.attr not in owner.plain:
+            raise NoPlainError
+        return plain_value(owner.plain[node.attr])
 
     def visit_While(self, node: ast.While) -> ast.AST:
         """A loop."""

@@ -59,7 +59,8 @@ class SourceText:
     def span(self, node: ast.AST) -> Span:
         """Start and end of a node, in characters."""
         start = self.position(node.lineno, node.col_offset)  # type: ignore[attr-defined]
-        return start, self.position(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+        end = getattr(node, "end_lineno", None)  # what is made of others only begins where they do
+        return start, start if end is None else self.position(end, node.end_col_offset)  # type: ignore[attr-defined]
 
 
 def read_source(source: str) -> tuple[SourceText, ast.Module]:

@@ -300,7 +300,9 @@ def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
     """Names together with all that their values may be made of, or changed by; a leaf starts afresh."""
     found = set(names)
     carried = [statement for statement in before if not is_passed_over(statement)]
-    makers = [(set(names_changed(statement)), free_names(statement) - {"torch"}) for statement in carried]
+    defined = {part.name for part in carried if isinstance(part, ast.FunctionDef)}  # which to call changes nothing of
+    changing = [(part, defined - {*assigned([part])}) for part in carried]
+    makers = [(names_changed(part) - fixed, free_names(part) - {"torch"}) for part, fixed in changing]
     while more := set().union(*(used for made, used in makers if made & found)) - found:
         found |= more
     return found

@@ -262,7 +262,11 @@ class Reader:
         """A call as what is meant."""
         meant = (asked_twice(each.call, self.code) if self.twice else None) or asked(each.call, self.code)
         before, function = self.statements[: each.start], transformed(each.call)
-        if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
+        anew = {name for part in before if is_block(part) for name in assigned([part])}
+        moved = any(name in anew and (_listed(name, before) != [name] or parameters_in(name, before)) for name in meant.wrt) if (
+            meant is not None
+        ) else False  # a block has made the dictionary anew, and what it is made of first is gone
+        if meant is None or moved or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
         wrt = [parameters_in(name, before) or name for name in names]
@@ -345,7 +349,8 @@ class Reader:
         for each, part in found.items():  # the last first, so that places stay
             later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not shows(one, set())]
             changed = set().union(*map(names_changed, later))
-            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or any(map(reads_grad, later)) else []
+            read = any(map(reads_grad, (*later, last.call)))
+            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or read else []
             number = self.calls.index(each) + 1
             named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
             for texts, own, name in named:
@@ -381,8 +386,13 @@ def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
 
 
 def _reads(text: str, names: set[str], functions: Sequence[ast.stmt]) -> bool:
-    """Whether an expression reads one of some names, by itself or by a function; a weight that is left to PyTorch reads none."""
-    return not text.startswith("implicit") and bool(all_read(free_names(parsed(text)), functions) & names)
+    """Whether an expression reads one of some names, by itself or by a function, or a gradient, to which a call may add.
+
+    A weight that is left to PyTorch reads none.
+    """
+    if text.startswith("implicit"):
+        return False
+    return reads_grad(parsed(text)) or bool(all_read(free_names(parsed(text)), functions) & names)
 
 
 def _outputs(meant: Pasted) -> list[str]:
@@ -439,7 +449,7 @@ def _printed_call(statement: ast.stmt) -> ast.expr | None:
     given_ = call.args if isinstance(call, ast.Call) else []
     shown = [part for part in given_ if not isinstance(part, (ast.Constant, ast.JoinedStr))]
     shown = shown[0].args[:1] if len(shown) == 1 and isinstance(shown[0], ast.Call) and _compares(shown[0]) else shown
-    plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, ast.Name)
+    plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, (ast.Name, ast.Call))
     return shown[0] if plain else None
 
 
@@ -597,9 +607,12 @@ def _beside_gradients(node: ast.AST) -> set[str]:
     """The names that a value reads, but those of which it reads the gradient alone."""
     if isinstance(node, ast.Attribute) and node.attr == "grad":
         return set()
+    if isinstance(node, ast.Call) and (parameters_of(node) or parameters_of(node, True)):
+        return set()
     if isinstance(node, ast.Name):
         return {node.id} - NAMESPACES
-    return set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
+    found = set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
+    return found - {*assigned(part.target for part in getattr(node, "generators", ()))}
 
 
 def _is_named(statement: ast.Assign, results: set[str]) -> bool:

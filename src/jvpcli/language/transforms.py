@@ -139,7 +139,9 @@ class Call:
     def gradient(self, y: Operand, xs: Arguments, name: str) -> list[Operand]:
         """The gradients of a single number."""
         value = self.tensor(y)
-        if value.dim():
+        if value.dim() and value.numel() == 1 and name.startswith("torch.autograd.functional"):  # which takes one of any shape
+            y = self.do("method:reshape", y, _sizes([]))
+        elif value.dim():
             shape = tuple(value.shape)
             raise EvaluationError(f"{name} takes a function that gives a single number, and this gives shape {shape}.")
         return self.gradients(y, xs, None)
@@ -268,15 +270,37 @@ def _hessian(f: Transformed, call: Call, arguments: Arguments, keywords: Keyword
     return _jac(Transformed("jacfwd", inner, options), call, arguments, keywords)
 
 
+_Dims = int | Mapping[Any, int | None] | None
+"""The axis along which an argument is mapped, or one for each item of a dictionary; None for all of it each time."""
+
+
+def _axis(call: Call, given: Operand) -> _Dims:
+    entries = entries_in(given)
+    return call.plain(given, 0) if entries is None else {key: call.plain(part, 0) for key, part in entries.items()}
+
+
+def _along(x: Operand, dims: _Dims) -> list[tuple[Operand, int | None]]:
+    """The tensors of an argument, each with the axis along which it is mapped."""
+    entries = entries_in(x)
+    if not isinstance(dims, Mapping):
+        return [] if dims is None else [(leaf, dims) for leaf in _leaves(x)]
+    if entries is None or entries.keys() != dims.keys():
+        raise EvaluationError(f"in_dims has the keys {', '.join(map(str, dims))}, and its argument has not the same.")
+    return [(leaf, dims[key]) for key, leaf in entries.items()]
+
+
 def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     """Row by row, and the results stacked."""
-    dims = call.plain(f.options.get("in_dims"), 0)
-    axes = list(dims) if isinstance(dims, tuple) else [dims] * len(arguments)
-    mapped = [(leaf, axis) for x, axis in zip(arguments, axes, strict=False) if axis is not None for leaf in _leaves(x)]
+    given_dims = f.options.get("in_dims", Const(0))
+    listed = items_in(given_dims)
+    axes = [_axis(call, part) for part in ([given_dims] * len(arguments) if listed is None else listed)]
+    pairs = [(leaf, axis) for x, dims in zip(arguments, axes, strict=False) for leaf, axis in _along(x, dims)]
+    mapped = [(leaf, axis) for leaf, axis in pairs if axis is not None]
     ranks = [call.tensor(leaf).dim() for leaf, _ in mapped]
     fit = (isinstance(axis, int) and -rank <= axis < rank for (_, axis), rank in zip(mapped, ranks, strict=True))
     if len(axes) != len(arguments) or not all(fit):
-        raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments: one number, or a tuple of one for each.")
+        shown = axes[0] if listed is None else tuple(axes)
+        raise EvaluationError(f"in_dims={shown} does not fit {len(arguments)} arguments: one number, or a tuple of one for each.")
     sizes = {call.tensor(leaf).shape[axis] for leaf, axis in mapped}
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
@@ -284,8 +308,14 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     rows, outer, mapped_outside = sizes.pop(), call.run.keeps_graph, call.run.mapped
     drawn = torch.get_rng_state()
 
-    def row(x: Operand, axis: int | None, index: int) -> Operand:
-        return x if axis is None else call.each(lambda leaf: call.do("method:select", leaf, Const(axis), Const(index)), x)
+    def row(x: Operand, dims: _Dims, index: int) -> Operand:
+        axes_of = iter([axis for _, axis in _along(x, dims)])
+
+        def selected(leaf: Operand) -> Operand:
+            axis = next(axes_of)
+            return leaf if axis is None else call.do("method:select", leaf, Const(axis), Const(index))
+
+        return x if dims is None else call.each(selected, x)
 
     def stacked(column: Sequence[Operand], at: int) -> Operand:
         return call.each(lambda *rows: call.do("call:torch.stack", Pack("list", rows), dim=at), *column)
@@ -293,7 +323,7 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     for index in range(rows):
         call.run.keeps_graph = outer or index < rows - 1  # for PyTorch all rows are one call
         given = [row(x, axis, index) for x, axis in zip(arguments, axes, strict=True)]
-        own = [leaf for x, axis in zip(given, axes, strict=True) if axis is not None for leaf in _leaves(x)]
+        own = [leaf for x, dims in zip(given, axes, strict=True) for leaf, axis in _along(x, dims) if axis is not None]
         call.run.mapped = mapped_outside.union(*map(refs, own))
         results.append(call.value(f.function, given, keywords))
     call.run.mapped = mapped_outside

@@ -100,7 +100,7 @@ def one_turn(
     """
     shown = statements
     while len(shown) > 1 and (
-        _only_shows(shown[-1], shown[:-1]) or not _derives(shown[-1], statements[len(shown) :])
+        _only_shows(shown[-1], shown[:-1], code) or (outside is None and not _derives(shown[-1], statements[len(shown) :]))
     ):
         shown = shown[:-1]
     last = shown[-1] if shown else None
@@ -242,15 +242,17 @@ def _read_by_functions(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
     return found
 
 
-def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
-    """Whether a statement at the end only shows something, or takes a part of a module to show."""
+def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt], code: str) -> bool:
+    """Whether a statement at the end only shows something that is there, or takes a part of a module to show."""
     value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
     if isinstance(statement, ast.If):
-        return all(_only_shows(part, before) for part in (*statement.body, *statement.orelse))
+        return all(_only_shows(part, before, code) for part in (*statement.body, *statement.orelse))
     if isinstance(statement, ast.Assign):
         tree = ast.Module([*before], [])
         return isinstance(value, (ast.Subscript, ast.Attribute)) and root_of(value) in constructed(tree)
-    return value is not None and (shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name))
+    if value is None or any(each.place == len(before) for each in calls_of([*before, statement], code)):
+        return False
+    return shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name)
 
 
 def _derives(statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
