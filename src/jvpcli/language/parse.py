@@ -157,6 +157,8 @@ def _is_look(node: ast.stmt) -> bool:
 
 
 def _looks_at_graph(value: ast.expr) -> bool:
+    if isinstance(value, ast.Tuple):
+        return bool(value.elts) and all(map(_looks_at_graph, value.elts))
     return isinstance(value, ast.Attribute) and value.attr in ("grad_fn", "is_leaf", "requires_grad") and bool(
         names.dotted(value.value).strip(".")
     )
@@ -233,7 +235,10 @@ class _Statements(Expressions):
         if id(node) in self.looking or is_setting(node) or (is_shown(node) and not _is_print(node)):
             return
         if (default := names.default_set(node)) is not None:
-            begun = any(not each.op.startswith("random:") for each in self.equations) or self.default not in (None, default)
+            if default == (self.default or "torch.float32"):
+                return  # as it is
+            idle = ("random", "function", "set")  # a function computes nothing where it stands
+            begun = any(each.kind not in idle for each in self.equations) or self.default is not None
             if self.level or self.around or begun or self.has_made:
                 raise self.at(node, refusals.late_default())
             self.default = default
