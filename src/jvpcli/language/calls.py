@@ -188,7 +188,9 @@ def layers(value: ast.expr | None) -> Iterator[ast.expr]:
             value = value.operand
         elif isinstance(value, (ast.Subscript, ast.Attribute)):
             value = value.value
-        elif isinstance(value, ast.Call) and path(value.func) in LOOKING and len(value.args) == 1:
+        elif isinstance(value, ast.Call) and len(value.args) == 1 and (
+            path(value.func) in LOOKING or path(value.func) == f"torch.{name_of(value)}"  # torch.sum(g, dim=0), g.sum(dim=0)
+        ):
             value = value.args[0]
         elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
             value = value.func.value

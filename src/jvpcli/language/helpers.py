@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jvpcli.language import refusals
-from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, path, without_places
+from jvpcli.language.calls import argument, has_graph, is_backward, items, makes_function, name_of, path, without_places
 from jvpcli.language.dependence import root_of
-from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths
+from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, method_of
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
     assignment,
     called_by,
     grads_in,
+    of_leaf,
     opened,
     reads_grad,
     unused_name,
@@ -255,13 +256,13 @@ def _done_by(
     """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
 
     What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does,
-    asks for a gradient without a graph, or makes an optimizer.
+    asks for a gradient without a graph, or by a leaf of its own, or makes an optimizer.
     """
     *body, last = function.body
     if not _leaves(function.body):
         return function.body if isinstance(statement, ast.Expr) and statement.value is call else None
     calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
-    asks = any(map(is_backward, calls)) or (not any(map(has_graph, calls)) and any(
+    asks = any(map(is_backward, calls)) or _asks_by_its_own(function, calls) or (not any(map(has_graph, calls)) and any(
         (name_of(each) == "grad" and not makes_function(each)) or _makes_optimizer(each, paths) for each in calls
     ))  # fmt: skip
     if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None or _gathers(body, last.value):
@@ -270,6 +271,15 @@ def _done_by(
         return [*body, ast.Assign(statement.targets, last.value, lineno=0)]
     shown = isinstance(statement, ast.Expr) and (statement.value is call or called_by(statement) == "print")
     return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
+
+
+def _asks_by_its_own(function: ast.FunctionDef, calls: Sequence[ast.Call]) -> bool:
+    """Whether a function asks for gradients, all by leaves that it makes itself."""
+    leaves = {name for part in function.body if isinstance(part, ast.Assign) and of_leaf(part.value) for name in assigned([part])}
+    later = {root_of(part.value) for part in function.body if isinstance(part, ast.Expr) and method_of(part) == "requires_grad_"}
+    leaves |= later & {*assigned(function.body)}
+    asked = [argument(each, 1, "inputs") for each in calls if name_of(each) == "grad" and not makes_function(each)]
+    return bool(asked) and all(given is not None and {*map(path, items(given))} <= leaves for given in asked)
 
 
 def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:
@@ -295,7 +305,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> tuple[list[ast.Assign],
     bound = _bound(function, call)
     pairs = [(name, given) for name, given in bound or () if path(given) != name]
     names = {name: path(given) for name, given in pairs if isinstance(given, ast.Name)}
-    plain = (ast.Call, ast.Constant)
+    plain = (ast.Call, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Lambda)  # what nothing else has a name for
     made = all(name in names or isinstance(given, plain) or root_of(given) in NAMESPACES for name, given in pairs)
     again = [node.arg for node in _arguments(function)]
     inside = {*assigned(function.body)}.union(name for name in again if again.count(name) > 1 or name not in names)

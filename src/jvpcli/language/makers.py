@@ -162,6 +162,7 @@ def _with_owner(
     ):  # fmt: skip
         return statements
     again = copied(owner)
+    assert isinstance(again.value, ast.Call)
     again.value.args = [parts[name].value if name in parts else each for name, each in zip(names, owner.value.args, strict=True)]
     kept = {id(part) for part in (*parts.values(), owner)}
     before, behind = ([part for part in each if id(part) not in kept] for each in (statements[:last], statements[last:]))

@@ -182,8 +182,8 @@ class _Spellings(ast.NodeTransformer):
         """Names that the text gives to what is no device stand for that."""
         paths = {path: name for name, path in names.imported_paths(tree).items()}
         alike = COMPILERS if _traces_alike(tree) else [name for name in COMPILERS if name != "torch.jit.trace"]
-        called = [*alike, *(name.replace(path, own) for path, own in paths.items() for name in alike if f"{name}.".startswith(f"{path}."))]
-        self.compilers = tuple(called)  # by the names that the text has for them
+        own = (name.replace(path, own) for path, own in paths.items() for name in alike if f"{name}.".startswith(f"{path}."))
+        self.compilers = (*alike, *own)  # by the names that the text has for them
         made: dict[str, list[ast.expr]] = {"device": [], "dev": []}
         for node in [part for part in ast.walk(tree) if isinstance(part, ast.Assign)]:
             for target in [part for part in node.targets if isinstance(part, ast.Name)]:
