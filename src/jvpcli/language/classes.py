@@ -21,7 +21,16 @@ from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
 from jvpcli.language.lowering import Custom
-from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_parts, with_vectors
+from jvpcli.language.makers import (
+    BLOCKS,
+    TO_VECTOR,
+    chained,
+    makes_elsewhere,
+    taken_apart,
+    with_casts,
+    with_parts,
+    with_vectors,
+)
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
     assigned,

@@ -37,6 +37,10 @@ MOST_FORMS = 64
 """How many functions may come to those of a program; one that calls itself would have one for each of its calls."""
 
 
+MOST_CALLS = 8
+"""How often a function may be called whose calls of backward stand in the place of each."""
+
+
 def in_place(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, with each function that is called once, for what it does, in the place of its call.
 
@@ -219,20 +223,28 @@ def _once_called(statements: list[ast.stmt]) -> list[ast.stmt]:
     paths = imported_paths(ast.Module(statements, []))
     for body, statement, call in _calls(statements, functions):
         function = functions[path(call.func)]
-        given = _given(function, call) if uses.count(function.name) == 1 else None
+        count = uses.count(function.name)
+        passes = any(isinstance(node, ast.Call) and is_backward(node) for node in ast.walk(function))
+        given = _given(function, call) if count == 1 or (passes and count <= MOST_CALLS) else None
         done = _done_by(function, call, statement, paths) if given is not None else None
         if given is None or done is None:
             continue
         begun, names = given
         done = [without_places(Renamed(names).visit(copied(part))) for part in done] if names else done
-        rest = [part for part in statements if part is not function and part is not statement]
+        gone = [function, statement] if count == 1 else [statement]
+        rest = [part for part in statements if part not in gone]
         rest = [_with(part, {id(statement): ast.Pass()}) for part in rest]
         own = {*assigned([*function.body, *begun])} - {part.arg for part in function.args.args if part.arg not in assigned(begun)}
-        own -= {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
-        if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
+        own -= {"_", *(assigned([statement]) if isinstance(statement, ast.Assign) else ())}
+        meant = own & set().union({*assigned(rest)}, *map(free_names, rest))  # something else there
+        if passes and meant.isdisjoint(part.arg for node in function.body for part in _arguments(node)):
+            others = Renamed({name: unused_name(f"{name}_", [*statements, *done]) for name in meant})
+            begun, done = ([without_places(others.visit(copied(part))) for part in each] for each in (begun, done))
+            meant = set()
+        if not meant:
             place = body.index(statement)
             again = [*body[:place], *begun, *opened(done), *body[place + 1 :]]
-            return [part for part in _with_block(statements, body, again) if part is not function]
+            return [part for part in _with_block(statements, body, again) if part is statement or part not in gone]
     return statements
 
 
