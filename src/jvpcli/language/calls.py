@@ -346,7 +346,8 @@ def _hessian(call: ast.Call, source: str) -> Pasted | None:
     gradient = parsed(f"torch.func.grad({text_of(functions[0], source)}{argnums})")
     note = f"the Hessian is the Jacobian of the gradient, which stands here as {'y0, y1 and so on' if argnums else 'y'}"
     found = _of_function([gradient], inputs, source)
-    return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=(note, *_about_strategy(call, 5, "outer_jacobian_strategy")))
+    notes = (note, *_about_strategy(call, 5, "outer_jacobian_strategy"))
+    return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=notes)
 
 
 CHECKS = ("gradcheck", "gradgradcheck")
