@@ -169,10 +169,12 @@ def _looks(value: ast.expr) -> bool:
 
 
 def _is_read(node: ast.expr) -> bool:
-    """`y`, `net.weight`, `grads[0]`"""
+    """`y`, `net.weight`, `grads[0]`, and no part of a namespace."""
+    from jvpcli.language.statements import NAMESPACES
+
     while isinstance(node, ast.Attribute) or (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
         node = node.value
-    return isinstance(node, ast.Name)
+    return isinstance(node, ast.Name) and node.id not in NAMESPACES
 
 
 def _is_print(node: ast.stmt) -> bool:
