@@ -1,7 +1,8 @@
-"""Distributions and traces, which are read in the language's own words: gradients are those of Python running the same text."""
+"""What is read in the language's own words, as distributions are: gradients are those of Python running the same text."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 import jvpcli
 from jvpcli.errors import ForbiddenError, JvpError
+from jvpcli.language.pasted import as_meant
+from jvpcli.request import Request
 
 HEAD = "import torch\nfrom torch.distributions import Bernoulli, Categorical, Normal\ntorch.manual_seed(0)\n"
 X = "x = torch.tensor([1., 2.], dtype=torch.float64, requires_grad=True)\n"
@@ -22,6 +25,10 @@ PROGRAMS = [
     "d = Bernoulli(None, x)\n(d.log_prob(d.sample()) + d.entropy()).sum().backward()",
     "d = Categorical(-x)\n(d.log_prob(torch.tensor(1)) + d.entropy()).sum().backward()",
     "g = torch.jit.trace(lambda t: t * t.sum(), torch.ones(2).double())\ng(x).sum().backward()",
+    "def step(k):\n    y = (x ** k).sum()\n    y.backward()\nstep(2)\nstep(3)\nx.shape, x.requires_grad",
+    "a, act = torch.nn.Linear(2, 1), torch.nn.Tanh()\nlin = torch.nn.Linear(2, 3)\ntorch.nn.init.uniform_(lin.weight)\n"
+    "net = torch.nn.Sequential(lin, torch.nn.Tanh())\n"
+    "(net(x.float()).sum() * lin.bias.sum() * x[torch.ByteTensor([1, 0]).bool()]).sum().backward()\nlen(x)",
 ]
 
 REFUSED = [
@@ -65,3 +72,49 @@ def test_what_torch_refuses_of_a_distribution_is_refused(text: str) -> None:
 def test_a_trace_that_holds_something_fast_is_no_function(text: str) -> None:
     with pytest.raises(ForbiddenError, match=r"torch\.jit\.trace"):
         jvpcli.inspect(f"{HEAD}{X}{text}g = torch.jit.trace(f, -torch.ones(2).double())\ng(x).sum().backward()")
+
+
+ASKED = [
+    (
+        "def second(v):\n    t = torch.tensor(v, dtype=torch.float64, requires_grad=True)\n"
+        "    first, = torch.autograd.grad(t.sin(), t, create_graph=True)\n    last, = torch.autograd.grad(first, t)\n"
+        "    return last.item()\nfor v in (0.5, 1.5):\n    print(second(v))",
+        {"t": -math.sin(1.5)},
+    ),
+    (
+        "def f(p):\n    return (p[0] * p[1] ** 2).sum()\np = (torch.ones(2), 3 * torch.ones(2))\ntorch.func.grad(f)(p)",
+        {"p_0": [9, 9], "p_1": [6, 6]},
+    ),
+    (f"{X}g = torch.autograd.grad((3 * x).sum(), x, create_graph=True)\ng", {"x": [0, 0]}),
+    (
+        f"{X}def mean(y, w):\n    g = torch.autograd.grad(y, x)[0] * w\n    return torch.sum(g.reshape(1, -1), dim=-1)\n"
+        "print(mean((x ** 3).sum(), torch.ones(2)))",
+        {"x": [3, 12]},
+    ),
+    (f"from torch import jit\n{X}@jit.script\ndef f(t):\n    return t ** 2\nf(x).sum().backward()", {"x": [2, 4]}),
+    (
+        "def f(t):\n    return t * torch.ones(2)\ntorch.set_default_dtype(torch.float64)\n"
+        "x = torch.ones(2, requires_grad=True)\nf(x).sum().backward()",
+        {"x": [1, 1]},
+    ),
+    (
+        "## A page\nof a notebook, with words.\n\nIn [None]:\nx = torch.ones(2, requires_grad=True)\n\nIn [None]:\n"
+        "y = x * x\ny\n\ntensor([1., 1.], grad_fn=<MulBackward0>)\n\nWords again.\n\nIn [None]:\ny.sum().backward()",
+        {"x": [2, 2]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ASKED)
+def test_what_is_asked_is_found(text: str, expected: dict[str, Any]) -> None:
+    found = jvpcli.inspect(text).vjp
+    assert {*found} == {*expected}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].double(), torch.tensor(value, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_forward_mode_that_torch_has_vectorized_alone_is_told_of() -> None:
+    text = f"{X}torch.autograd.functional.jacobian(torch.sin, x, strategy='forward-mode')"
+    with pytest.raises(NotImplementedError, match="vectorize=True"):
+        exec(f"import torch\n{text}", {})
+    assert any("PyTorch raises" in note for note in as_meant(Request(text)).notes)

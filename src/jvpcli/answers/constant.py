@@ -28,10 +28,15 @@ def with_zeros(problem: Problem) -> Problem | None:
         return None
     steps = list(_steps(program, problem.wrt))
     zero = steps[-1].slot
-    parts = program.result.items if isinstance(program.result, Pack) else [program.result]
-    added = [_step("op:add", (part, Ref(zero)), zero + 1 + k, program) for k, part in enumerate(parts)]
+    parts = [*(program.result.items if isinstance(program.result, Pack) else [program.result])]
+    if any(each.op == GRAD and Ref(each.slot) == program.result for each in program.equations):  # which gives a tuple
+        outputs = range(len(problem.evaluation.outputs))
+        picked = [_step("op:getitem", (parts[0], Const(k)), zero + 1 + k, program) for k in outputs]
+        steps, parts = [*steps, *picked], [Ref(step.slot) for step in picked]
+    first = steps[-1].slot + 1
+    added = [_step("op:add", (part, Ref(zero)), first + k, program) for k, part in enumerate(parts)]
     sums: list[Operand] = [Ref(step.slot) for step in added]
-    result = replace(program.result, items=tuple(sums)) if isinstance(program.result, Pack) else sums[0]
+    result: Operand = Pack("tuple", tuple(sums)) if len(sums) > 1 or isinstance(program.result, Pack) else sums[0]
     names = tuple((name, dict(zip(parts, sums, strict=True)).get(operand, operand)) for name, operand in program.names)
     equations = (*program.equations, *steps, *added)
     extended = replace(program, equations=equations, result=result, names=names, slots=added[-1].slot + 1)

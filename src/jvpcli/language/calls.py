@@ -188,9 +188,9 @@ def layers(value: ast.expr | None) -> Iterator[ast.expr]:
             value = value.operand
         elif isinstance(value, (ast.Subscript, ast.Attribute)):
             value = value.value
-        elif isinstance(value, ast.Call) and path(value.func) in LOOKING and (
-            len(given := [part for part in value.args if not isinstance(part, ast.Constant)]) == 1
-        ):
+        elif isinstance(value, ast.Call) and (
+            path(value.func) in LOOKING or path(value.func) == f"torch.{name_of(value)}"  # torch.sum(g, dim=0), g.sum(dim=0)
+        ) and len(given := [part for part in value.args if not isinstance(part, ast.Constant)]) == 1:
             (value,) = given
         elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
             value = value.func.value
@@ -304,7 +304,15 @@ def _backward(call: ast.Call, source: str) -> Pasted | None:
 
 def _jacobian(call: ast.Call, source: str) -> Pasted | None:
     """jacobian(f, inputs)."""
-    return _of_function(_function(call), items(argument(call, 1, "inputs")), source)
+    found = _of_function(_function(call), items(argument(call, 1, "inputs")), source)
+    return found and replace(found, notes=(*found.notes, *_about_strategy(call, 5, "strategy")))
+
+
+def _about_strategy(call: ast.Call, place: int, word: str) -> tuple[str, ...]:
+    """Of forward mode in torch.autograd.functional, which has it vectorized alone."""
+    chosen, vectorized = argument(call, place, word), argument(call, 4, "vectorize")
+    alone = getattr(chosen, "value", None) == "forward-mode" and not is_true(vectorized)
+    return (f'PyTorch raises, since {word}="forward-mode" needs vectorize=True; the derivative is the same',) if alone else ()
 
 
 def _vjp(call: ast.Call, source: str) -> Pasted | None:
@@ -338,7 +346,8 @@ def _hessian(call: ast.Call, source: str) -> Pasted | None:
     gradient = parsed(f"torch.func.grad({text_of(functions[0], source)}{argnums})")
     note = f"the Hessian is the Jacobian of the gradient, which stands here as {'y0, y1 and so on' if argnums else 'y'}"
     found = _of_function([gradient], inputs, source)
-    return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=(note,))
+    notes = (note, *_about_strategy(call, 5, "outer_jacobian_strategy"))
+    return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=notes)
 
 
 CHECKS = ("gradcheck", "gradgradcheck")

@@ -21,7 +21,16 @@ from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES, PLAIN_BASES
 from jvpcli.language.instances import SPECIAL, Objects, waiting_in
 from jvpcli.language.lowering import Custom
-from jvpcli.language.makers import BLOCKS, TO_VECTOR, chained, makes_elsewhere, taken_apart, with_casts, with_vectors
+from jvpcli.language.makers import (
+    BLOCKS,
+    TO_VECTOR,
+    chained,
+    makes_elsewhere,
+    taken_apart,
+    with_casts,
+    with_parts,
+    with_vectors,
+)
 from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
     assigned,
@@ -80,6 +89,7 @@ def without_classes(text: SourceText, tree: ast.Module, owned: bool = False) -> 
         ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
         LimitError: there are too many objects, or too many steps to make them.
     """
+    tree = with_parts(tree) if "Sequential(" in text.source else tree
     tree = with_casts(tree) if ".to(" in text.source else tree
     tree = with_vectors(tree) if TO_VECTOR in text.source else tree
     return prepared(text, with_hooks(text, _read(text, tree)), owned)

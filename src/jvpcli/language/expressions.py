@@ -42,7 +42,8 @@ DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.b
 TYPED: Mapping[str, str] = {
     "torch.Tensor": "torch.float32", "torch.FloatTensor": "torch.float32", "torch.DoubleTensor": "torch.float64",
     "torch.HalfTensor": "torch.float16", "torch.LongTensor": "torch.int64", "torch.IntTensor": "torch.int32",
-    "torch.BoolTensor": "torch.bool",
+    "torch.ShortTensor": "torch.int16", "torch.CharTensor": "torch.int8", "torch.ByteTensor": "torch.uint8",
+    "torch.BFloat16Tensor": "torch.bfloat16", "torch.BoolTensor": "torch.bool",
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give."""
 

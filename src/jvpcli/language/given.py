@@ -194,7 +194,8 @@ def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where each tensor that is made in a dictionary has a name, if a derived function is given that."""
+    """The statements, where each tensor that is made in a dictionary, a list or a tuple has a name, if a derived function is
+    given that."""
     calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]
     derived = any(transformed(call) is not None or name_of(call) in TRANSFORMS for call in calls)
     taken = {path(part) for call in calls for each in call.args for part in items(each)} if derived else set()
@@ -202,18 +203,20 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     for place, statement in enumerate(statements):
         statement = _with_own(statement, statements) if derived else statement
         value, names = statement.value if isinstance(statement, ast.Assign) else None, names_made(statement)
-        if not isinstance(value, ast.Dict) or len(names) != 1 or names[0] not in taken:
+        if not isinstance(value, (ast.Dict, ast.List, ast.Tuple)) or len(names) != 1 or names[0] not in taken:
             found.append(statement)
             continue
-        keys = [key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else "" for key in value.keys]
-        pairs = zip(keys, value.values, strict=True)
-        own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in pairs]
-        known = all(map(str.isidentifier, keys)) and len({*own}) == len(own)
-        makes = [(name, each) for name, each in zip(own, value.values, strict=True) if not isinstance(each, ast.Name)]
+        held = value.values if isinstance(value, ast.Dict) else value.elts
+        texts = map(str, range(len(held)))
+        given_keys = [getattr(key, "value", None) for key in value.keys] if isinstance(value, ast.Dict) else texts
+        keys = [key if isinstance(key, str) and f"_{key}".isidentifier() else "" for key in given_keys]
+        own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in zip(keys, held, strict=True)]
+        makes = [(name, each) for name, each in zip(own, held, strict=True) if not isinstance(each, ast.Name)]
         free = {name for name, _ in makes}.isdisjoint(assigned(statements))
-        if known and free and all(_is_tensor(each, statements[:place]) for each in value.values):
+        if all(keys) and len({*own}) == len(own) and free and all(_is_tensor(each, statements[:place]) for each in held):
             found += [without_places(ast.parse(f"{name} = {ast.unparse(each)}").body[0]) for name, each in makes]
-            again = ast.Dict(value.keys, [ast.Name(name, ast.Load()) for name in own])
+            loads: list[ast.expr] = [ast.Name(name, ast.Load()) for name in own]
+            again = ast.Dict(value.keys, loads) if isinstance(value, ast.Dict) else type(value)(loads, ast.Load())
             statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
         found.append(statement)
     return found

@@ -9,9 +9,10 @@ import ast
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from jvpcli.language.calls import has_graph, is_backward, makes_function, name_of, parsed, path, without_places
+from jvpcli.language import refusals
+from jvpcli.language.calls import argument, has_graph, is_backward, items, makes_function, name_of, parsed, path, without_places
 from jvpcli.language.dependence import root_of
-from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, separated
+from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, method_of, separated
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -34,6 +35,10 @@ Bound = list[tuple[str, ast.expr]]
 
 MOST_FORMS = 64
 """How many functions may come to those of a program; one that calls itself would have one for each of its calls."""
+
+
+MOST_CALLS = 8
+"""How often a function may be called whose calls of backward stand in the place of each."""
 
 
 def in_place(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -248,21 +253,29 @@ def _once_called(statements: list[ast.stmt]) -> list[ast.stmt]:
     paths = imported_paths(ast.Module(statements, []))
     for body, statement, call in _calls(statements, functions):
         function = functions[path(call.func)]
-        given = _given(function, call) if uses.count(function.name) == 1 else None
+        count = uses.count(function.name)
+        passes = any(isinstance(node, ast.Call) and is_backward(node) for node in ast.walk(function))
+        given = _given(function, call) if count == 1 or (passes and count <= MOST_CALLS) else None
         classes = {part.name for part in statements if isinstance(part, ast.ClassDef)} if body is statements else set[str]()
         done = _done_by(function, call, statement, paths, classes) if given is not None else None
         if given is None or done is None:
             continue
         begun, names = given
         done = [without_places(Renamed(names).visit(copied(part))) for part in done] if names else done
-        rest = [part for part in statements if part is not function and part is not statement]
+        gone = [function, statement] if count == 1 else [statement]
+        rest = [part for part in statements if part not in gone]
         rest = [_with(part, {id(statement): ast.Pass()}) for part in rest]
         own = {*assigned([*function.body, *begun])} - {part.arg for part in function.args.args if part.arg not in assigned(begun)}
-        own -= {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
-        if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
+        own -= {"_", *(assigned([statement]) if isinstance(statement, ast.Assign) else ())}
+        meant = own & set().union({*assigned(rest)}, *map(free_names, rest))  # something else there
+        if passes and meant.isdisjoint(part.arg for node in function.body for part in _arguments(node)):
+            others = Renamed({name: unused_name(f"{name}_", [*statements, *done]) for name in meant})
+            begun, done = ([without_places(others.visit(copied(part))) for part in each] for each in (begun, done))
+            meant = set()
+        if not meant:
             place = body.index(statement)
             again = [*body[:place], *begun, *opened(done), *body[place + 1 :]]
-            return [part for part in _with_block(statements, body, again) if part is not function]
+            return [part for part in _with_block(statements, body, again) if part is statement or part not in gone]
     return statements
 
 
@@ -286,14 +299,15 @@ def _done_by(
     """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
 
     What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does,
-    asks for a gradient without a graph, or makes an optimizer, a leaf or an object of one of some classes.
+    asks for a gradient without a graph, or by a leaf of its own, or makes an optimizer, a leaf or an object of one of some classes.
     """
     *body, last = function.body
     if not _leaves(function.body):
         return function.body if isinstance(statement, ast.Expr) and statement.value is call else None
     calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
     makes = any(path(each.func) in classes or of_leaf(each) is not None for each in calls) and isinstance(statement, ast.Assign)
-    asks = makes or any(map(is_backward, calls)) or (not any(map(has_graph, calls)) and any(
+    by_own = any(map(is_backward, calls)) or _asks_by_its_own(function, calls)
+    asks = makes or by_own or (not any(map(has_graph, calls)) and any(
         (name_of(each) == "grad" and not makes_function(each)) or _makes_optimizer(each, paths) for each in calls
     ))  # fmt: skip
     if not asks or _leaves(body) or not isinstance(last, ast.Return) or last.value is None or _gathers(body, last.value):
@@ -311,6 +325,15 @@ def _done_by(
         return [without_places(named.visit(copied(part))) for part in kept]
     shown = isinstance(statement, ast.Expr) and (statement.value is call or called_by(statement) == "print")
     return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
+
+
+def _asks_by_its_own(function: ast.FunctionDef, calls: Sequence[ast.Call]) -> bool:
+    """Whether a function asks for gradients, all by leaves that it makes itself."""
+    leaves = {name for part in function.body if isinstance(part, ast.Assign) and of_leaf(part.value) for name in assigned([part])}
+    later = {root_of(part.value) for part in function.body if isinstance(part, ast.Expr) and method_of(part) == "requires_grad_"}
+    leaves |= later & {*assigned(function.body)}
+    asked = [argument(each, 1, "inputs") for each in calls if name_of(each) == "grad" and not makes_function(each)]
+    return bool(asked) and all(given is not None and {*map(path, items(given))} <= leaves for given in asked)
 
 
 def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:
@@ -336,7 +359,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> tuple[list[ast.Assign],
     bound = _bound(function, call)
     pairs = [(name, given) for name, given in bound or () if path(given) != name]
     names = {name: path(given) for name, given in pairs if isinstance(given, ast.Name)}
-    plain = (ast.Call, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Subscript)
+    plain = (ast.Call, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Lambda)  # what nothing else has a name for
     made = all(name in names or isinstance(given, plain) or root_of(given) in NAMESPACES for name, given in pairs)
     again = [node.arg for node in _arguments(function)]
     inside = {*assigned(function.body)}.union(name for name in again if again.count(name) > 1 or name not in names)

@@ -5,9 +5,11 @@ sequences that it goes through.  Loads no torch.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 from jvpcli.language.attachments import in_place
+from jvpcli.language.dependence import drawing
 from jvpcli.language.initialisation import GROWING
 from jvpcli.language.names import assigned, class_of, copied, dotted, imported_paths, separated
 from jvpcli.language.references import PLACED, freezes
@@ -112,6 +114,76 @@ def with_casts(tree: ast.Module) -> ast.Module:
             if dtype is not None:
                 node.func.attr, node.args, node.keywords = dtype, [], []
     return tree
+
+
+def with_parts(tree: ast.Module) -> ast.Module:
+    """The tree with modules that have names before they are parts of a sequence as parts of it alone:
+    `lin = nn.Linear(2, 1); net = nn.Sequential(lin)` is `net = nn.Sequential(nn.Linear(2, 1))`, and lin then net[0].
+
+    That is so where they are made in their order, and nothing is drawn in between: so each keeps its numbers.
+    """
+    paths, draws, count = imported_paths(tree), drawing(tree.body), Counter(assigned(tree.body))
+    made: dict[str, ast.Assign] = {}
+    found = [*tree.body]
+    for part in tree.body:
+        owner = dotted(part.targets[0]) if isinstance(part, ast.Assign) else ""
+        call = part.value if isinstance(part, ast.Assign) and count[owner] == 1 else None
+        kind = class_of(call.func, paths) if isinstance(call, ast.Call) else ""
+        given = call.args if isinstance(call, ast.Call) and kind == "Sequential" else []
+        names = [dotted(each) for each in given]
+        if any(name in made for name in names):
+            found = _with_owner(found, part, {name: made.pop(name) for name in dict.fromkeys(names) if name in made}, draws)
+        if kind and isinstance(part, ast.Assign):
+            made[owner] = part
+    return ast.Module(found, [])
+
+
+def _with_owner(
+    statements: list[ast.stmt], owner: ast.stmt, parts: Mapping[str, ast.Assign], draws: Callable[[ast.AST], bool]
+) -> list[ast.stmt]:
+    """The statements with what makes a sequence in the place of the last of its parts, which are read of it behind that."""
+    assert isinstance(owner, ast.Assign)
+    assert isinstance(owner.value, ast.Call)
+    names = [dotted(each) for each in owner.value.args]
+    places = [statements.index(part) for part in parts.values()]
+    last = max(places)
+    first = [part for place, part in enumerate(statements[:last]) if place >= min(places) and place not in places]
+    read = {node.id for part in (*first, *statements[last + 1 : statements.index(owner)]) for node in ast.walk(part)
+            if isinstance(node, ast.Name)}  # fmt: skip
+    others = [each for name, each in zip(names, owner.value.args, strict=True) if name not in parts]
+    plain = all(isinstance(each, ast.Call) and not each.args for each in others)  # what draws nothing, and reads nothing
+    inside = [node for part in statements if part is not owner and part not in parts.values() for node in ast.walk(part)]
+    hidden = {getattr(node, "arg", getattr(node, "id", "")) for node in inside if isinstance(node, ast.arg) or (
+        isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    )}  # fmt: skip
+    early = hidden | {node.id for part in first for node in ast.walk(part) if isinstance(node, ast.Name)}
+    if places != sorted(places) or not plain or any(map(draws, first)) or early & {*parts} or (
+        dotted(owner.targets[0]) in read or any(names.count(name) > 1 for name in parts)
+    ):  # fmt: skip
+        return statements
+    again = copied(owner)
+    assert isinstance(again.value, ast.Call)
+    again.value.args = [parts[name].value if name in parts else each for name, each in zip(names, owner.value.args, strict=True)]
+    kept = {id(part) for part in (*parts.values(), owner)}
+    before, behind = ([part for part in each if id(part) not in kept] for each in (statements[:last], statements[last:]))
+    of_owner = _OfOwner(dotted(owner.targets[0]), {name: names.index(name) for name in parts})
+    return [*before, again, *map(of_owner.visit, map(copied, behind))]
+
+
+class _OfOwner(ast.NodeTransformer):
+    """Reads the parts of a sequence as `net[0]`."""
+
+    def __init__(self, owner: str, places: Mapping[str, int]) -> None:
+        self.owner, self.places = owner, places
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """A name, maybe of a part."""
+        if node.id not in self.places:
+            return node
+        found = ast.parse(f"{self.owner}[{self.places[node.id]}]", mode="eval").body
+        for part in ast.walk(found):
+            ast.copy_location(part, node)
+        return found
 
 
 TO_VECTOR = "parameters_to_vector"

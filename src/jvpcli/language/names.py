@@ -58,6 +58,13 @@ def _attributes(node: ast.expr) -> set[str]:
     return {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
 
 
+KNOWN_OF = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad_fn"})
+"""What there is to know of a tensor beside its numbers."""
+
+SIZES = frozenset({"size", "dim", "numel"})
+"""Methods that tell how large a tensor is."""
+
+
 def method_of(statement: ast.stmt) -> str:
     """The name of the method that a statement calls, and does no more."""
     value = statement.value if isinstance(statement, ast.Expr) else None

@@ -189,14 +189,29 @@ def _is_passed_over(node: ast.stmt) -> bool:
 
 
 def _is_look(node: ast.stmt) -> bool:
-    """`y.grad_fn` and the like, which a session shows: what autograd knows of a value, and no number."""
-    return isinstance(node, ast.Expr) and _looks_at_graph(node.value)
+    """`y.grad_fn`, `y.shape` and the like, which a session shows: what there is to know of a value, and no number of it."""
+    return isinstance(node, ast.Expr) and _looks(node.value)
 
 
-def _looks_at_graph(value: ast.expr) -> bool:
-    return isinstance(value, ast.Attribute) and value.attr in ("grad_fn", "is_leaf", "requires_grad") and bool(
-        names.dotted(value.value).strip(".")
-    )
+def _looks(value: ast.expr) -> bool:
+    if isinstance(value, ast.Tuple):
+        return bool(value.elts) and all(map(_looks, value.elts))
+    call = value if isinstance(value, ast.Call) and not value.keywords else None
+    if call is not None and names.dotted(call.func) == "len":
+        return len(call.args) == 1 and _is_read(call.args[0])
+    method = call.func if call is not None and not call.args else None
+    if isinstance(method, ast.Attribute):
+        return method.attr in names.SIZES and _is_read(method.value)
+    return isinstance(value, ast.Attribute) and value.attr in names.KNOWN_OF and _is_read(value.value)
+
+
+def _is_read(node: ast.expr) -> bool:
+    """`y`, `net.weight`, `grads[0]`, and no part of a namespace."""
+    from jvpcli.language.statements import NAMESPACES
+
+    while isinstance(node, ast.Attribute) or (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id not in NAMESPACES
 
 
 def _is_print(node: ast.stmt) -> bool:
@@ -211,7 +226,7 @@ def _printed(node: ast.stmt) -> list[ast.expr]:
     assert isinstance(node, ast.Expr)
     assert isinstance(node.value, ast.Call)
     shown = [part for part in node.value.args if not isinstance(part, (ast.JoinedStr, ast.Constant, ast.Starred))]
-    return [part for part in shown if not _looks_at_graph(part)]
+    return [part for part in shown if not _looks(part)]
 
 
 class _Statements(Expressions):
@@ -278,7 +293,10 @@ class _Statements(Expressions):
         if id(node) in self.looking or is_setting(node) or (is_shown(node) and not _is_print(node)):
             return
         if (default := names.default_set(node)) is not None:
-            begun = any(not each.op.startswith("random:") for each in self.equations) or self.default not in (None, default)
+            if default == (self.default or "torch.float32"):
+                return  # as it is
+            idle = ("random", "function", "set")  # a function computes nothing where it stands
+            begun = any(each.kind not in idle for each in self.equations) or self.default is not None
             if self.level or self.around or begun or self.has_made:
                 raise self.at(node, refusals.late_default())
             self.default = default

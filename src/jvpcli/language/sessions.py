@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
 BLANKS = " \t\f"
-PROMPT = re.compile(r"[ \t]*(?:>>>?|In \[\d+\]:|\.\.\.:?)(?: |$)")
+PROMPT = re.compile(r"[ \t]*(?:>>>?|In \[(?:\d+|None)\]:|\.\.\.:?)(?: |$)")
 """What a session of Python or IPython puts before a line that was typed."""
 
-CELL = re.compile(r"[ \t]*In ?\[[\d ]*\]:[ \t]*")
+CELL = re.compile(r"[ \t]*In ?\[(?:[\d ]*|None)\]:[ \t]*")
 """What stands alone above a cell of a notebook."""
 
 QUOTED = re.compile(r"> (?=[\w(])")

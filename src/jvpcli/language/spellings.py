@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 
-from jvpcli.language import catalog
+from jvpcli.language import catalog, names
 
 WORDS = re.compile(
-    r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|init\."
+    r"dev|cpu|\bjit\b|torch\.compile|requires_grad\b|random\.manual_seed|init\."
     r"|\bmap\(|torch\.Tensor\.|empty(?:_like)?\(|Tensor\(.*_\("
 )
 """Without these a text has none of such words."""
@@ -180,7 +180,10 @@ class _Spellings(ast.NodeTransformer):
 
     def __init__(self, tree: ast.Module) -> None:
         """Names that the text gives to what is no device stand for that."""
-        self.compilers = COMPILERS if _traces_alike(tree) else tuple(name for name in COMPILERS if name != "torch.jit.trace")
+        paths = {path: name for name, path in names.imported_paths(tree).items()}
+        alike = COMPILERS if _traces_alike(tree) else [name for name in COMPILERS if name != "torch.jit.trace"]
+        own = (name.replace(path, own) for path, own in paths.items() for name in alike if f"{name}.".startswith(f"{path}."))
+        self.compilers = (*alike, *own)  # by the names that the text has for them
         made: dict[str, list[ast.expr]] = {"device": [], "dev": []}
         for node in [part for part in ast.walk(tree) if isinstance(part, ast.Assign)]:
             for target in [part for part in node.targets if isinstance(part, ast.Name)]:
@@ -283,7 +286,7 @@ class _Spellings(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """`@torch.compile`, `@torch.compile(dynamic=True)`"""
         named = {id(mark): ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list}
-        node.decorator_list = [mark for mark in node.decorator_list if named[id(mark)] not in COMPILERS]
+        node.decorator_list = [mark for mark in node.decorator_list if named[id(mark)] not in self.compilers]
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:

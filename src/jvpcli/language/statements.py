@@ -203,7 +203,7 @@ def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 SHOWING = frozenset(
     {"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb", "pbar", "bar",
-     "pdb"}
+     "pdb", "mpl", "matplotlib"}
 )  # fmt: skip
 """What calls that only show something begin with, as people name it."""
 
@@ -238,8 +238,8 @@ FLAGS = ("requires_grad", "is_leaf")
 
 def is_passed_over(statement: ast.stmt) -> bool:
     """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
-    looks = method_of(statement) in (*LOOKING, *FLAGS)
-    return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or looks or is_shown(statement)
+    looks = method_of(statement) in ("step", *LOOKING, *FLAGS)
+    return isinstance(statement, ast.Assert) or called_by(statement) in CHECKS or looks or is_shown(statement)
 
 
 def is_shown(statement: ast.stmt) -> bool:

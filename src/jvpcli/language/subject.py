@@ -35,7 +35,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, copied, free_names, method_of, read_first
+from jvpcli.language.names import KNOWN_OF, SIZES, assigned, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -238,7 +238,7 @@ class Reader:
                 shown = [statement.value]
             if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
                 return None
-            if _is_used(statement, each.call, rest) or (
+            if _is_used(statement, each.call, rest, self._without_graph(each)) or (
                 has_graph(each.call) and (rest or not is_backward(each.call)) and not (alone and is_functional(each.call))
             ):
                 return None
@@ -247,6 +247,12 @@ class Reader:
             notes = tuple(f"{ast.unparse(layer)} {LOOKED_AT}" for layer in looks[:1])
             return replace(found, asked=replace(found.asked, notes=(*found.asked.notes, *notes)))
         return None
+
+    def _without_graph(self, each: Place) -> set[str]:
+        """The names before a call that no leaf is in, and so no graph."""
+        before = self.statements[: each.place]
+        leaves = without_leaves(before, self.code)[1].keys()
+        return {name for name in assigned(before) if name not in leaves and not all_read({name}, before) & leaves}
 
     def _is_only_graphless(self, value: ast.expr, each: Place) -> bool:
         """Whether what is made of a call's result has no graph, as the result has none, nor what else it is made of."""
@@ -417,9 +423,8 @@ def _pulled_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
     return ast.Call(function, call.args, call.keywords)
 
 
-PLAIN = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad_fn"})
-PLAIN_METHODS = frozenset({"size", "dim", "numel", "tolist", "item", "numpy", "detach"})
-"""What of a tensor has no derivative in PyTorch."""
+PLAIN_METHODS = SIZES | {"tolist", "item", "numpy", "detach"}
+"""What of a tensor has no derivative in PyTorch, beside what there is to know of it."""
 
 LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
 
@@ -461,7 +466,7 @@ def _is_plain(layer: ast.expr) -> bool:
     """Whether a layer around a tensor is no tensor with a graph, whatever the tensor."""
     if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
         return layer.func.attr in PLAIN_METHODS
-    return isinstance(layer, ast.Attribute) and layer.attr in PLAIN | PLAIN_METHODS
+    return isinstance(layer, ast.Attribute) and layer.attr in KNOWN_OF | PLAIN_METHODS
 
 
 def about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
@@ -563,9 +568,12 @@ def follows(subject: _Subject, kept: Sequence[ast.stmt]) -> bool:
     return any(all_read(free_names(part.value), kept[:place]) & wrt for place, part in made)
 
 
-def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> bool:
-    """Whether something is made of what a derivative call gives: not where it is only shown, or a weight updated by it."""
-    results, plain = set(names_made(statement)), set[str]()
+def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt], plain: set[str]) -> bool:
+    """Whether something is made of what a derivative call gives: not where it is only shown, or a weight updated by it.
+
+    `plain` are names without a graph.
+    """
+    results = set(names_made(statement))
     for part in rest:
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
