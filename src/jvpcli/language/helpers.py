@@ -9,8 +9,17 @@ import ast
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from jvpcli.language import refusals
-from jvpcli.language.calls import argument, has_graph, is_backward, items, makes_function, name_of, parsed, path, without_places
+from jvpcli.language.calls import (
+    argument,
+    has_graph,
+    is_backward,
+    items,
+    makes_function,
+    name_of,
+    parsed,
+    path,
+    without_places,
+)
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned, class_of, copied, free_names, imported_paths, method_of, separated
 from jvpcli.language.statements import (
@@ -299,7 +308,7 @@ def _done_by(
     """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
 
     What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does,
-    asks for a gradient without a graph, or by a leaf of its own, or makes an optimizer, a leaf or an object of one of some classes.
+    asks for a gradient without a graph or by a leaf of its own, or makes an optimizer, a leaf or an object of some classes.
     """
     *body, last = function.body
     if not _leaves(function.body):
