@@ -324,7 +324,9 @@ def problem_of(call: Derivative, recorder: Recorder) -> Problem:
 
 def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:
     if call.grad_outputs is None:
-        return ((None, "implicit"),) if any(y.numel() != 1 for y in call.outputs.values()) else ()
+        return ((None, "implicit"),) if any(y.numel() != 1 or y.is_complex() for y in call.outputs.values()) else ()
+    if len(call.outputs) == 1:  # which has another name where it is an input itself
+        return tuple((None, _weight(y, v)) for y, v in zip(call.outputs.values(), call.grad_outputs, strict=False))
     return tuple((name, _weight(call.outputs[name], v)) for name, v in zip(call.outputs, call.grad_outputs, strict=False))
 
 
