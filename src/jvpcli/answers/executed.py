@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
 import torch
 
 from jvpcli.answers.arguments import inputs_of
-from jvpcli.answers.run import request_of
+from jvpcli.answers.run import Made, agrees, compared, made_by, request_of
 from jvpcli.closed.derived import Asked
-from jvpcli.errors import EvaluationError, ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, NotDifferentiableError, UnknownNameError, UsageError
+from jvpcli.errors import (
+    EvaluationError,
+    ExpressionSyntaxError,
+    ForbiddenError,
+    JvpError,
+    LimitError,
+    NotDifferentiableError,
+    UnknownNameError,
+    UsageError,
+)
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.trees import Arguments
 from jvpcli.recording.derivatives import Derivative
@@ -45,39 +54,77 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
         found = None
     if found is None:
         raise refusal
-    meant, dtype, note = found
-    with default_dtype(dtype):
-        report = answer(meant)
-    return replace(report, warnings=(*report.warnings, note))
+    with default_dtype(found.dtype):
+        try:
+            report = answer(found.request)
+            if found.made is not None and found.made.gradients:
+                report = compared(report, found.request, found.made)
+        except JvpError:
+            raise
+        except Exception:  # of the program's own, or where its values lie beyond what is answered
+            raise refusal from None
+    if found.failed is not None and getattr(report, "refusal", None) is None:
+        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
+    return replace(report, warnings=(*report.warnings, found.note))
 
 
-def executed(request: Request) -> tuple[Request, torch.dtype, Notice] | None:
-    """The request for the last derivative that a program asks for as it runs, the default dtype there, and what is said of it.
+@dataclass(frozen=True)
+class Executed:
+    """The last derivative that a program asks for as it runs.
 
-    None where it asks for none.
+    Attributes:
+        request: what answers it.
+        dtype: of new tensors, there.
+        note: how it was found.
+        made: what the program's own call gives; None: it is of a function, which the answer calls itself.
+        line: where it is asked for.
+        failed: what PyTorch raises there.
+    """
+
+    request: Request
+    dtype: torch.dtype
+    note: Notice
+    made: Made | None
+    line: int
+    failed: BaseException | None
+
+
+def executed(request: Request) -> Executed | None:
+    """The last derivative that a program asks for; None where it asks for none.
 
     Raises:
         JvpError: it may not be run, or the call can't be taken apart.
     """
-    from jvpcli.closed.execution import at_call, compiled, run_through  # loaded only where the language refuses a program
+    from jvpcli.closed.execution import (  # loaded only where the language refuses a program
+        at_call,
+        compiled,
+        run_through,
+    )
 
     assert request.pasted is not None
     code = compiled(request.pasted)
-    lines, error = run_through(code, request.seed, request.memory_limit)
+    lines, error, failed = run_through(code, request.seed, request.memory_limit)
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
 
-    def meet(call: Derivative | Asked, recorder: Recorder) -> tuple[Request, torch.dtype, Notice]:
-        return _asked(call, recorder, request), torch.get_default_dtype(), Notice("as_python", _said(call, lines))
-
-    found = at_call(code, len(lines), request.seed, request.memory_limit, meet)
-    if found is None:
-        return None
-    meant, dtype, note = found
     source = request.pasted.splitlines()
     numbers = sorted(set(lines))
     calls = tuple([Call(k + 1, n, source[n - 1].strip() if n <= len(source) else "", n == lines[-1]) for k, n in enumerate(numbers)])
-    return replace(meant, pasted=None, refusal=None, calls=calls), dtype, note
+
+    def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
+        made = made_by(call) if isinstance(call, Derivative) else None
+        try:
+            meant = replace(_asked(call, recorder, request), pasted=None, refusal=None, calls=calls)
+        except JvpError:
+            if whole:
+                raise
+            return None
+        if made is not None and not whole and not agrees(meant, made):
+            return None
+        return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, lines)), made, lines[-1], failed)
+
+    found: Executed | None = at_call(code, len(lines), request.seed, request.memory_limit, meet)
+    return found
 
 
 def _said(call: Derivative | Asked, lines: Sequence[int]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +42,7 @@ class Watch:
         count: how many were made.
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each.
+        failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
     """
 
     target: int | None = None
@@ -50,6 +50,7 @@ class Watch:
     count: int = 0
     depth: int = 0
     lines: list[int] = field(default_factory=list)
+    failed: BaseException | None = None
 
     def asked(self, call: Callable[[], Asked], line: int) -> None:
         """Counts a call."""
@@ -57,6 +58,7 @@ class Watch:
             return
         self.count += 1
         self.lines.append(line)
+        self.failed = None
         if self.count == self.target:
             self.meet(call())
 

@@ -46,23 +46,30 @@ def compiled(text: str) -> CodeType:
     return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
 
 
-def run_through(code: CodeType, seed: int, memory_limit: int | None) -> tuple[list[int], BaseException | None]:
-    """Runs a program to its end: the lines at which it asked for derivatives, in turn, and what ended it before its end."""
+def run_through(code: CodeType, seed: int, memory_limit: int | None) -> tuple[list[int], BaseException | None, BaseException | None]:
+    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and whether that call.
+
+    The last is what the last of these calls raised; None: it went well.
+    """
     watch = Watch()
     guard = _Guard(watch, memory_limit)
     with _settings(seed), guard:
         error = _run(code, seed, watch, guard)
-    return watch.lines, error
+    return watch.lines, error, watch.failed
 
 
 def at_call(
-    code: CodeType, number: int, seed: int, memory_limit: int | None, meet: Callable[[Derivative | Asked, Recorder], Any]
+    code: CodeType, number: int, seed: int, memory_limit: int | None, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
 ) -> Any:
-    """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that."""
+    """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that.
+
+    Its steps are noted down from the derivative before on. Where `meet` gives None the program is run again, and `meet` told that
+    all of it was noted down.
+    """
     found: list[Any] = []
 
     def met(call: Derivative | Asked) -> None:
-        found.append(meet(call, recorder))
+        found.append(meet(call, recorder, begin == 0))
         raise _Reached
 
     def derivative(func: Callable[..., Any], args: Sequence[Any], keywords: Any, make: Callable[[], Any]) -> Any:
@@ -76,8 +83,8 @@ def at_call(
         recorder = _Late(derivative, watch, begin)
         with _settings(seed), guard, recorder:
             error = _run(code, seed, watch, guard)
-        if found:
-            return found[0]
+        if found and found[-1] is not None:
+            return found[-1]
     if isinstance(error, JvpError):
         raise error
     return None
@@ -152,7 +159,13 @@ class _Guard(TorchFunctionMode):
             if line and not self.watch.depth:
                 self.watch.count += 1
                 self.watch.lines.append(line)
-            return func(*args, **keywords)
+                self.watch.failed = None
+            try:
+                return func(*args, **keywords)
+            except Exception as error:
+                if line and not self.watch.depth:
+                    self.watch.failed = error
+                raise
         op = _operation(func)
         if op:
             try:

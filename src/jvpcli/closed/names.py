@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import inspect
 import itertools
-import math
 import operator
 import random
 import sys
@@ -378,6 +377,8 @@ def _spaces() -> dict[str, Any]:
     }  # fmt: skip
     for name, dtype in LEGACY.items():
         entries[name] = Named(f"torch.{name}", Tensor, _legacy(dtype))
+        vars(entries["cuda"])[name] = entries[name]
+    entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
     torch_ = Namespace("torch", entries)
     counted = {name: getattr(itertools, name) for name in (
         "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap", "takewhile")}  # fmt: skip
@@ -497,7 +498,7 @@ def _wraps(function: Any) -> Any:
 
 def _named_tuple(name: str, fields: Any) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields)  # noqa: PYI024
+    made: Any = collections.namedtuple(name, fields)
     setattr(made, reach.OURS, True)
     return made
 

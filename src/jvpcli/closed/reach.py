@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.words import Inert, Named, Namespace
@@ -143,6 +143,12 @@ def read(value: Any, name: str) -> Any:
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
         return value
+    if name in ("next_functions", "name") and isinstance(value, torch.autograd.graph.Node):
+        return value
+    if name == "cuda" and isinstance(value, (Tensor, nn.Module)):
+        return _AtHome(value)
+    if kind is _AtHome:
+        return value
     if kind is types.FunctionType and name == "__name__" and value.__globals__.get(OURS):
         return value
     if is_own(value):  # a class of the program
@@ -249,6 +255,17 @@ class _Data:
         if type(value) not in TENSORS or (value.shape, value.dtype, value.device) != (tensor.shape, tensor.dtype, tensor.device):
             raise ForbiddenError("`.data` is set to a tensor of another shape or dtype, or to something else.")
         tensor.data = value
+
+
+class _AtHome:
+    """`x.cuda()`, which stays where it is."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def cuda(self, *_: Any, **__: Any) -> Any:
+        """The value itself; of a tensor a copy, as on another device."""
+        return self._value.clone() if isinstance(self._value, Tensor) else self._value
 
 
 class _Formatting:
