@@ -10,4 +10,9 @@ from jvpcli.request import Request
 
 def report_of(request: Request) -> Any:
     """The answer of the command that a request is for, as data; its module is loaded here, and no other."""
-    return getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)(request)
+    answer = getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)
+    if request.pasted is None:
+        return answer(request)
+    from jvpcli.answers.executed import or_executed  # loaded only where a program is pasted
+
+    return or_executed(request, answer)

@@ -49,6 +49,8 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
     Raises:
         JvpError: the expression or an input is refused, or fails; with what can be said of why, and repairs that work.
     """
+    if request.refusal is not None:
+        raise request.refusal
     if problem is None:
         _refuse_detached(request)
         _refuse_ended(request)

@@ -280,6 +280,27 @@ def compared(report: Any, request: Request, made: Made) -> Any:
     return replace(report, warnings=(*report.warnings, notice))
 
 
+def made_by(call: Derivative) -> Made:
+    """What a call would give, without making it: `.grad` and the graph stay as they are; no gradients where it fails."""
+    outputs, inputs, v = list(call.outputs.values()), list(call.inputs.values()), call.grad_outputs
+    with torch._C.DisableTorchFunction():
+        try:
+            given = torch.autograd.grad(outputs, inputs, v, True, False, True, call.is_grads_batched)
+        except RuntimeError:
+            return Made(call.outputs, {})
+    return Made(call.outputs, {x: g for x, g in zip(call.inputs, given, strict=True) if g is not None})
+
+
+def agrees(request: Request, made: Made) -> bool:
+    """Whether the steps noted down give the gradients that a call gives itself."""
+    try:
+        ours = _gradients(request)
+    except JvpError:
+        return False
+    theirs = made.gradients
+    return theirs.keys() == ours.keys() and all(_apart(x, g, ours[x]) is None for x, g in theirs.items())
+
+
 def _gradients(request: Request) -> dict[str, Tensor]:
     """What the steps that were noted down give each input that they reach; a row for each v where there are several."""
     problem = pose(request)
@@ -324,7 +345,9 @@ def problem_of(call: Derivative, recorder: Recorder) -> Problem:
 
 def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:
     if call.grad_outputs is None:
-        return ((None, "implicit"),) if any(y.numel() != 1 for y in call.outputs.values()) else ()
+        return ((None, "implicit"),) if any(y.numel() != 1 or y.is_complex() for y in call.outputs.values()) else ()
+    if len(call.outputs) == 1:  # which has another name where it is an input itself
+        return tuple((None, _weight(y, v)) for y, v in zip(call.outputs.values(), call.grad_outputs, strict=False))
     return tuple((name, _weight(call.outputs[name], v)) for name, v in zip(call.outputs, call.grad_outputs, strict=False))
 
 

@@ -134,7 +134,7 @@ def refuse(request: Request, command: str) -> None:
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)
-    if request.imports or may_construct(request.expression):  # what they define is known only once they have run
+    if request.imports or request.pasted is not None or may_construct(request.expression):  # what they define is known only once they have run
         return
     try:
         parse(request.expression, request.inputs.keys() | request.shape.keys())

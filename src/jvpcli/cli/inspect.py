@@ -59,9 +59,9 @@ def command(context: Context, request: Request, display: Display, *, explain_pla
         check_writable(request.save)
 
     def compute(limited: Request) -> Any:
-        from jvpcli.answers import inspect
+        from jvpcli.answers import inspect, report_of
 
-        return inspect.explain_plan(limited) if explain_plan else inspect.inspect(limited)
+        return inspect.explain_plan(limited) if explain_plan else report_of(limited)
 
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.inspect import render_inspect, render_plan  # a document does without

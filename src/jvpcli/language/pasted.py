@@ -75,6 +75,27 @@ NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0
 
 
 def as_meant(request: Request) -> Request:
+    """What a request means whose expression is a program that asks for a derivative itself; of one that is refused, why.
+
+    Raises:
+        JvpError: it is refused, and can't be run as it stands either.
+    """
+    try:
+        return replace(_as_read(request), pasted=request.expression if may_be_run(request) else None)
+    except JvpError as error:
+        if not may_be_run(request):
+            raise
+        return replace(request, pasted=request.expression, refusal=error)
+
+
+def may_be_run(request: Request) -> bool:
+    """Whether a program may be run as it stands: it has several statements, and nothing is given to it."""
+    text = request.expression
+    given = request.inputs or request.shape or request.imports or request.call is not None
+    return isinstance(text, str) and "\n" in text and not given and request.command in ("inspect", "trace", "check")
+
+
+def _as_read(request: Request) -> Request:
     """What a request means whose expression is a program that asks for a derivative itself: that derivative.
 
     What the request says counts before what the program says.

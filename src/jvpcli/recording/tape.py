@@ -142,6 +142,8 @@ def _moving(calls: Mapping[int, Call], known: Known, ends: Mapping[int, str]) ->
                 begins = begins or any(write.number in moving for write in origin.writes if write.number < number)
             if begins:
                 moving.add(number)
+    for call in [calls[number] for number in moving if calls[number].function is torch.autograd.grad]:
+        moving |= _behind(_origins(call), known)[0].keys()  # a gradient is taken anew of all that it is one of
     return moving
 
 
@@ -305,12 +307,15 @@ class Derived:
     def __call__(self, *tensors: Tensor) -> Any:
         """The gradients; with a graph to the tensors, where the call keeps one."""
         held: dict[int, Any] = dict(zip(self.inputs, map(_with_graph, tensors), strict=True))
+        asked = {*refs(self.operands[1])} if len(self.operands) > 1 else set[int]()
         with torch.enable_grad():
             for step in self.equations:
                 arguments = [read_operand(operand, held) for operand in step.operands]
                 named = {name: read_operand(operand, held) for name, operand in step.keywords}
                 with running(step):
                     held[step.slot] = apply_operation(step.op, arguments, named, self.functions)
+                if step.slot in asked and isinstance(held[step.slot], Tensor):
+                    held[step.slot] = _with_graph(held[step.slot])  # a leaf, which was told so after it was made
             arguments = [read_operand(operand, held) for operand in self.operands]
             named = {name: read_operand(operand, held) for name, operand in self.keywords}
             keeps = bool(named.get("create_graph"))

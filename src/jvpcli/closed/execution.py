@@ -1,0 +1,186 @@
+"""Running a program by Python itself, between guards; and one of the derivatives that it asks for."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache, partial
+from types import CodeType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from jvpcli.closed import reach
+from jvpcli.closed.derived import Asked, Watch
+from jvpcli.closed.names import FILE, Ended, Program
+from jvpcli.closed.syntax import guarded
+from jvpcli.closed.wall import is_walled, walled
+from jvpcli.errors import JvpError
+from jvpcli.language import forecast, guards
+from jvpcli.language.source import read_source
+from jvpcli.recording.derivatives import Derivative, read_call
+from jvpcli.recording.places import OURS, TORCH
+from jvpcli.recording.recorder import DERIVATIVES, Recorder
+from jvpcli.recording.tape import operation_of
+
+HANDED_ON = tuple(f"{TORCH}/{name}" for name in ("overrides.py", "_tensor.py", "autograd/__init__.py"))
+"""What stands between a derivative call of a program and where it is made."""
+
+
+class _Reached(BaseException):
+    """Ends a run at the call that it was made for."""
+
+
+def compiled(text: str) -> CodeType:
+    """The code of a program, with guards.
+
+    Raises:
+        ForbiddenError: it may not be written so.
+    """
+    code = "\n".join(read_source(text)[0].lines)
+    linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
+    return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
+
+
+def run_through(code: CodeType, seed: int, memory_limit: int | None) -> tuple[list[int], BaseException | None, BaseException | None]:
+    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and whether that call.
+
+    The last is what the last of these calls raised; None: it went well.
+    """
+    watch = Watch()
+    guard = _Guard(watch, memory_limit)
+    with _settings(seed), guard:
+        error = _run(code, seed, watch, guard)
+    return watch.lines, error, watch.failed
+
+
+def at_call(
+    code: CodeType, number: int, seed: int, memory_limit: int | None, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
+) -> Any:
+    """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that.
+
+    Its steps are noted down from the derivative before on. Where `meet` gives None the program is run again, and `meet` told that
+    all of it was noted down.
+    """
+    found: list[Any] = []
+
+    def met(call: Derivative | Asked) -> None:
+        found.append(meet(call, recorder, begin == 0))
+        raise _Reached
+
+    def derivative(func: Callable[..., Any], args: Sequence[Any], keywords: Any, make: Callable[[], Any]) -> Any:
+        if watch.count + 1 == number and not watch.depth and _direct_line():
+            met(read_call(func, args, keywords))
+        return make()
+
+    for begin in dict.fromkeys((number - 1, 0)):  # where the graph goes back behind the call before, all of it is noted down
+        watch = Watch(number, met)
+        guard = _Guard(watch, memory_limit)
+        recorder = _Late(derivative, watch, begin)
+        with _settings(seed), guard, recorder:
+            error = _run(code, seed, watch, guard)
+        if found and found[-1] is not None:
+            return found[-1]
+    if isinstance(error, JvpError):
+        raise error
+    return None
+
+
+class _Late(Recorder):
+    """Notes calls down from a derivative call on, so that what is long gone by then costs nothing."""
+
+    def __init__(self, derivative: Callable[..., Any], watch: Watch, begin: int) -> None:
+        super().__init__(derivative)
+        self._watch, self._begin = watch, begin
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self._watch.count < self._begin:
+            return func(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseException | None:
+    program = Program(seed, watch, partial(_inside, guard))
+    try:
+        with walled():
+            exec(code, program.globals)
+    except Ended as ended:
+        return ended.error
+    except (_Reached, Exception) as error:
+        return error
+    return program.ended
+
+
+def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
+    """The guard and the wall for a function of the program; None where it runs inside of them."""
+    return None if is_walled() else _behind(guard)
+
+
+@contextmanager
+def _behind(guard: _Guard) -> Iterator[None]:
+    with walled(), _Guard(guard.watch, guard.memory_limit):
+        yield
+
+
+@contextmanager
+def _settings(seed: int) -> Iterator[None]:
+    """Inside, random numbers begin from a seed; behind it torch's settings are as they were."""
+    dtype, state, enabled = torch.get_default_dtype(), torch.default_generator.get_state(), torch.is_grad_enabled()
+    torch.default_generator.manual_seed(seed)
+    torch.set_grad_enabled(True)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.default_generator.set_state(state)
+        torch.set_grad_enabled(enabled)
+
+
+@lru_cache(maxsize=8192)
+def _operation(func: Callable[..., Any]) -> str:
+    return "call:torch.zeros" if func is torch.empty else operation_of(func)
+
+
+class _Guard(TorchFunctionMode):
+    """Refuses arguments that torch itself trusts, and results that are too large; counts the derivative calls of the program."""
+
+    def __init__(self, watch: Watch, memory_limit: int | None) -> None:
+        super().__init__()
+        self.watch, self.memory_limit = watch, memory_limit
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        if func in DERIVATIVES:
+            line = _direct_line()
+            if line and not self.watch.depth:
+                self.watch.count += 1
+                self.watch.lines.append(line)
+                self.watch.failed = None
+            try:
+                return func(*args, **keywords)
+            except Exception as error:
+                if line and not self.watch.depth:
+                    self.watch.failed = error
+                raise
+        op = _operation(func)
+        if op:
+            try:
+                reach.check_given((*args, *keywords.values()))
+                guards.check_arguments(op, args, keywords)
+                forecast.check_parts(op, args, keywords)
+                forecast.check_memory(op, args, keywords, 0, self.memory_limit)
+            except JvpError as error:
+                raise Ended(error) from None
+        return func(*args, **keywords)
+
+
+def _direct_line() -> int:
+    """The line of a derivative call that is being made, where it is one of the program's own; 0 of a function that it calls."""
+    frame = sys._getframe(2)
+    while frame is not None and (frame.f_code.co_filename.startswith(HANDED_ON) or frame.f_code.co_filename.startswith(OURS)):
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame.f_lineno if frame is not None and frame.f_code.co_filename == FILE else 0

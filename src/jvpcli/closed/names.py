@@ -1,0 +1,513 @@
+"""What a program finds by its names: Python's functions, torch, numpy and what else may be imported, each name of a list."""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import copy
+import dataclasses
+import functools
+import inspect
+import itertools
+import operator
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import lru_cache, wraps
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from jvpcli.closed import reach, syntax
+from jvpcli.closed.derived import Watch, functionals, transforms
+from jvpcli.closed.words import INERT, Named, Namespace
+from jvpcli.errors import ForbiddenError, LimitError
+from jvpcli.language import catalog
+from jvpcli.language.array_names import DTYPES, NAMES
+from jvpcli.language.modules import CLASSES
+from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
+from jvpcli.language.optimizers import SCHEDULES
+
+FILE = "<program>"
+"""The name of the file that a program's code has."""
+
+MOST_TURNS = 3_000_000
+"""Turns of loops and calls of functions."""
+
+ERRORS = (
+    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError", "NotImplementedError",
+    "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
+)  # fmt: skip
+PURE = (
+    "abs", "all", "any", "bool", "callable", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
+    "len", "list", "map", "max", "min", "next", "object", "property", "range", "repr", "reversed", "round", "set", "slice",
+    "sorted", "staticmethod", "classmethod", "str", "sum", "super", "tuple", "zip", "NotImplemented", "Ellipsis",
+)  # fmt: skip
+"""What a program has of Python's own."""
+
+BASES = (nn.Module, Function, object, torch.utils.data.Dataset, *(getattr(builtins, name) for name in ERRORS))
+"""What a program's classes may be derived from, beside its own and those of torch.nn."""
+
+CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
+SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint", "os", "sys",
+         "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "gc")  # fmt: skip
+"""What shows something, measures the time, or has no effect on numbers: what is done with it is passed over."""
+
+
+class Program:
+    """A program as it runs: its names, and how many turns it has taken."""
+
+    def __init__(self, seed: int, watch: Watch, inside: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.turns = 0
+        self.ended: BaseException | None = None
+        self.inside = inside
+        self.spaces = {**_spaces(), **_drawing(seed), **_deriving(watch)}
+        self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
+        self.globals["__builtins__"] = {**_builtins(), **self._guards(), **_spared(self.spaces)}
+
+    # Guards
+
+    def _guards(self) -> dict[str, Any]:
+        operators = {"Mult": operator.mul, "Pow": operator.pow, "LShift": operator.lshift, "Mod": operator.mod}
+
+        def binary(name: str, left: Any, right: Any) -> Any:
+            reach.check_sizes(name, left, right)
+            return operators[name](left, right)
+
+        def bounded(name: str, left: Any, right: Any) -> Any:
+            reach.check_sizes(name, left, right)
+            return right
+
+        return {
+            syntax.READ: self._kept(reach.read),
+            syntax.SET: self._kept(reach.settable),
+            syntax.FETCH: self._fetch,
+            syntax.TURN: self.turn,
+            syntax.INSIDE: _Inside(self),
+            syntax.WITHIN: self.within,
+            syntax.OVER: self.over,
+            syntax.BINARY: self._kept(binary),
+            syntax.BOUNDED: self._kept(bounded),
+            "__build_class__": self._build,
+            "getattr": self._getattr,
+            "setattr": self._kept(self._set),
+            "hasattr": self._hasattr,
+        }
+
+    def _set(self, value: Any, name: Any, given: Any) -> None:
+        word = _word(name)
+        setattr(reach.settable(value, word), word, given)
+
+    def _kept(self, guard: Callable[..., Any]) -> Callable[..., Any]:
+        """A guard, whose refusal ends the program whatever it catches."""
+
+        def kept(*arguments: Any) -> Any:
+            try:
+                return guard(*arguments)
+            except ForbiddenError as error:
+                raise self.end(error) from None
+
+        return kept
+
+    def end(self, error: BaseException) -> Ended:
+        """What ends the program."""
+        self.ended = error
+        return Ended(error)
+
+    def turn(self) -> None:
+        """Counts a turn of a loop, or a call.
+
+        Raises:
+            Ended: there were too many.
+        """
+        self.turns += 1
+        if self.turns > MOST_TURNS:
+            raise self.end(LimitError(f"The program takes more than {MOST_TURNS:,} turns of loops and calls."))
+        if self.ended is not None:
+            raise Ended(self.ended)
+
+    def within(self, body: Callable[[], Any]) -> Any:
+        """What a lambda gives."""
+        with self.globals["__builtins__"][syntax.INSIDE]:
+            return body()
+
+    def over(self, items: Any) -> Iterator[Any]:
+        """The items of a comprehension, counted."""
+        for item in items:
+            self.turn()
+            yield item
+
+    def _fetch(self, module: str, name: str | None = None) -> Any:
+        root, _, rest = module.partition(".")
+        found: Any = self.spaces.get(root)
+        if found is None:
+            found = INERT if root in SHOWN else None
+            if root == "tqdm" and name is not None:
+                return _passed_on
+            if found is None:
+                raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
+        if found is INERT:
+            return INERT
+        for part in filter(None, (*rest.split("."), name if name != "*" else "")):
+            found = vars(found).get(part, _MISSING)
+            if found is _MISSING:
+                raise self.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
+        if name == "*":
+            self.globals.update({word: each for word, each in vars(found).items() if not word.startswith("_")})
+        return found
+
+    def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
+        word = _word(name)
+        try:
+            return getattr(reach.read(value, word), word, *default)
+        except ForbiddenError as error:
+            if default and not hasattr(value, word):
+                return default[0]
+            raise self.end(error) from None
+
+    def _hasattr(self, value: Any, name: Any) -> bool:
+        word = _word(name)
+        try:
+            return hasattr(reach.read(value, word), word)
+        except ForbiddenError:
+            return False
+
+    def _build(self, body: Any, name: str, *bases: Any) -> type:
+        """A class of the program."""
+        real = tuple(each.kind if isinstance(each, Named) else each for each in bases)
+        for base in real:
+            if base in BASES or reach.is_own(base) or (isinstance(base, type) and base in _modules().values()):
+                continue
+            raise self.end(ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`."))
+        made: type = builtins.__build_class__(body, name, *real)
+        setattr(made, reach.OURS, True)
+        return made
+
+
+class _Inside:
+    """The guards of torch's calls around a function of the program, whoever calls it; nothing where they are there already."""
+
+    __slots__ = ("_entered", "_program")
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._entered: list[AbstractContextManager[Any] | None] = []
+
+    def __enter__(self) -> None:
+        self._program.turn()
+        entered = self._program.inside()
+        if entered is not None:
+            entered.__enter__()
+        self._entered.append(entered)
+
+    def __exit__(self, *error: Any) -> None:
+        entered = self._entered.pop()
+        if entered is not None:
+            entered.__exit__(*error)
+
+
+class Ended(BaseException):
+    """Ends a program, through whatever it catches.
+
+    Attributes:
+        error: why.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+_MISSING = object()
+
+
+def _passed_on(items: Any = (), *_: Any, **__: Any) -> Any:
+    """`tqdm(items)`"""
+    return items
+
+
+def _word(name: Any) -> str:
+    if type(name) is not str or (name.startswith("__") and name not in syntax.READABLE):
+        raise ForbiddenError(f"The attribute `{name}` can't be used.")
+    return name
+
+
+def _kinds(kinds: Any) -> Any:
+    if isinstance(kinds, tuple):
+        return tuple(map(_kinds, kinds))
+    return kinds.kind if isinstance(kinds, Named) else kinds
+
+
+def _type(value: Any) -> Any:
+    """`type(x)`, with one argument."""
+    kind = type(value)
+    if reach.is_own(kind) or kind in _TYPES or _modules().get(kind.__name__) is kind:
+        return kind
+    return Named(kind.__name__, kind, _not_made, {"__name__": kind.__name__})
+
+
+_TYPES = frozenset({int, float, bool, str, complex, list, tuple, dict, set})
+
+
+def _not_made(*_: Any, **__: Any) -> Any:
+    raise ForbiddenError("A class that was asked for by type(…) makes no objects in a program.")
+
+
+def _builtins() -> dict[str, Any]:
+    found = {name: getattr(builtins, name) for name in (*PURE, *ERRORS)}
+    return {
+        **found,
+        "print": lambda *_, **__: None,
+        "type": _type,
+        "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
+        "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
+        "pow": lambda base, exponent: (reach.check_sizes("Pow", base, exponent), base**exponent)[1],
+        "iter": lambda items: iter(items),
+    }
+
+
+def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
+    """Names that are used without being imported, as people leave imports out of what they show."""
+    torch_ = spaces["torch"]
+    held = vars(torch_)
+    return {
+        "torch": torch_, "nn": held["nn"], "F": vars(held["nn"])["functional"], "np": spaces["numpy"], "math": spaces["math"],
+        "Variable": vars(held["autograd"])["Variable"], "Tensor": held["Tensor"], "plt": INERT, "Function": Function,
+        "optim": held["optim"], "grad": vars(held["autograd"])["grad"],
+    }  # fmt: skip
+
+
+# torch
+
+
+@lru_cache(maxsize=1)
+def _modules() -> Mapping[str, type]:
+    """The classes of torch.nn that may be constructed, and derived from."""
+    return {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+
+
+def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the catalogue, which refuses what no call may use."""
+    refused = tuple(catalog.refused_positions(f"call:{path}").items())
+
+    @wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        reach.check_given((*arguments, *keywords.values()))
+        for name in keywords.keys() & REFUSED:
+            raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        for place, (name, default) in refused:
+            if place < len(arguments) and arguments[place] != default and name in REFUSED:
+                raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        return function(*arguments, **keywords)
+
+    return checked
+
+
+REFUSED = frozenset({"out", "generator", "pin_memory", "distance_function", "names"})
+
+
+def _of_catalogue(prefix: str) -> dict[str, Any]:
+    """The functions and constants of a namespace of the catalogue."""
+    data = catalog._data()
+    found: dict[str, Any] = {}
+    for path in (*data["functions"], *data["constants"]):
+        owner, _, name = path.rpartition(".")
+        if owner == prefix:
+            module: Any = import_module(owner) if owner != "torch" else torch
+            value = getattr(module, name, _MISSING)
+            if value is not _MISSING:
+                found[name] = _checked(path, value) if callable(value) and not isinstance(value, type) else value
+    return found
+
+
+@lru_cache(maxsize=1)
+def _spaces() -> dict[str, Any]:
+    functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
+    init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and name[0] != "_"})
+    utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
+        "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
+            "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
+    modules = {**_modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}
+    modules["modules"] = Namespace("torch.nn.modules", dict(modules))
+    modules["parameter"] = Namespace("torch.nn.parameter", {"Parameter": nn.Parameter})
+    space = Namespace("torch.nn", modules)
+    schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
+    optim = {name: _optimizer(name) for name in (*OPTIMIZERS, "LBFGS")}
+    autograd = torch.autograd
+    data = torch.utils.data
+    entries: dict[str, Any] = {
+        **_of_catalogue("torch"),
+        "nn": space,
+        "linalg": Namespace("torch.linalg", _of_catalogue("torch.linalg")),
+        "fft": Namespace("torch.fft", _of_catalogue("torch.fft")),
+        "special": Namespace("torch.special", _of_catalogue("torch.special")),
+        "optim": Namespace("torch.optim", {**optim, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)}),
+        "autograd": Namespace("torch.autograd", {
+            "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
+            "set_detect_anomaly": INERT,
+            "detect_anomaly": INERT, "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
+            "enable_grad": torch.enable_grad,
+            "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
+            "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
+                                                              autograd.function.once_differentiable}),
+            "gradcheck": INERT, "gradgradcheck": INERT,
+        }),
+        "utils": Namespace("torch.utils", {"data": Namespace("torch.utils.data", {
+            "DataLoader": _loader, "TensorDataset": data.TensorDataset, "Dataset": data.Dataset, "Subset": data.Subset,
+            "random_split": data.random_split})}),
+        "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
+            "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
+            "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
+        "no_grad": torch.no_grad, "enable_grad": torch.enable_grad, "set_grad_enabled": torch.set_grad_enabled,
+        "inference_mode": torch.no_grad, "is_grad_enabled": torch.is_grad_enabled, "is_tensor": torch.is_tensor,
+        "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}), "device": torch.device,
+        "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
+        "cuda": Namespace("torch.cuda", {"is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
+                                         "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
+        "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
+        "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
+        "from_numpy": torch.from_numpy, "__version__": str(torch.__version__), "Tensor": Named("torch.Tensor", Tensor, _legacy(None)), "Size": torch.Size,
+        "empty": torch.zeros, "empty_like": torch.zeros_like, "dtype": torch.dtype, "finfo": torch.finfo, "iinfo": torch.iinfo,
+    }  # fmt: skip
+    for name, dtype in LEGACY.items():
+        entries[name] = Named(f"torch.{name}", Tensor, _legacy(dtype))
+        vars(entries["cuda"])[name] = entries[name]
+    entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
+    torch_ = Namespace("torch", entries)
+    counted = {name: getattr(itertools, name) for name in (
+        "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap", "takewhile")}  # fmt: skip
+    return {
+        "torch": torch_, "numpy": Namespace("numpy", _numpy()), "math": Namespace("math", _of_catalogue("math")),
+        "functools": Namespace("functools", {"partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps}),
+        "itertools": Namespace("itertools", counted),
+        "collections": Namespace("collections", {name: getattr(collections, name) for name in (
+            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
+        "copy": Namespace("copy", {"deepcopy": copy.deepcopy, "copy": copy.copy}),
+        "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
+        "string": INERT, "typing": INERT, "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}), "__future__": INERT,
+        "types": Namespace("types", {"SimpleNamespace": types.SimpleNamespace}),
+    }  # fmt: skip
+
+
+def _optimizer(name: str) -> type:
+    """A class of torch.optim without what compiles it, for which torch would load its compiler first."""
+    kind = getattr(torch.optim, name)
+    bare = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare} | {"step": torch.no_grad()(inspect.unwrap(kind.step))}
+    return type(name, (kind,), plain)
+
+
+LEGACY = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64, "LongTensor": torch.int64, "IntTensor": torch.int32,
+          "ByteTensor": torch.uint8, "BoolTensor": torch.bool, "HalfTensor": torch.float16}  # fmt: skip
+
+
+def _legacy(dtype: torch.dtype | None) -> Callable[..., Tensor]:
+    """`torch.FloatTensor(…)`: of numbers, of a tensor, or of sizes, whose numbers are zeros here."""
+
+    def made(*given: Any) -> Tensor:
+        kind = dtype or torch.get_default_dtype()
+        if not given or isinstance(given[0], int):
+            return torch.zeros(given if given else (0,), dtype=kind)
+        if isinstance(given[0], torch.Size):
+            return torch.zeros(given[0], dtype=kind)
+        return given[0].to(kind) if isinstance(given[0], Tensor) else torch.tensor(given[0], dtype=kind)
+
+    return made
+
+
+def _variable(data: Any, requires_grad: bool = False, volatile: bool = False) -> Tensor:
+    """`Variable(x)`: the tensor itself."""
+    found = data.detach() if isinstance(data, Tensor) and data.grad_fn is None else data
+    return found.requires_grad_(requires_grad) if requires_grad else found
+
+
+def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options: Any) -> Any:
+    """`DataLoader(…)` in the process itself."""
+    kept = {name: value for name, value in options.items() if name in ("drop_last", "collate_fn")}
+    return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
+
+
+def _seeded(seed: int) -> Any:
+    torch.default_generator.manual_seed(seed)
+    return INERT
+
+
+def _default_dtype(dtype: torch.dtype) -> None:
+    torch.set_default_dtype(dtype)
+
+
+def _numpy() -> dict[str, Any]:
+    found: dict[str, Any] = {"pi": np.pi, "e": np.e, "inf": np.inf, "nan": np.nan, "newaxis": None, "ndarray": Named(
+        "numpy.ndarray", np.ndarray, _not_made)}  # fmt: skip
+    for name in NAMES:
+        owner, _, last = name.rpartition(".")
+        if not owner and hasattr(np, last):
+            found[last] = _checked(f"numpy.{last}", getattr(np, last))
+    found |= {name: getattr(np, name) for name in DTYPES}
+    linalg = {name: _checked(f"numpy.linalg.{name}", getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
+    found["linalg"] = Namespace("numpy.linalg", linalg)
+    return found
+
+
+def _drawing(seed: int) -> dict[str, Any]:
+    """Namespaces whose functions draw from streams of the program's own."""
+    plain, drawn = random.Random(seed), np.random.RandomState(seed)
+    words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
+    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)})
+    numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
+    of_python = {name: getattr(plain, name) for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")}
+    return {"numpy": numpy, "random": Namespace("random", of_python)}
+
+
+def _deriving(watch: Watch) -> dict[str, Any]:
+    """Namespaces whose functions ask for derivatives."""
+    func = transforms(watch, _line)
+    torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
+    functional = Namespace("torch.autograd.functional", functionals(watch, _line))
+    held = Namespace("torch.autograd", {**autograd, "functional": functional})
+    space = Namespace("torch.func", func)
+    return {
+        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"]}),
+        "functorch": Namespace("functorch", func),
+    }
+
+
+def _line() -> int:
+    """The line of the program that is carried out."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != FILE:
+        frame = frame.f_back  # type: ignore[assignment]
+    return 0 if frame is None else frame.f_lineno
+
+
+def _as_it_is(function: Any = None, **_: Any) -> Any:
+    """`torch.compile(f)`: f itself, which gives the same numbers."""
+    return _as_it_is if function is None else function
+
+
+def _wraps(function: Any) -> Any:
+    """`functools.wraps(f)`: what a function is called changes nothing here."""
+    return lambda wrapper: wrapper
+
+
+def _named_tuple(name: str, fields: Any) -> type:
+    """`collections.namedtuple(name, fields)`"""
+    made: Any = collections.namedtuple(name, fields)
+    setattr(made, reach.OURS, True)
+    return made
+
+
+def _dataclass(kind: Any = None, **options: Any) -> Any:
+    """`@dataclass`, of a class of the program."""
+    if kind is None:
+        return lambda later: _dataclass(later, **options)
+    if not reach.is_own(kind):
+        raise ForbiddenError("A class that is not the program's can't be made a dataclass.")
+    kept = {name: value for name, value in options.items() if name in ("frozen", "order", "eq", "kw_only")}
+    return dataclasses.dataclass(kind, **kept)

@@ -1,0 +1,340 @@
+"""What a program may read from an object, and set on it: by what the object is."""
+
+from __future__ import annotations
+
+import types
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.hooks import RemovableHandle
+
+from jvpcli.closed.words import Inert, Named, Namespace
+from jvpcli.errors import ForbiddenError
+from jvpcli.language import catalog
+from jvpcli.language.array_names import FIELDS
+from jvpcli.language.array_names import METHODS as ARRAY_METHODS
+
+OF_TENSORS = frozenset({
+    "grad", "data", "requires_grad", "requires_grad_", "detach_", "backward", "is_leaf", "retain_grad", "retains_grad",
+    "register_hook", "numpy", "grad_fn", "cpu", "tolist", "item", "size", "stride", "is_cuda", "output_nr", "new_zeros", "new_ones",
+})  # fmt: skip
+"""What a tensor has beside the catalogue's methods and properties."""
+
+PLAIN: dict[type, frozenset[str]] = {
+    str: frozenset({"join", "split", "strip", "lstrip", "rstrip", "upper", "lower", "startswith", "endswith", "replace", "title",
+                    "format", "count", "find", "index", "isdigit", "capitalize", "splitlines", "rsplit", "partition",
+                    "rpartition"}),
+    list: frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "sort", "index", "count", "clear", "copy"}),
+    tuple: frozenset({"index", "count"}),
+    dict: frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem"}),
+    set: frozenset({"add", "discard", "remove", "union", "intersection", "difference", "update", "issubset", "issuperset", "pop"}),
+    frozenset: frozenset({"union", "intersection", "difference"}),
+    int: frozenset({"real", "imag", "bit_length"}),
+    bool: frozenset(),
+    float: frozenset({"real", "imag", "is_integer"}),
+    complex: frozenset({"real", "imag", "conjugate"}),
+    range: frozenset({"start", "stop", "step", "index", "count"}),
+    slice: frozenset({"start", "stop", "step"}),
+    deque: frozenset({"append", "appendleft", "pop", "popleft", "extend", "clear", "maxlen"}),
+    torch.Size: frozenset({"numel", "index", "count"}),
+    torch.device: frozenset({"type", "index"}),
+    torch.dtype: catalog.object_fields("dtype"),
+    torch.finfo: catalog.object_fields("finfo"),
+    torch.iinfo: catalog.object_fields("iinfo"),
+    RemovableHandle: frozenset({"remove"}),
+    property: frozenset({"setter"}),
+}  # fmt: skip
+"""What may be read from Python's and torch's plain objects, by their very type."""
+PLAIN |= dict.fromkeys((OrderedDict, defaultdict, Counter), PLAIN[dict] | {"most_common", "move_to_end"})
+
+OF_MODULES = frozenset({
+    "parameters", "named_parameters", "buffers", "named_buffers", "children", "named_children", "modules", "named_modules",
+    "zero_grad", "train", "eval", "training", "to", "float", "double", "half", "cpu", "requires_grad_", "state_dict",
+    "load_state_dict", "apply", "register_buffer", "register_parameter", "register_module", "add_module", "register_forward_hook",
+    "register_forward_pre_hook", "register_full_backward_hook", "forward", "extra_repr", "get_parameter", "get_submodule", "append",
+    "extend", "insert", "keys", "values", "items", "update", "pop", "reset_parameters", "flatten_parameters", "__init__", "__call__",
+})  # fmt: skip
+"""What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
+
+OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "load_state_dict", "defaults"})
+OF_SCHEDULES = frozenset({"step", "get_last_lr", "state_dict", "load_state_dict", "last_epoch"})
+OF_CONTEXTS = frozenset({
+    "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
+})  # fmt: skip
+OF_DISTRIBUTIONS = frozenset({
+    "sample", "rsample", "log_prob", "entropy", "mean", "variance", "stddev", "loc", "scale", "probs", "logits", "cdf", "icdf",
+})  # fmt: skip
+FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
+    (Tensor, OF_TENSORS),
+    (nn.Module, OF_MODULES),
+    (Optimizer, OF_OPTIMIZERS),
+    ((LRScheduler), OF_SCHEDULES),
+    (ReduceLROnPlateau, OF_SCHEDULES),
+    (torch.autograd.function.FunctionCtx, OF_CONTEXTS),
+    (torch.distributions.Distribution, OF_DISTRIBUTIONS),
+    (DataLoader, frozenset({"dataset", "batch_size"})),
+    (Dataset, frozenset({"tensors", "indices", "dataset"})),
+    (BaseException, frozenset({"args"})),
+    (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
+    (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
+)
+"""What may be read from objects of a class, the program's own that are derived from it included."""
+
+SIMPLE = frozenset({Tensor, nn.Parameter, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
+
+INNER = frozenset(vars(nn.Module())) - {"training"}
+"""Where a module keeps what it is: nothing of it may be read or set."""
+
+OURS = "__jvp_program__"
+"""The attribute of the program's own classes."""
+
+
+def is_own(kind: Any) -> bool:
+    """Whether a class is one of the program's own."""
+    return isinstance(kind, type) and OURS in vars(kind)
+
+
+def _own_classes(kind: type) -> list[type]:
+    return [each for each in kind.__mro__ if is_own(each)]
+
+
+@lru_cache(maxsize=4096)
+def _of_type(kind: type) -> frozenset[str]:
+    """What may be read from objects of a type, whatever they hold."""
+    if kind in PLAIN:
+        return PLAIN[kind]
+    found = next((names for family, names in FAMILIES if issubclass(kind, family)), frozenset())
+    if kind.__module__ == "torch.return_types":
+        found = frozenset(name for name in dir(kind) if catalog.is_field(name))
+    return found
+
+
+def read(value: Any, name: str) -> Any:
+    """What the attribute is read from: the object itself, or what stands for it.
+
+    Raises:
+        ForbiddenError: it may not be read.
+    """
+    kind = type(value)
+    if kind is str and name == "format":
+        return _Formatting(value)
+    if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
+        if name.startswith("__") and not _own_classes(kind):
+            raise _refused(value, name)
+        return value
+    if kind is Inert or kind is _Formatting:
+        return value
+    if kind is Namespace or kind is Named:
+        if name in vars(value) and (name[:2] != "__" or name in ("__version__", "__name__")):
+            return value
+        raise ForbiddenError(f"There is no `{value.path}.{name}` in a program.")
+    if kind is super:
+        own = value.__self__
+        if _own_classes(type(own)) and (name == "__init__" or name in _of_type(type(own)) or _gives(type(own), name)):
+            return value
+        raise _refused(value, name)
+    if kind is types.SimpleNamespace and name in vars(value):
+        return value
+    if name in ("next_functions", "name") and isinstance(value, torch.autograd.graph.Node):
+        return value
+    if name == "cuda" and isinstance(value, (Tensor, nn.Module)):
+        return _AtHome(value)
+    if kind is _AtHome:
+        return value
+    if kind is types.FunctionType and name == "__name__" and value.__globals__.get(OURS):
+        return value
+    if is_own(value):  # a class of the program
+        if name in ("__name__", "__init__") or (name == "apply" and issubclass(value, torch.autograd.Function)):
+            return value
+        if _gives(value, name):
+            return value
+        raise _refused(value, name)
+    if value is nn.Module and name == "__init__":
+        return value
+    if isinstance(value, nn.Module) and (name in value._parameters or name in value._buffers or name in value._modules):
+        return value
+    if _own_classes(kind):
+        if name == "__class__" or (name not in INNER and (name in _held(value) or _gives(kind, name))):
+            return value
+        if isinstance(value, tuple) and name in getattr(kind, "_fields", ()):
+            return value
+        if any("__getattr__" in vars(each) for each in _own_classes(kind)):
+            raise _refused(value, name)
+        if not name.startswith("__") and not hasattr(kind, name) and not isinstance(value, nn.Module):
+            return value  # Python's own AttributeError
+        raise _refused(value, name)
+    if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
+        return value
+    if isinstance(value, torch.autograd.function.FunctionCtx) and name in vars(value):
+        return value
+    if not name.startswith("_") and kind not in (Namespace, Named) and not hasattr(value, name):
+        return value  # Python's own AttributeError
+    raise _refused(value, name)
+
+
+def settable(value: Any, name: str) -> Any:
+    """What an attribute is set on: the object itself, or what looks at what it is set to.
+
+    Raises:
+        ForbiddenError: it may not be set.
+    """
+    kind = type(value)
+    if kind is Inert:
+        return value
+    if kind in TENSORS and name in ("grad", "requires_grad"):
+        return value
+    if kind in TENSORS and name == "data":
+        return _Data(value)
+    if name.startswith("__") or name == OURS:
+        raise _refused(value, name)
+    if kind is types.SimpleNamespace:
+        return value
+    if isinstance(value, torch.autograd.function.FunctionCtx) and not hasattr(kind, name):
+        return value
+    if is_own(value) and not hasattr(type(value), name) and not isinstance(value, nn.Module):
+        return value  # a class of the program: what all its objects share
+    if _own_classes(kind) and name not in INNER:
+        return value
+    if isinstance(value, nn.Module) and (name in value._parameters or name in value._modules or name in value._buffers):
+        return value
+    if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
+        return value
+    raise _refused(value, name)
+
+
+def _held(value: Any) -> Any:
+    found = getattr(value, "__dict__", {})
+    return found if type(found) is dict else {}
+
+
+def _gives(kind: type, name: str) -> bool:
+    """Whether a class of the program, or one that it is derived from and that is another's of the program, has the attribute."""
+    if (name.startswith("__") and name not in ("__init__", "__call__", "__len__", "__getitem__")) or name == "_backward_cls":
+        return False
+    return any(name in vars(each) for each in _own_classes(kind))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (int, float, bool, str, complex)
+
+
+def _is_of_tensors(name: str) -> bool:
+    return catalog.is_method(name) or catalog.is_property(name)
+
+
+TENSORS = frozenset({Tensor, nn.Parameter, nn.Buffer}) if hasattr(nn, "Buffer") else frozenset({Tensor, nn.Parameter})
+
+
+def _refused(value: Any, name: str) -> ForbiddenError:
+    kind = value.__name__ if isinstance(value, type) else type(value).__name__
+    return ForbiddenError(f"`.{name}` can't be read or set on a `{kind}` in a program.")
+
+
+class _Data:
+    """`x.data = numbers`: of the same shape, so that what a graph has saved stays what it is."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        object.__setattr__(self, "_tensor", tensor)
+
+    def __getattribute__(self, name: str) -> Any:
+        tensor = object.__getattribute__(self, "_tensor")
+        return tensor.data if name == "data" else None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tensor: Tensor = object.__getattribute__(self, "_tensor")
+        if type(value) not in TENSORS or (value.shape, value.dtype, value.device) != (tensor.shape, tensor.dtype, tensor.device):
+            raise ForbiddenError("`.data` is set to a tensor of another shape or dtype, or to something else.")
+        tensor.data = value
+
+
+class _AtHome:
+    """`x.cuda()`, which stays where it is."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def cuda(self, *_: Any, **__: Any) -> Any:
+        """The value itself; of a tensor a copy, as on another device."""
+        return self._value.clone() if isinstance(self._value, Tensor) else self._value
+
+
+class _Formatting:
+    """`text.format(…)` without what reads attributes and items of what it formats."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def format(self, *arguments: Any, **keywords: Any) -> str:
+        """The text with its fields filled in."""
+        import string
+
+        for _, field, spec, _ in string.Formatter().parse(self._text):
+            if (field and any(mark in field for mark in ".[")) or (spec and ("{" in spec or len(spec) > 8 or _wide(spec))):
+                raise ForbiddenError("a format that reads attributes, or of any width, can't be used.")
+        return self._text.format(*arguments, **keywords)
+
+
+def _wide(spec: str) -> bool:
+    digits = "".join(mark if mark.isdigit() else " " for mark in spec).split()
+    return any(len(each) > 3 for each in digits)
+
+
+MOST_BITS = 4096
+MOST_ITEMS = 10_000_000
+
+
+def binary(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """An operator that makes no number, text or list of any size."""
+
+    def bounded(left: Any, right: Any) -> Any:
+        check_sizes(operator.__name__, left, right)
+        return operator(left, right)
+
+    return bounded
+
+
+def check_sizes(name: str, left: Any, right: Any) -> None:
+    """Refuse what an operator would make too large.
+
+    Raises:
+        ForbiddenError: that is so.
+    """
+    for one, other in ((left, right), (right, left)):
+        if type(one) is int:
+            if one.bit_length() > MOST_BITS or (name in ("Pow", "LShift") and one is right and abs(one) > MOST_BITS
+                                                and type(left) is int):  # fmt: skip
+                raise ForbiddenError("A number of so many digits can't be used.")
+            if name == "Mult" and isinstance(other, (str, list, tuple, bytes)) and len(other) * max(one, 0) > MOST_ITEMS:
+                raise ForbiddenError("A list or text of so many items can't be used.")
+    if name == "Mod" and isinstance(left, str) and (len(left) > 10_000 or _wide(left) or "*" in left):
+        raise ForbiddenError("A format of any width can't be used.")
+
+
+def check_given(values: Any, depth: int = 0) -> None:
+    """Refuse objects of the program's own as arguments of torch's and numpy's functions, which would run their methods inside.
+
+    Raises:
+        ForbiddenError: there is one, or they nest too deeply.
+    """
+    if depth > 20:
+        raise ForbiddenError("Lists in lists of this depth can't be given to torch.")
+    for value in values:
+        kind = type(value)
+        if kind in SIMPLE:
+            continue
+        if kind in (list, tuple, set, frozenset, deque):
+            check_given(value, depth + 1)
+        elif isinstance(value, dict):
+            check_given(value.values(), depth + 1)
+        elif _own_classes(kind) and not isinstance(value, (nn.Module, tuple)):
+            raise ForbiddenError(f"A `{kind.__name__}` of the program can't be given to torch.")

@@ -1,0 +1,257 @@
+"""What a program may be written with, and where the guards stand in it.
+
+A program is compiled by Python itself once every node of its tree is of a list, and no name in it is one of Python's own. What reads
+or sets an attribute, is imported, or may make a number or a text of any size, is handed to a guard first; so are the turns of
+loops and functions, which are counted. The guards' names hold a colon, which no text can write.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from jvpcli.errors import ForbiddenError
+
+READ, SET, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:fetch", "jvp:turn", "jvp:over"
+BINARY, BOUNDED, INSIDE, WITHIN = "jvp:binary", "jvp:bounded", "jvp:inside", "jvp:within"
+"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; an operator, its right side; a function."""
+
+ALLOWED = (
+    ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.While,
+    ast.If, ast.With, ast.Raise, ast.Try, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Expr, ast.Pass,
+    ast.Break, ast.Continue, ast.BoolOp, ast.NamedExpr, ast.BinOp, ast.UnaryOp, ast.Lambda, ast.IfExp, ast.Dict, ast.Set,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Compare, ast.Call, ast.FormattedValue,
+    ast.JoinedStr, ast.Constant, ast.Attribute, ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.Load,
+    ast.Store, ast.Del, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.comprehension, ast.ExceptHandler, ast.arguments,
+    ast.arg, ast.keyword, ast.alias, ast.withitem,
+)  # fmt: skip
+
+METHODS = frozenset(
+    f"__{name}__"
+    for name in (
+        "init", "call", "len", "getitem", "setitem", "iter", "next", "contains", "repr", "str", "enter", "exit", "post_init", "eq",
+        "ne", "lt", "le", "gt", "ge", "hash", "bool", "float", "int", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
+        "matmul", "neg", "pos", "abs", "radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul", "iadd", "isub", "imul", "itruediv",
+    )
+)  # fmt: skip
+"""Methods with a meaning for Python that a program's classes may have."""
+
+READABLE = frozenset({"__init__", "__call__", "__name__", "__class__", "__len__", "__getitem__", "__doc__", "__version__"})
+"""Attributes with a meaning for Python that a program may name; what an object gives of them is the guard's to say."""
+
+UNBOUNDED = (ast.Mult, ast.Pow, ast.LShift, ast.Mod, ast.Add)
+"""Operators by which a few characters make a number, a text or a list of any size."""
+
+WIDE = re.compile(r"\d{4}")
+"""A width in a format, as of `f"{x:10000}"`, that makes a text of any size."""
+
+MOST_NODES = 100_000
+"""Nodes of a program's tree."""
+
+
+def guarded(tree: ast.Module) -> ast.Module:
+    """The program with its guards.
+
+    Raises:
+        ForbiddenError: something in it is not allowed; with its line.
+    """
+    found = ast.fix_missing_locations(_Guarding().visit(tree))
+    assert isinstance(found, ast.Module)
+    return found
+
+
+def refused(node: ast.AST, what: str) -> ForbiddenError:
+    """A refusal of what stands at a node."""
+    line = getattr(node, "lineno", None)
+    return ForbiddenError(f"{what[:1].upper()}{what[1:]} can't be used" + (f" (line {line})." if line else "."))
+
+
+class _Guarding(ast.NodeTransformer):
+    """Puts the guards into a program, and refuses what is on no list."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.count += 1
+        if self.count > MOST_NODES:
+            raise refused(node, "a program of this length")
+        if not isinstance(node, ALLOWED):
+            raise refused(node, f"a `{type(node).__name__}`")
+        found: ast.AST = super().visit(node)
+        return found
+
+    # Names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        self._check(node, node.id)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        self._check(node, node.arg)
+        node.annotation = None
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        self._check(node, node.arg or "")
+        return self.generic_visit(node)
+
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> ast.AST:
+        for name in node.names:
+            self._check(node, name)
+        return node
+
+    visit_Nonlocal = visit_Global
+
+    def _check(self, node: ast.AST, name: str) -> None:
+        if name.startswith("__") and name != "__name__":
+            raise refused(node, f"the name `{name}`")
+
+    # Functions and classes
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if node.name not in METHODS:
+            self._check(node, node.name)
+        node.returns = None
+        self.generic_visit(node)
+        if _yields(node):
+            node.body.insert(0, self._turn(node))
+        else:
+            node.body = [_at(node, ast.With([ast.withitem(_at(node, ast.Name(INSIDE, ast.Load())))], node.body))]
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        self.generic_visit(node)
+        if not _yields(node):
+            inner = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.body)
+            node.body = _at(node.body, _call(WITHIN, _at(node.body, inner)))
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self._check(node, node.name)
+        if node.keywords:
+            raise refused(node, "a keyword of a class")
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """Types say nothing here; those of a class's fields make a dataclass."""
+        node.annotation = _at(node, ast.Constant("Any"))
+        if node.value is not None:
+            node.value = self.visit(node.value)  # type: ignore[assignment]
+        node.target = self.visit(node.target)  # type: ignore[assignment]
+        if node.value is None and not isinstance(node.target, ast.Name):
+            return _at(node, ast.Pass())
+        return node
+
+    # Turns
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        node.body.insert(0, self._turn(node))
+        return node
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        self.generic_visit(node)
+        node.body.insert(0, self._turn(node))
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        self.generic_visit(node)
+        node.iter = _at(node.iter, _call(OVER, node.iter))
+        return node
+
+    def _turn(self, node: ast.stmt) -> ast.stmt:
+        return _at(node, ast.Expr(_at(node, _call(TURN))))
+
+    # Attributes, imports, operators
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if node.attr.startswith("__") and node.attr not in READABLE:
+            raise refused(node, f"the attribute `{node.attr}`")
+        self.generic_visit(node)
+        guard = READ if isinstance(node.ctx, ast.Load) else SET
+        node.value = _at(node.value, _call(guard, node.value, ast.Constant(node.attr)))
+        return node
+
+    def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:  # type: ignore[override]
+        return [self._bound(node, alias.asname or alias.name.partition(".")[0], alias.name if alias.asname else
+                            alias.name.partition(".")[0]) for alias in node.names]  # fmt: skip
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Sequence[ast.stmt]:  # type: ignore[override]
+        if node.level:
+            raise refused(node, "a relative import")
+        if any(alias.name == "*" for alias in node.names):
+            return [_at(node, ast.Expr(_call(FETCH, ast.Constant(node.module or ""), ast.Constant("*"))))]
+        return [self._bound(node, alias.asname or alias.name, node.module or "", alias.name) for alias in node.names]
+
+    def _bound(self, node: ast.stmt, name: str, *path: str) -> ast.stmt:
+        self._check(node, name)
+        return _at(node, ast.Assign([ast.Name(name, ast.Store())], _call(FETCH, *map(ast.Constant, path))))
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Add) or not isinstance(node.op, UNBOUNDED) or _is_small(node.op, node.left, node.right):
+            return node
+        return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        left = ast.Name(node.target.id, ast.Load()) if isinstance(node.target, ast.Name) else ast.Constant(0)
+        self.generic_visit(node)
+        if isinstance(node.op, UNBOUNDED) and not isinstance(node.op, ast.Add) and not _is_small(node.op, left, node.value):
+            node.value = _at(node.value, _call(BOUNDED, ast.Constant(type(node.op).__name__), left, node.value))
+        return node
+
+    # Texts
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        parts = node.format_spec.values if isinstance(node.format_spec, ast.JoinedStr) else []
+        if any(not isinstance(part, ast.Constant) or WIDE.search(str(part.value)) for part in parts):
+            raise refused(node, "a format of any width")
+        node.value = self.visit(node.value)  # type: ignore[assignment]
+        return node
+
+    # Errors
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        """What catches everything catches errors alone: not what ends the program."""
+        if node.name is not None:
+            self._check(node, node.name)
+        self.generic_visit(node)
+        if node.type is None:
+            node.type = ast.Name("Exception", ast.Load())
+        return node
+
+
+def _yields(function: ast.FunctionDef | ast.Lambda) -> bool:
+    """Whether a function is a generator: it stops amid its body, with what it is inside of."""
+    parts = list(function.body) if isinstance(function, ast.FunctionDef) else [function.body]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            parts.extend(ast.iter_child_nodes(part))  # type: ignore[arg-type]
+    return False
+
+
+def _is_small(op: ast.operator, left: ast.expr, right: ast.expr) -> bool:
+    """Whether an operand that is written out as a number keeps what an operator makes small."""
+    if isinstance(op, ast.Mult):
+        return any(_is_number(operand) for operand in (left, right))
+    return isinstance(op, ast.Mod) and _is_number(left)
+
+
+def _is_number(node: ast.expr) -> bool:
+    value = getattr(node, "value", None) if isinstance(node, ast.Constant) else None
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= 1000)
+
+
+def _call(guard: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(guard, ast.Load()), list(arguments), [])
+
+
+def _at(place: ast.AST, node: Any) -> Any:
+    """A node with the place of another, and its parts that have none."""
+    return ast.copy_location(node, place)
