@@ -203,8 +203,8 @@ def test_a_repeated_call_stays_within_its_budget(function, size, calls, operatio
     ("make", "size", "calls"),
     [
         (lambda: lambda x: torch.sin(x), 4096, 180),
-        (lambda: lambda x: torch.outer(x, x), 64, 305),
-        (lambda: lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 212),
+        (lambda: lambda x: torch.outer(x, x), 64, 310),
+        (lambda: lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 226),
     ],
     ids=["sin", "outer", "small"],
 )
@@ -223,7 +223,7 @@ def test_a_repeated_question_stays_within_its_budget():
     assert calls_of(task) <= 363  # to go on after a stage counts as a call
     with Operations() as counted:
         task()
-    assert counted.count <= 77
+    assert counted.count <= 83
 
 
 def test_a_check_runs_the_steps_that_it_knows(monkeypatch):

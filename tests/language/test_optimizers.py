@@ -81,38 +81,6 @@ PROGRAMS = {
                 opt.step()
                 opt.zero_grad()
         """,
-    "loops whose length values decide, in each other": """
-        class Model(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.fc = nn.Linear(2, 1)
-            def forward(self, x):
-                return torch.tanh(self.fc(x))
-        model, losses, patience = Model(), [], 0
-        opt = optim.SGD(model.parameters(), lr=0.3)
-        best = float("inf")
-        while True:
-            model.train()
-            for k in range(6):
-                if k == 1:
-                    continue
-                opt.zero_grad()
-                loss = nn.functional.mse_loss(model(X[k]), Y[k])
-                if k == 5 or loss.item() < 1e-6:
-                    break
-                loss.backward()
-                opt.step()
-                losses.append(loss.item())
-            model.eval()
-            with torch.no_grad():
-                total = nn.functional.mse_loss(model(X), Y).item()
-            if total > best - 1e-2:
-                patience += 1
-                if patience == 2:
-                    print("stopped", losses)
-                    break
-            best = min(best, total)
-        """,
     "groups, gradients and weights that are written to": """
         def adjust(optimizer, epoch):
             for group in optimizer.param_groups:

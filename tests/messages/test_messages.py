@@ -83,6 +83,7 @@ def message_of(code: str) -> str:
     return str(error)
 
 
+@pytest.mark.usefixtures("checked_distributions")
 @pytest.mark.parametrize(("entry", "says", "code"), RAISED, ids=[f"{e}-{i}" for i, (e, _, _) in enumerate(RAISED)])
 def test_what_pytorch_raises_is_explained(entry, says, code):
     message = message_of(code)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from jvpcli.language import catalog
 from jvpcli.report import Call, PassedOver
 
 
@@ -189,7 +190,8 @@ def layers(value: ast.expr | None) -> Iterator[ast.expr]:
         elif isinstance(value, (ast.Subscript, ast.Attribute)):
             value = value.value
         elif isinstance(value, ast.Call) and (
-            path(value.func) in LOOKING or path(value.func) == f"torch.{name_of(value)}"  # torch.sum(g, dim=0), g.sum(dim=0)
+            path(value.func) in LOOKING  # torch.sum(g, dim=0), g.sum(dim=0)
+            or (path(value.func) == f"torch.{name_of(value)}" and catalog.is_method(name_of(value)))
         ) and len(given := [part for part in value.args if not isinstance(part, ast.Constant)]) == 1:
             (value,) = given
         elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):

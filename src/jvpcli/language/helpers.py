@@ -314,7 +314,9 @@ def _done_by(
     if not _leaves(function.body):
         return function.body if isinstance(statement, ast.Expr) and statement.value is call else None
     calls = [part for part in ast.walk(function) if isinstance(part, ast.Call)]
-    makes = any(path(each.func) in classes or of_leaf(each) is not None for each in calls) and isinstance(statement, ast.Assign)
+    makes = isinstance(statement, ast.Assign) and isinstance(last, ast.Return) and last.value is not None and any(
+        path(part.func) in classes or of_leaf(part) is not None for part in _makes(last.value, body)
+    )  # fmt: skip
     by_own = any(map(is_backward, calls)) or _asks_by_its_own(function, calls)
     asks = makes or by_own or (not any(map(has_graph, calls)) and any(
         (name_of(each) == "grad" and not makes_function(each)) or _makes_optimizer(each, paths) for each in calls
@@ -336,13 +338,22 @@ def _done_by(
     return [*body, ast.Expr(last.value) if shown else _with(statement, {id(call): last.value})]
 
 
+def _makes(given: ast.expr, body: Sequence[ast.stmt]) -> Iterator[ast.Call]:
+    """The calls that make what a function gives back, or that a name in it is assigned."""
+    made = [part.value for part in body if isinstance(part, ast.Assign) and free_names(given) & {*assigned([part])}]
+    for value in (given, *made):
+        yield from (part for part in ast.walk(value) if isinstance(part, ast.Call))
+
+
 def _asks_by_its_own(function: ast.FunctionDef, calls: Sequence[ast.Call]) -> bool:
-    """Whether a function asks for gradients, all by leaves that it makes itself."""
+    """Whether a function asks for gradients, all by leaves that it makes itself, and at last for one that ends there."""
     leaves = {name for part in function.body if isinstance(part, ast.Assign) and of_leaf(part.value) for name in assigned([part])}
     later = {root_of(part.value) for part in function.body if isinstance(part, ast.Expr) and method_of(part) == "requires_grad_"}
     leaves |= later & {*assigned(function.body)}
-    asked = [argument(each, 1, "inputs") for each in calls if name_of(each) == "grad" and not makes_function(each)]
-    return bool(asked) and all(given is not None and {*map(path, items(given))} <= leaves for given in asked)
+    derived = [each for each in calls if name_of(each) == "grad" and not makes_function(each)]
+    asked = [argument(each, 1, "inputs") for each in derived]
+    last = max(derived, key=lambda each: (each.lineno, each.col_offset), default=None)
+    return last is not None and not has_graph(last) and all(given is not None and {*map(path, items(given))} <= leaves for given in asked)
 
 
 def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:

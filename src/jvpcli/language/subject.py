@@ -619,8 +619,7 @@ def _beside_gradients(node: ast.AST) -> set[str]:
         return set()
     if isinstance(node, ast.Name):
         return {node.id} - NAMESPACES
-    found = set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
-    return found - {*assigned(part.target for part in getattr(node, "generators", ()))}
+    return set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
 
 
 def _is_named(statement: ast.Assign, results: set[str]) -> bool:
