@@ -353,7 +353,8 @@ def _asks_by_its_own(function: ast.FunctionDef, calls: Sequence[ast.Call]) -> bo
     derived = [each for each in calls if name_of(each) == "grad" and not makes_function(each)]
     asked = [argument(each, 1, "inputs") for each in derived]
     last = max(derived, key=lambda each: (each.lineno, each.col_offset), default=None)
-    return last is not None and not has_graph(last) and all(given is not None and {*map(path, items(given))} <= leaves for given in asked)
+    ends = last is not None and not has_graph(last)
+    return ends and all(given is not None and {*map(path, items(given))} <= leaves for given in asked)
 
 
 def _gathers(body: list[ast.stmt], given: ast.expr) -> bool:

@@ -98,7 +98,8 @@ def leaves(outputs: Iterable[Tensor]) -> list[Tensor]:
     """The leaves that a backward pass reaches."""
     outputs = list(outputs)
     found = [y for y in outputs if is_leaf(y)]
-    found += [node.variable for node in graph_nodes(outputs) if hasattr(node, "variable")]
+    nodes = (node for node in graph_nodes(outputs) if hasattr(node, "variable"))
+    found += [node.variable for node in nodes if node.variable.requires_grad]  # one that was frozen since gets nothing
     return list({id(x): x for x in found}.values())
 
 
