@@ -56,7 +56,9 @@ SINGLE = {torch.float64: torch.float32, torch.complex128: torch.complex64}
 
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
 def test_no_alarm_but_the_true_ones(single):
-    operators = differentiable_operators()[:: 3 if single and SAMPLES == 1 else 1]
+    operators = differentiable_operators()
+    if SAMPLES == 1:  # some, and in single precision others
+        operators = operators[1::6] if single else operators[::2]
     found = [(full_name(operator), *outcome) for operator in operators for outcome in outcomes(operator, single)]
     assert len(found) >= 0.8 * len(operators)
     passed = sum(verdict == "pass" for _, verdict, _ in found)
