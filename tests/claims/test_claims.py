@@ -43,8 +43,8 @@ def test_no_claim_is_refuted(seed):
     assert kinds["stands"] >= 360
     assert kinds["undecided"] < 0.3 * kinds["stands"]
     said = Counter(each.claim.code.partition(".")[0] for each in found)
-    assert said["finding"] > 10
-    assert said["warning"] > 4
+    assert said["finding"] > 5
+    assert said["warning"] > 2
     assert said["local"] > 48
 
 
