@@ -64,9 +64,10 @@ fuzz: $(VENV)/.dev ## every fuzzer by turns, with new examples, for FUZZ_MINUTES
 	@echo '→ $(FUZZ_MINUTES) minutes of mutated calls, expressions, programs, command lines, claims and property tests'
 	@$(BIN)/python tools/fuzz.py --minutes $(FUZZ_MINUTES)
 
-operators: $(VENV)/.dev ## all small samples of torch's operator database, first and second derivatives
+operators: $(VENV)/.dev ## all small samples of torch's operator database, first and second derivatives; checks and closed forms of each
 	@echo '→ the operator database'
 	@JVP_OP_DB_SAMPLES=100 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/language/test_op_db.py tests/language/test_op_db_second.py
+	@JVP_OPERATORS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/gradcheck/test_check_operators.py tests/symbolic/test_operators.py
 
 bench: $(VENV)/.dev ## the derivative engine against its peers, under 20 minutes
 	@echo '→ benchmarks'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ FLOORS = {
     "language": 1,
     "problem": 1.5,
     "recording": 1.6,
+    "closed": 1.7,
     "messages": 1.2,
     "repairs": 1.3,
     "jacobians": 2,
@@ -44,7 +46,8 @@ def room(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imports(source: str) -> set[str]:
+@cache
+def imports(source: str) -> frozenset[str]:
     """Every module imported anywhere in a source: at the top, in functions, and for types alone."""
     found = set()
     for node in ast.walk(ast.parse(source)):
@@ -53,7 +56,7 @@ def imports(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             found.add("." * node.level + (node.module or ""))
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def floor(name: str) -> float:

@@ -80,16 +80,6 @@ def test_no_pip_and_no_venv(tmp_path, modules, sentence):
     assert "Traceback" not in run.stderr
 
 
-def test_an_environment_is_made_with_pip_in_it(tmp_path):
-    done = subprocess.run(
-        ["sh", ROOT / "tools" / "make_venv.sh", tmp_path / "venv", sys.executable], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("→ making a virtual environment in ")
-    found = subprocess.run([tmp_path / "venv" / "bin" / "python", "-m", "pip", "--version"], capture_output=True)
-    assert found.returncode == 0
-
-
 def test_ci_runs_the_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

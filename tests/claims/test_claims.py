@@ -31,21 +31,21 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 # What is claimed stands
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_claim_is_refuted(seed):
     """Random programs, many functions and torch's operators, at points where things happen."""
-    found = list(examined(seed, 500))
+    found = list(examined(seed, 400))
     refuted = [each for each in found if each.kind in ("refuted", "crash")]
     assert not refuted, "\n\n".join(
         f"{shown(r.case, r.command)}\n{r.claim.code}: {r.claim.sentence}\n{r.why}" for r in refuted[:5]
     )
     kinds = Counter(each.kind for each in found)
-    assert kinds["stands"] >= 450
+    assert kinds["stands"] >= 360
     assert kinds["undecided"] < 0.3 * kinds["stands"]
     said = Counter(each.claim.code.partition(".")[0] for each in found)
-    assert said["finding"] > 10
-    assert said["warning"] > 4
-    assert said["local"] > 60
+    assert said["finding"] > 5
+    assert said["warning"] > 2
+    assert said["local"] > 48
 
 
 # Every claim has an oracle

@@ -385,7 +385,7 @@ def test_long_answers_and_long_lines_are_not_held(tmp_path, shell):
     long = tmp_path / "long.jsonl"
     answer = {"expression": "x*1.5", "inputs": {"x": "torch.rand(700000)"}, "jacobian": "none"}
     line = {"expression": "x.sum()", "inputs": {"x": [0.5] * 4_000_000}, "jacobian": "none", "timeout": 100}
-    requests = [{"id": k, **(SLOW | {"timeout": 8, "jacobian": "none"} if k == 0 else answer)} for k in range(8)]
+    requests = [{"id": k, **(SLOW | {"timeout": 5, "jacobian": "none"} if k == 0 else answer)} for k in range(8)]
     long.write_text(lines(*requests, {"id": 8, **line}))
     peaks = []
     for name, code in ((small, 0), (long, 8)):
@@ -434,8 +434,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("count", [1000])
-def test_order_and_ids_are_kept_whatever_is_among_the_lines(tmp_path, count):
+def test_order_and_ids_are_kept_whatever_is_among_the_lines(tmp_path):
+    count = 500
     many = tmp_path / "many.jsonl"
     kinds = {97: {"seed": 1}, 193: {"seed": 2}, 53: {"seed": 3}, 211: {"inputs": {"x": "torch.rand(90000)"}}}
     requests = []

@@ -20,7 +20,7 @@ from jvpcli.cli.app import run
 from jvpcli.cli.context import Context
 
 COUNT = int(os.environ.get("JVP_COMMANDS", "300"))
-PROCESSES = int(os.environ.get("JVP_PROCESSES", "24"))
+PROCESSES = int(os.environ.get("JVP_PROCESSES", "12"))
 SEED = os.environ.get("JVP_COMMANDS_SEED", "0")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import math
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -248,22 +247,24 @@ def differentiable_operators() -> list[Any]:
     return [operator for operator in op_db if operator.supports_autograd]
 
 
-def small_samples(operator: Any, count: int, elements: int = 2500) -> list[Any]:
-    """The first samples of an operator with at most that many elements (or else the smallest), in double precision."""
+def small_samples(operator: Any, count: int, elements: int = 2500) -> Iterator[Any]:
+    """The first samples of an operator with at most that many elements (or else the smallest), in double precision.
+
+    Each is made when it is asked for, with the seed that the database sets for it.
+    """
     dtypes = (torch.float64, torch.complex128, torch.float32, torch.float16)
     dtype = next((dtype for dtype in dtypes if operator.supports_dtype(dtype, "cpu")), None)
     if dtype is None:
-        return []
+        return
 
     def first_hundred() -> Iterator[Any]:
         random.seed(0)
         torch.manual_seed(0)
         return islice(operator.sample_inputs("cpu", dtype, requires_grad=True), 100)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        small = list(islice((sample for sample in first_hundred() if _size(sample) <= elements), count))
-        return small or sorted(first_hundred(), key=_size)[:1]
+    small = islice((sample for sample in first_hundred() if _size(sample) <= elements), count)
+    first = next(small, None)
+    yield from sorted(first_hundred(), key=_size)[:1] if first is None else chain([first], small)
 
 
 def _size(value: Any) -> int:

@@ -33,8 +33,9 @@ pytest.importorskip("expecttest", reason="torch's operator database needs expect
 SAMPLES = int(os.environ.get("JVP_OP_DB_SAMPLES", "1"))
 """Samples of each operator; 100 takes all small ones."""
 
-MAX_ROWS = 24
+MAX_ROWS = 8
 """Outputs with more entries are compared through random combinations of them."""
+
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, str]:
@@ -83,9 +84,10 @@ def compare(sample: WrittenSample) -> None:
     torch.testing.assert_close(
         list(result.outputs.values()), tensors_of(sample.reference(*originals)), equal_nan=True, check_stride=False
     )
-    compare_through_what_is_unique(sample, originals)
     reference = tensors_of(sample.reference(*originals))
     unique = {id(part) for part in tensors_of(sample.differentiable(rejoined(reference)))}
+    if not unique >= {id(part) for part in reference}:
+        compare_through_what_is_unique(sample, originals)
     for index, (name, value) in enumerate(zip(result.outputs, reference, strict=True)):
         assert value.requires_grad == (name in result.report.jacobian)
         if id(value) not in unique or not value.requires_grad or value.numel() == 0:

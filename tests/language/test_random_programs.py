@@ -11,14 +11,14 @@ import torch
 from program_tries import HOSTILE, attempt
 from random_programs import by_jvp, by_python, program
 
-COUNT = 200
+COUNT = 100
+"""`make fuzz` takes thousands of others."""
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("block", range(0, COUNT, 50))
-def test_a_program_means_what_python_says(block: int) -> None:
+def test_a_program_means_what_python_says() -> None:
     values = 0
-    for seed in range(block, block + 50):
+    for seed in range(COUNT):
         source = program(Random(seed))
         expected, found = by_python(source), by_jvp(source)
         if isinstance(expected, str):
@@ -26,7 +26,7 @@ def test_a_program_means_what_python_says(block: int) -> None:
         else:
             values += 1
             torch.testing.assert_close(found, expected, equal_nan=True, msg=lambda told, source=source: f"{source}\n{told}")
-    assert values >= 40
+    assert values >= 0.8 * COUNT
 
 
 @pytest.mark.filterwarnings("ignore")

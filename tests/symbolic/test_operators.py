@@ -100,6 +100,6 @@ def test_most_operators_have_closed_forms():
     assert told in text
 
 
-@pytest.mark.parametrize("name", list(OPERATORS)[::EVERY])
+@pytest.mark.parametrize("name", list(OPERATORS)[1 % EVERY :: EVERY])
 def test_operator(name):
     assert derives(OPERATORS[name]) == (name not in WITHOUT and name not in CANNOT_BE_WRITTEN)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import jvpcli
 from jvpcli.symbolic import atoms, forms, operations, rules, scalars
 
-EXAMPLES = int(os.environ.get("JVP_COMPOSITIONS", "25"))
+EXAMPLES = int(os.environ.get("JVP_COMPOSITIONS", "12"))
 """In a run of all tests; `make fuzz` draws 300 new ones, which take a few minutes."""
 
 UNARY = ["torch.sin({})", "torch.tanh({})", "torch.exp(-{}**2)", "torch.sigmoid({})", "{}**2", "F.softplus({})", "torch.relu({})",

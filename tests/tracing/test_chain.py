@@ -309,7 +309,7 @@ def random_program(seed):
     return "; ".join([*writer.lines, ", ".join(last) if len(last) > 1 else last[0]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**9))
 def test_random_programs(seed):
     """The sum of the contributions to each input equals torch.autograd.grad, and so does the product of Jacobians."""

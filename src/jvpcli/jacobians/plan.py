@@ -394,7 +394,8 @@ def _besides(node: Node, name: str, count: int | None) -> float:
         shape = tuple(node._input_metadata[-1].shape)
         return each * prod(shape) * max(shape[-2:], default=1) ** squared
     if name in CUT:  # what is cut out is written into zeros of the operand's size
-        return 2 * PER_NUMBER * prod(operand_shape(*node.next_functions[0]))
+        edge, nr = node.next_functions[0]
+        return 2 * PER_NUMBER * prod(edge._input_metadata[nr].shape)  # a complex one, too
     return ROW * (name in SINGLE)
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from jvpcli.symbolic.writing import SUPERSCRIPT
 
-ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM, COMPARED = 100, 90, 80, 70, 60, 50, 40
+ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM = 100, 90, 80, 70, 60, 50
 
 
 @dataclass(frozen=True)
