@@ -161,6 +161,12 @@ def test_arguments_go_as_the_function_is_called():
     assert [x for _, x in maps] == ["x0", "x1", "x2", "bias", "scale"]  # more than its parameters have names for
     maps = jvpcli.jacobian(lambda w, **more: w @ more["x"], {"x": X, "w": W})
     torch.testing.assert_close(maps["y", "x"].to_dense(), W)
+
+    def wrapping(*args):
+        return args[0] @ args[1]
+
+    wrapping.__wrapped__ = wrapping  # nobody knows what it takes
+    torch.testing.assert_close(jvpcli.jacobian(wrapping, {"p": W, "q": X})["y", "q"].to_dense(), W)
     module = torch.nn.Linear(3, 2).double()
     torch.testing.assert_close(jvpcli.jacobian(module, X)["y", "x"].to_dense(), module.weight.detach())
 

@@ -124,18 +124,30 @@ class Couple(NamedTuple):
     others: tuple[torch.Tensor, str]
 
 
+class Pair(tuple):
+    """One that is made of something else than what it holds."""
+
+    def __new__(cls, first, last):
+        return super().__new__(cls, (first, last))
+
+
 couple = Couple(torch.ones(3, dtype=torch.float64), (torch.zeros(3, dtype=torch.float64), "none"))
+pair, greatest = Pair(torch.ones(3, dtype=torch.float64), "last"), torch.ones(3, 3, dtype=torch.float64).max(0)
+alias = {"same": entries[0], "part": entries[0][1:]}
 
 
 def in_lists(x):
-    """And in tuples, one of which it replaces."""
+    """And in tuples, one of which it replaces; what it writes to has further names, and so has a part of it."""
     global couple
     entries[0].add_(1)
+    pair[0].add_(1)
+    greatest.values.add_(1)
     nested["of"][0][0].mul_(3)
     couple.first.mul_(2)
     couple.others[0].add_(1)
     couple = couple._replace(first=couple.first * 2)
-    return entries[0] * nested["of"][0][0] * couple.first * couple.others[0] * x**2
+    outer = alias["same"] * alias["part"][0] * nested["of"][0][0] * pair[0] * greatest[0]
+    return outer * couple.first * couple.others[0] * x**2
 
 
 moving, kept = of_a_closure()
@@ -148,7 +160,8 @@ FUNCTIONS = [
     (by_data, lambda: [weight], lambda x: ((weight.detach() + 1) * x).sum()),
     (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
     (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
-    (in_lists, lambda: [entries[0], nested["of"][0][0], couple.first, couple.others[0]], lambda x: 12 * x**2),
+    (in_lists, lambda: [*entries, *alias.values(), nested["of"][0][0], couple.first, couple.others[0], pair[0], greatest[0]],
+     lambda x: 48 * x**2),
     (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
     (looked_up, lambda: tables, plainly_looked_up),
     (keeping, lambda: [keeping.kept[0], keeping.kept[1]["more"], keeping.others["scale"]], lambda x: 24 * x**2),

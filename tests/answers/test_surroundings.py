@@ -8,6 +8,7 @@ import math
 import random
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -111,6 +112,19 @@ class Doubled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:
         return 2 * g
+
+
+class Talking(torch.autograd.Function):
+    """Its backward takes its cotangents one by one, of which torch complains, and has something to say itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        warnings.warn("mine", stacklevel=1)
+        return 2 * g + 0 * torch.special.airy_ai(g)
 
 
 def by_global(x: Tensor) -> Tensor:
@@ -594,6 +608,18 @@ def test_what_is_known_has_the_maps_and_kinds_of_a_first_question(unwatched):
             assert again[key].structure == each.structure
     assert len(unwatched) == 2 * len(KNOWN) + 2
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def talking(x: Tensor) -> Tensor:
+    return Talking.apply(x).sin()
+
+
+def test_what_a_backward_says_is_heard_each_time():
+    for seed in range(5):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            jvpcli.jacobian(talking, drawn(3, seed=seed))
+        assert {str(each.message) for each in heard} == {"mine"}
 
 
 def positive(x: Tensor) -> Tensor:

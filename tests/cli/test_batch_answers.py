@@ -221,3 +221,15 @@ def test_lines_whose_words_are_known_say_what_they_say_alone(monkeypatch, expres
         question._courses.cache_clear()
         alone = in_a_batch(request)
         assert document is None if b'"ok":false' in alone[:30] else without_id(document) == alone, request
+
+
+def test_of_a_form_that_no_other_line_has_nothing_more_is_found_out(monkeypatch):
+    """Lines that each ask for something else take as long as they would alone, and are not kept."""
+    learned = list[int]()
+    monkeypatch.setattr("jvpcli.answers.again.known", lambda request, before: learned.append(request.seed))
+    others = [{"expression": "x.sin()", "inputs": {"x": [1.0, 2.0]}, "seed": seed} for seed in range(70)]
+    soon = known_soon(others[0])
+    assert all(answers_together(list(map(line_of, others)), None, soon))
+    assert learned == []
+    assert all(answers_together(list(map(line_of, [others[0], *others[-2:]])), None, soon))
+    assert learned == [68, 69]

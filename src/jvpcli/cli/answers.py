@@ -32,7 +32,7 @@ SOON = 0.005
 """Seconds up to which the answer to a line has taken no time: others of its text may be computed together."""
 
 MOST_TEXTS = 64
-"""Texts of which it is known that they take no time."""
+"""Texts of which it is known that they take no time, and forms of which it is known what lines of them have in common."""
 
 MOST_TRIES = 8
 """Lines of one form that are looked at for what others have in common with them."""
@@ -156,11 +156,12 @@ class Soon:
         from jvpcli.answers.again import known
 
         form = _form(fields)
-        if form not in self._known and len(self._known) >= MOST_TEXTS:
-            self._tries.clear()
-            self._known.clear()
-        tries = self._tries[form] = self._tries.get(form, 0) + 1
-        if tries <= MOST_TRIES:
+        tries = self._tries[form] = self._tries.pop(form, 0) + 1
+        if len(self._tries) > MOST_TEXTS:
+            oldest = next(iter(self._tries))
+            del self._tries[oldest]
+            self._known.pop(oldest, None)
+        if 1 < tries <= MOST_TRIES:  # of a form that no other line has nothing need be known
             with suppress(JvpError):  # whoever asks for it by itself gets to know why
                 self._known[form] = known(request, self._known.get(form))
 

@@ -465,8 +465,8 @@ class Repeat:
         elsewhere = Elsewhere(problem, _versions(problem.inputs))
         try:
             with warnings.catch_warnings() if self.custom else nullcontext():
-                if self.custom:  # torch complains of what it takes one by one
-                    warnings.simplefilter("ignore", UserWarning)
+                if self.custom:  # torch complains of what it takes one by one; what a backward says is the user's
+                    warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
                 leaves = tuple(problem.leaves.values())
                 return self._maps(evaluation.outputs, leaves, evaluation.weighed, elsewhere.sample, elsewhere)
         except Exception:  # the ordinary way explains it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import Parameter
@@ -464,8 +464,9 @@ def _beyond(
     if Parameter.VAR_KEYWORD in kinds:
         return [], names
     takes = f"takes the argument {parameters[0]}" if len(parameters) == 1 else f"takes {len(parameters)} arguments"
+    given = "1 input is" if len(others) == 1 else f"{len(others)} inputs are"
     raise UsageError(
-        f"the function {takes}, and {len(others)} inputs are given: {', '.join(others)}",
+        f"the function {takes}, and {given} given: {', '.join(others)}",
         hints=(f"a dict that is itself an argument is given by its name: {parameters[0]}=…",) if parameters else (),
     )
 
@@ -479,13 +480,13 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     module = getattr(function, "__wrapped__", function)
     function = module.forward if isinstance(module, nn.Module) else function
     plain, bound = (function.__func__, 1) if isinstance(function, MethodType) else (function, 0)
-    while isinstance(plain, FunctionType) and "__signature__" not in plain.__dict__:
-        if "__wrapped__" not in plain.__dict__:  # without the time a signature takes
+    with suppress(ValueError):  # one that wraps itself
+        plain = inspect.unwrap(plain, stop=lambda each: "__signature__" in getattr(each, "__dict__", ()))
+        if isinstance(plain, FunctionType) and "__signature__" not in plain.__dict__:  # without the time a signature takes
             code = plain.__code__
             return list(code.co_varnames[bound : code.co_argcount]), list(
                 code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
             )
-        plain = plain.__dict__["__wrapped__"]
     if isinstance(plain, nn.Module):
         return parameters_of(plain)
     try:

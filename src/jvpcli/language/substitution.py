@@ -182,12 +182,12 @@ class _Held:
             place.tensors[place.name] = tensor
 
     def put_copies(self) -> None:
-        """Put the tensors in their places; of some copies, which may be written to."""
+        """Put the tensors in their places; of some copies, which may be written to: of one that is in several places one."""
         with torch._C.DisableTorchFunction():  # nobody who watches the function is told of them
+            copied = {id(x): x for place, x in zip(self.places, self.tensors, strict=True) if place.is_copied and x is not None}
+            copies = _copies(copied)
             for place, tensor in zip(self.places, self.tensors, strict=True):
-                if place.is_copied and tensor is not None:
-                    tensor = _copy(tensor)
-                place.tensors[place.name] = tensor
+                place.tensors[place.name] = copies[id(tensor)] if place.is_copied and tensor is not None else tensor
 
     def is_as(self, other: _Held) -> bool:
         """Whether other tensors for the same places are these, or copies of these."""
@@ -202,6 +202,19 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_() if tensor.requires_grad and tensor.is_leaf else tensor.clone()
+
+
+def _copies(tensors: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Copies of tensors, by `id`; those of views are views of the copy of what they are views of, where that is among them."""
+    copies: dict[int, Tensor] = {}
+    for key, x in tensors.items():
+        base = x._base if x._is_view() and not (x.is_conj() or x.is_neg()) else None
+        if base is not None and id(base) in tensors and base.dtype == x.dtype and base.is_contiguous() and not base.requires_grad:
+            whole = copies[id(base)] = copies[id(base)] if id(base) in copies else _copy(base)
+            copies[key] = whole.as_strided(x.shape, x.stride(), x.storage_offset() - base.storage_offset())
+        elif key not in copies:
+            copies[key] = _copy(x)
+    return copies
 
 
 def _places(modules: Iterable[nn.Module], kinds: Sequence[str]) -> Iterator[Place]:
@@ -385,7 +398,7 @@ def _parts(value: Any) -> Iterable[Any]:
         held: Any = value
     else:
         held = {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
-    return () if len(held) > MOST else held.values() if hasattr(held, "values") else held
+    return () if len(held) > MOST else held.values() if isinstance(held, dict) else held
 
 
 def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
@@ -478,8 +491,9 @@ class _Within:
     def __setitem__(self, name: str, value: Any) -> None:
         before, place = self._value, int(name)
         if name in self and before[place] is not value:
-            new = [*before[:place], value, *before[place + 1 :]]
-            self.owner[self.name] = type(before)(*new) if hasattr(before, "_fields") else type(before)(new)
+            new, kind = [*before[:place], value, *before[place + 1 :]], type(before)
+            # torch's own results are made by their class alone, and others may be made of something else
+            self.owner[self.name] = kind(new) if hasattr(kind, "n_sequence_fields") else tuple.__new__(kind, new)
 
 
 @dataclass(frozen=True)

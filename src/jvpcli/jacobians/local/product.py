@@ -69,8 +69,8 @@ def _listed(
     key = op.content_key("listed", tuple(out), tuple(mine), tuple(theirs), op.shape, shape, indices)
 
     def make() -> Pattern:
-        places = {label: each[:, None] for label, each in zip(theirs, indices, strict=True)}
-        free = {k: torch.arange(size, device=indices.device) for k, size in zip(mine, shape, strict=True) if k not in places}
+        free = {k: torch.arange(size, device=indices.device) for k, size in zip(mine, shape, strict=True) if k not in theirs}
+        places = dict(zip(theirs, indices.reshape(*indices.shape, *[1] * len(free)), strict=True))
         start = indices.new_zeros(indices.shape[1], *map(len, free.values()))  # so many times what is free
         rows, cols = (
             sum([(places | free)[k] * step for k, step in zip(labels, contiguous_strides(sizes), strict=True)], start)
