@@ -490,7 +490,7 @@ def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]
         target = part.target if isinstance(part, ast.AugAssign) else None
         changed = part.value if method_of(part).endswith("_") and isinstance(part, ast.Expr) else target
         if changed is not None and root_of(changed) in found:
-            raise ForbiddenError(f"`{root_of(changed)}` keeps its gradient and is changed in place: its .grad is of what it is then.")
+            raise ForbiddenError(f"`{root_of(changed)}` keeps its gradient, and is changed in place: it is another value then.")
     return found
 
 
