@@ -223,6 +223,30 @@ g = h.detach().requires_grad_()
 (g ** 3).sum().backward()
 h.backward(gradient=g.grad)
 """,
+    "a function that is defined again between its calls, and a number that tensors are added to": """
+w = torch.tensor([1., 2.], requires_grad=True)
+opt = torch.optim.SGD([w], lr=0.1)
+def train(w, opt):
+    for epoch in range(3):
+        loss = (w ** 2).sum()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+train(w, opt)
+def train(w, opt):
+    for epoch in range(3):
+        loss = 0
+        for p in [w, w[:1]]:
+            loss += p.norm()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+train(w, opt)
+total = 0
+for k in range(2):
+    total += 3 * torch.norm(w)
+total.backward()
+""",
     "what main does": """
 w = torch.tensor([2., 5.], requires_grad=True)
 def twice(t):
@@ -525,6 +549,10 @@ def test_the_gradient_of_a_value_that_retains_it(jvp):
     for name in "xy":
         assert list(asked[name]) == [name]
         assert asked[name][name]["value"] == scope[name].grad.tolist()
+    changed = text.replace("(y **", "y.mul_(2)\n(y **")  # y is another value by then: the gradient of the leaf is answered
+    exec(changed, scope)
+    found = json.loads(jvp("inspect", changed, "--json").out)
+    assert found["vjp"]["x"]["value"] == scope["x"].grad.tolist()
 
 
 def test_tensors_that_require_no_gradient(jvp):

@@ -687,7 +687,7 @@ def test_a_leaf_that_is_moved_is_none_any_more(jvp):
     shown = jvp("inspect", "-", "--json", stdin=text)
     assert json.loads(shown.out)["vjp"]["x_leaf"]["value"] == [0, 2, 4]
     said = jvp("inspect", "-", stdin=text).err
-    assert "x is a copy of the leaf x_leaf, and no leaf itself: its .grad is None in PyTorch." in said
+    assert "x is a copy of the leaf x_leaf, and no leaf itself: without retain_grad() its .grad is None in PyTorch." in said
 
 
 def test_elsewhere_a_gpu_is_not_reached(jvp):

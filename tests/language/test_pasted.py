@@ -105,4 +105,5 @@ def test_a_leaf_without_a_name_gets_one():
     assert found is not None
     assert found.expression == "w = w_leaf_ * 0.5; w_leaf = 3; (w * w_leaf).sum()"
     assert found.inputs == {"w_leaf_": "torch.tensor([1.0, 2.0])"}
-    assert found.notes == ("w is made of the leaf w_leaf_, and no leaf itself: its .grad is None in PyTorch",)
+    (note,) = found.notes
+    assert note == "w is made of the leaf w_leaf_, and no leaf itself: without retain_grad() its .grad is None in PyTorch"

@@ -14,7 +14,7 @@ from jvpcli.language.statements import assignment, of_leaf, unused_name
 
 NOTE = "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed"
 TYPED = re.compile(r"torch\.\w*Tensor")
-COPY = "{name} is a copy of the leaf {leaf}, and no leaf itself: its .grad is None in PyTorch"
+COPY = "{name} is a copy of the leaf {leaf}, and no leaf itself: without retain_grad() its .grad is None in PyTorch"
 
 
 def at_home(tree: ast.Module) -> tuple[list[ast.stmt], list[str]]:

@@ -257,7 +257,9 @@ def _names_inside(node: ast.AST) -> set[str]:
 
 def _once_called(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
-    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
+    made = Counter(name for part in statements for name in assigned([part]))
+    plain = [part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list]
+    functions = {part.name: part for part in plain if made[part.name] == 1}  # else it is another one at another place
     uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
     paths = imported_paths(ast.Module(statements, []))
     for body, statement, call in _calls(statements, functions):

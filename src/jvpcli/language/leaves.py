@@ -48,7 +48,7 @@ def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt
     return [*parts] if makes else [statement]
 
 
-UNNAMED = "{name} is made of the leaf {leaf}, and no leaf itself: its .grad is None in PyTorch"
+UNNAMED = "{name} is made of the leaf {leaf}, and no leaf itself: without retain_grad() its .grad is None in PyTorch"
 
 
 def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], list[str]]:

@@ -154,8 +154,7 @@ def _number(request: Request, text: str) -> int | None:
 
     try:
         return int(read_value(text, name="turns", seed=request.seed, memory_limit=request.memory_limit))
-    except JvpError as e:
-        print("COUNT", e, getattr(e,"message",""), "\n", text)
+    except JvpError:
         return None
 
 

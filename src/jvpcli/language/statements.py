@@ -319,7 +319,9 @@ def sources(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
         made = {*names_made(statement), *written} if isinstance(statement, ast.Assign) else names_changed(statement)
         if not made & open_ or is_passed_over(statement):
             continue
-        reads = free_names(statement) - NAMESPACES - made
+        reads = free_names(statement) - NAMESPACES
+        if isinstance(statement, ast.Assign):  # what else changes a name, a loop or `y.add_(x)`, may read all that it has
+            reads -= made
         if isinstance(statement, ast.Assign) and not written:
             if of_leaf(statement.value) is not None or not reads:
                 found |= made & open_

@@ -7,6 +7,7 @@ import builtins
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from jvpcli.errors import ForbiddenError
 from jvpcli.language.calls import (
     COMPOSED,
     GRAPH_OPTIONS,
@@ -476,11 +477,21 @@ def about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
 
 
 def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
-    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards, and that of no leaf."""
+    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards, and that of no leaf.
+
+    Raises:
+        ForbiddenError: one is changed in place, which makes it another value under the same name.
+    """
     nodes = [node for part in rest for node in ast.walk(part)]
     read = {path(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}
     kept = [root_of(part.value) for part in before if isinstance(part, ast.Expr) and method_of(part) == "retain_grad"]
-    return [name for name in kept if name in read] if read <= {*kept} else []
+    found = [name for name in kept if name in read] if read <= {*kept} else []
+    for part in before:
+        target = part.target if isinstance(part, ast.AugAssign) else None
+        changed = part.value if method_of(part).endswith("_") and isinstance(part, ast.Expr) else target
+        if changed is not None and root_of(changed) in found:
+            raise ForbiddenError(f"`{root_of(changed)}` keeps its gradient, and is changed in place: it is another value then.")
+    return found
 
 
 def _make_graph(call: ast.expr) -> bool:

@@ -335,12 +335,13 @@ def _as_written(op: str, place: Place | None, arguments: Sequence[Any]) -> str |
     node = None if place is None else place.node
     symbols = {"div": "truediv", "div_": "itruediv", "floor_divide": "floordiv", "remainder": "mod"}
     name = op.removeprefix("method:")
-    if op.startswith("method:") and len(arguments) == 2 and isinstance(node, (ast.BinOp, ast.Compare)):
-        name = symbols.get(name, name)
-        return f"op:{name}" if name in catalog.POINTWISE_OPERATORS or name == "matmul" else None
-    if op.startswith("method:") and len(arguments) == 2 and isinstance(node, ast.AugAssign):
+    augmented = isinstance(node, ast.AugAssign)
+    if op.startswith("method:") and len(arguments) == 2 and augmented and name.endswith("_"):
         name = symbols.get(name, f"i{name.removesuffix('_')}")
         return f"op:{name}" if name in catalog.AUGMENTED else None
+    if op.startswith("method:") and len(arguments) == 2 and (augmented or isinstance(node, (ast.BinOp, ast.Compare))):
+        name = symbols.get(name, name)  # `total += x` of a number `total` is `total + x`
+        return f"op:{name}" if name in catalog.POINTWISE_OPERATORS or name == "matmul" else None
     return "op:neg" if op == "method:neg" and isinstance(node, ast.UnaryOp) and len(arguments) == 1 else None
 
 
