@@ -69,6 +69,7 @@ class Request:
         all_used: whether an input that no gradient reaches is refused, as the program's call has it in PyTorch.
         pasted: the text of a program as it was given, which is run as it stands where the language refuses it.
         refusal: why the language does not read that program; None: it does.
+        read: is told that the language has read that program, once it is answered as it was read; None where nobody listens.
         command: one of COMPUTING: what is asked, which an error shows in a command that works.
         files: whether a VALUE may name a file to read.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
@@ -114,6 +115,7 @@ class Request:
     all_used: bool = False
     pasted: str | None = None
     refusal: JvpError | None = None
+    read: Callable[[], None] | None = None
     command: str = "inspect"
     files: bool = True
     stdin: Callable[[], str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -27,7 +28,7 @@ from jvpcli.language.trees import Arguments
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.recorder import Recorder
-from jvpcli.report import Call, Notice
+from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
 
 REFUSALS = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError, UsageError)
@@ -40,29 +41,43 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
     Raises:
         JvpError: the program is refused, and can't be run as it stands either.
     """
-    refusal = request.refusal
+    refusal, found = request.refusal, None
     if refusal is None:
         try:
-            return answer(request)
-        except REFUSALS as error:
-            if error.torch_message is not None:
-                raise
+            report = answer(request)
+        except JvpError as error:
             refusal = error
-    try:
-        found = executed(request)
-    except JvpError:
-        found = None
+        else:
+            _tell(request)
+            return report
+    if request.refusal is not None or (isinstance(refusal, REFUSALS) and refusal.torch_message is None):
+        with suppress(JvpError):
+            found = executed(request)
     if found is None:
+        _tell(request)
         raise refusal
+    try:
+        return _answered(found, answer)
+    except JvpError:
+        raise
+    except Exception:  # of the program's own, or where its values lie beyond what is answered
+        raise refusal from None
+
+
+def _tell(request: Request) -> None:
+    """Tells how the language has read a program, which is what the answer is about."""
+    if request.read is not None and request.refusal is None:
+        request.read()
+
+
+def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
+    """The answer for a derivative that was met as a program ran."""
     with default_dtype(found.dtype):
-        try:
-            report = answer(found.request)
-            if found.made is not None and found.made.gradients:
-                report = compared(report, found.request, found.made)
-        except JvpError:
-            raise
-        except Exception:  # of the program's own, or where its values lie beyond what is answered
-            raise refusal from None
+        report = answer(found.request)
+        if isinstance(report, PlanReport):  # which says nothing of the numbers
+            return report
+        if found.made is not None and found.made.gradients:
+            report = compared(report, found.request, found.made)
     if found.failed is not None and getattr(report, "refusal", None) is None:
         raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
     return replace(report, warnings=(*report.warnings, found.note))
@@ -114,7 +129,7 @@ def executed(request: Request) -> Executed | None:
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
         try:
-            meant = replace(_asked(call, recorder, request), pasted=None, refusal=None, calls=calls)
+            meant = replace(_asked(call, recorder, request), pasted=None, refusal=None, read=None, calls=calls)
         except JvpError:
             if whole:
                 raise
