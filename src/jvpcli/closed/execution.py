@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from jvpcli.closed import reach
 from jvpcli.closed.derived import Asked, Watch
@@ -116,13 +116,18 @@ def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseExceptio
 
 
 def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
-    """The guard and the wall for a function of the program; None where it runs inside of them."""
-    return None if is_walled() else _behind(guard)
+    """The guard and the wall for a function of the program; None where it runs inside of them.
+
+    Where torch calls one itself, as the hooks of a backward pass, the wall is there and the guard is not.
+    """
+    if not is_walled():
+        return _behind(guard, walled())
+    return None if guard.is_up() else _behind(guard, nullcontext())
 
 
 @contextmanager
-def _behind(guard: _Guard) -> Iterator[None]:
-    with walled(), _Guard(guard.watch, guard.memory_limit):
+def _behind(guard: _Guard, wall: AbstractContextManager[Any]) -> Iterator[None]:
+    with wall, torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
         yield
 
 
@@ -141,8 +146,33 @@ def _settings(seed: int) -> Iterator[None]:
 
 
 @lru_cache(maxsize=8192)
-def _operation(func: Callable[..., Any]) -> str:
-    return "call:torch.zeros" if func is torch.empty else operation_of(func)
+def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
+    """What a function is called in the catalogue, empty where nothing is asked of its arguments; whether small ones are all right."""
+    op = "call:torch.zeros" if func is torch.empty else operation_of(func)
+    if op.startswith("attr:"):
+        return "", True
+    return op, guards.is_free(op) and forecast.is_bounded(op)
+
+
+GIVEN = {*reach.TENSORS, bool, type(None), list, tuple}
+"""Types of what a derivative call is given by name."""
+
+SMALL = {int: 1 << 10, float: float("inf"), bool: 1, str: 0, type(None): 0, torch.dtype: 0}
+"""Types of arguments of which no result is large, with the largest number of each."""
+
+
+def _are_small(values: Iterable[Any]) -> bool:
+    """Whether arguments are numbers and tensors that are so small that nothing that is made of them is large."""
+    elements = 1
+    for value in values:
+        kind = type(value)
+        if kind in reach.TENSORS:
+            if not value.is_floating_point():
+                return False
+            elements *= value.numel() + 1
+        elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]):
+            return False
+    return elements < forecast.SMALL // 64
 
 
 class _Guard(TorchFunctionMode):
@@ -155,19 +185,9 @@ class _Guard(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
         if func in DERIVATIVES:
-            line = _direct_line()
-            if line and not self.watch.depth:
-                self.watch.count += 1
-                self.watch.lines.append(line)
-                self.watch.failed = None
-            try:
-                return func(*args, **keywords)
-            except Exception as error:
-                if line and not self.watch.depth:
-                    self.watch.failed = error
-                raise
-        op = _operation(func)
-        if op:
+            return self._derivative(func, args, keywords)
+        op, free = _operation(func)
+        if op and not (free and _are_small((*args, *keywords.values()) if keywords else args)):
             try:
                 reach.check_given((*args, *keywords.values()))
                 guards.check_arguments(op, args, keywords)
@@ -176,6 +196,29 @@ class _Guard(TorchFunctionMode):
             except JvpError as error:
                 raise Ended(error) from None
         return func(*args, **keywords)
+
+    def is_up(self) -> bool:
+        """Whether torch's calls in this thread go through a guard."""
+        return not torch._C._is_torch_function_all_disabled() and any(
+            type(mode) is _Guard for mode in _get_current_function_mode_stack()
+        )
+
+    def _derivative(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Makes a derivative call, and counts it if it is one of the program's own."""
+        line = 0 if self.watch.depth else _direct_line()
+        if line:
+            self.watch.count += 1
+            self.watch.lines.append(line)
+            self.watch.failed = None
+        if any(type(x) not in GIVEN for x in keywords.values()):
+            with self:  # torch would go through what the program generates without the guard
+                keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
+        try:
+            return func(*args, **keywords)
+        except Exception as error:
+            if line:
+                self.watch.failed = error
+            raise
 
 
 def _direct_line() -> int:

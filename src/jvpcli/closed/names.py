@@ -14,7 +14,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
 from importlib import import_module
 from typing import Any
@@ -399,8 +399,40 @@ def _optimizer(name: str) -> type:
     """A class of torch.optim without what compiles it, for which torch would load its compiler first."""
     kind = getattr(torch.optim, name)
     bare = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
-    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare} | {"step": torch.no_grad()(inspect.unwrap(kind.step))}
-    return type(name, (kind,), plain)
+    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare}
+    step, clear = torch.no_grad()(inspect.unwrap(kind.step)), plain["zero_grad"]
+
+    def stepped(self: Any, closure: Any = None) -> Any:
+        """A step; one that is made of torch's own calls alone needs no guard."""
+        if closure is not None or not _holds_plain(self):
+            return step(self, closure)
+        with torch._C.DisableTorchFunction():
+            return step(self)
+
+    def cleared(self: Any, set_to_none: bool = True) -> None:
+        """Clears the gradients."""
+        with torch._C.DisableTorchFunction() if _holds_tensors(self) else nullcontext():
+            clear(self, bool(set_to_none))
+
+    return type(name, (kind,), {**plain, "step": stepped, "zero_grad": cleared})
+
+
+def _holds_plain(optimizer: Any) -> bool:
+    """Whether an optimizer holds tensors and numbers alone, and nothing of the program that would run in its steps."""
+    groups, states = optimizer.param_groups, optimizer.state.values()
+    values = [value for group in groups for name, value in group.items() if name != "params"]
+    kinds = {type(part) for value in values for part in (value if type(value) is tuple else (value,))}
+    kinds.update(type(value) for state in states for value in state.values())
+    return kinds <= reach.SIMPLE and {*map(type, states)} <= {dict} and _holds_tensors(optimizer)
+
+
+def _holds_tensors(optimizer: Any) -> bool:
+    """Whether what an optimizer moves are tensors in lists."""
+    groups = optimizer.param_groups
+    return all(
+        type(group) is dict and type(group.get("params")) is list and reach.TENSORS.issuperset(map(type, group["params"]))
+        for group in groups
+    )
 
 
 LEGACY = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64, "LongTensor": torch.int64, "IntTensor": torch.int32,
