@@ -24,6 +24,7 @@ from jvpcli.errors import (
     UsageError,
 )
 from jvpcli.language.evaluate import default_dtype
+from jvpcli.language.pasted import refuse_lacking
 from jvpcli.language.trees import Arguments
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
@@ -51,17 +52,39 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
             _tell(request)
             return report
     if request.refusal is not None or (isinstance(refusal, REFUSALS) and refusal.torch_message is None):
+        assert request.pasted is not None
+        asked = replace(request.pasted, memory_limit=request.memory_limit, tell=request.tell)
         with suppress(JvpError):
-            found = executed(request)
+            found = executed(asked)
     if found is None:
         _tell(request)
         raise refusal
+    _refuse_own(asked)
     try:
         return _answered(found, answer)
     except JvpError:
         raise
     except Exception:  # of the program's own, or where its values lie beyond what is answered
         raise refusal from None
+
+
+OWN = ("wrt", "grad_outputs", "tangent", "device")
+"""What of a request a program that is run says itself."""
+
+
+def _refuse_own(asked: Request) -> None:
+    """Refuse what is asked of a program beside what it asks itself.
+
+    Raises:
+        UsageError: there is such a thing.
+    """
+    given = [name for name in OWN if getattr(asked, name)] + ["dtype"] * (asked.dtype != "float32")
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise UsageError(
+            f"{option} can't be used with this program",
+            explanation="The language does not read it: it is run as it stands, and its own call says what is asked, of its own tensors.",
+        )
 
 
 def _tell(request: Request) -> None:
@@ -73,7 +96,13 @@ def _tell(request: Request) -> None:
 def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
     """The answer for a derivative that was met as a program ran."""
     with default_dtype(found.dtype):
-        report = answer(found.request)
+        refuse_lacking(found.request)
+        try:
+            report = answer(found.request)
+        except JvpError as error:
+            if error.torch_message is None or found.made is None or not found.made.gradients:
+                raise
+            raise _not_again(found) from error  # PyTorch raises nothing in the program
         if isinstance(report, PlanReport):  # which says nothing of the numbers
             return report
         if found.made is not None and found.made.gradients:
@@ -81,6 +110,14 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
     if found.failed is not None and getattr(report, "refusal", None) is None:
         raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
     return replace(report, warnings=(*report.warnings, found.note))
+
+
+def _not_again(found: Executed) -> EvaluationError:
+    """What is said where the steps to a call, run again, fail, and the program's own don't."""
+    return EvaluationError(
+        f"the derivative call on line {found.line} can't be taken apart",
+        explanation="PyTorch carries it out; its steps, as they were noted down, can't be run again.",
+    )
 
 
 @dataclass(frozen=True)
@@ -111,25 +148,26 @@ def executed(request: Request) -> Executed | None:
         JvpError: it may not be run, or the call can't be taken apart.
     """
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
+        Settings,
         at_call,
         compiled,
         run_through,
     )
 
-    assert request.pasted is not None
-    code = compiled(request.pasted)
-    lines, error, failed = run_through(code, request.seed, request.memory_limit)
+    code, settings = compiled(request.expression), Settings(request.seed, request.seed_given, request.memory_limit)
+    lines, error, failed = run_through(code, settings)
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
 
-    source = request.pasted.splitlines()
+    source = request.expression.splitlines()
     numbers = sorted(set(lines))
     calls = tuple([Call(k + 1, n, source[n - 1].strip() if n <= len(source) else "", n == lines[-1]) for k, n in enumerate(numbers)])
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
         try:
-            meant = replace(_asked(call, recorder, request), pasted=None, refusal=None, read=None, calls=calls)
+            meant = replace(_asked(call, recorder, request), calls=calls)
+            meant = meant.checked() if request.command == "check" else meant
         except JvpError:
             if whole:
                 raise
@@ -138,7 +176,7 @@ def executed(request: Request) -> Executed | None:
             return None
         return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, lines)), made, lines[-1], failed)
 
-    found: Executed | None = at_call(code, len(lines), request.seed, request.memory_limit, meet)
+    found: Executed | None = at_call(code, len(lines), settings, meet)
     return found
 
 
@@ -161,8 +199,8 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
             request,
             expression=found.expression,
             inputs=found.inputs,
-            wrt=request.wrt or found.wrt,
-            grad_outputs=request.grad_outputs or found.grad_outputs,
+            wrt=found.wrt,
+            grad_outputs=found.grad_outputs,
             is_grads_batched=found.is_grads_batched,
         )
     names = _names(call)
@@ -175,10 +213,10 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
         request,
         expression=call.function,
         inputs=values,
-        wrt=request.wrt or tuple(wrt),
+        wrt=tuple(wrt),
         arguments=arguments,
-        grad_outputs=request.grad_outputs or tuple((None, v) for v in cotangents),
-        tangent=request.tangent or tuple(zip((names[place] for place in call.places), tangents, strict=False)),
+        grad_outputs=tuple((None, v) for v in cotangents),
+        tangent=tuple(zip((names[place] for place in call.places), tangents, strict=False)),
     )
 
 

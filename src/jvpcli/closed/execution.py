@@ -7,6 +7,7 @@ import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
@@ -46,21 +47,34 @@ def compiled(text: str) -> CodeType:
     return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
 
 
-def run_through(code: CodeType, seed: int, memory_limit: int | None) -> tuple[list[int], BaseException | None, BaseException | None]:
+@dataclass(frozen=True)
+class Settings:
+    """What a program runs with.
+
+    Attributes:
+        seed: where random numbers begin.
+        keeps_seed: whether the program's own seeds give way to it.
+        memory_limit: bytes that a result may take; None: what there is.
+    """
+
+    seed: int = 0
+    keeps_seed: bool = False
+    memory_limit: int | None = None
+
+
+def run_through(code: CodeType, settings: Settings) -> tuple[list[int], BaseException | None, BaseException | None]:
     """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and whether that call.
 
     The last is what the last of these calls raised; None: it went well.
     """
     watch = Watch()
-    guard = _Guard(watch, memory_limit)
-    with _settings(seed), guard:
-        error = _run(code, seed, watch, guard)
+    guard = _Guard(watch, settings.memory_limit)
+    with _in_order(settings.seed), guard:
+        error = _run(code, settings, watch, guard)
     return watch.lines, error, watch.failed
 
 
-def at_call(
-    code: CodeType, number: int, seed: int, memory_limit: int | None, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
-) -> Any:
+def at_call(code: CodeType, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]) -> Any:
     """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that.
 
     Its steps are noted down from the derivative before on. Where `meet` gives None the program is run again, and `meet` told that
@@ -79,10 +93,10 @@ def at_call(
 
     for begin in dict.fromkeys((number - 1, 0)):  # where the graph goes back behind the call before, all of it is noted down
         watch = Watch(number, met)
-        guard = _Guard(watch, memory_limit)
+        guard = _Guard(watch, settings.memory_limit)
         recorder = _Late(derivative, watch, begin)
-        with _settings(seed), guard, recorder:
-            error = _run(code, seed, watch, guard)
+        with _in_order(settings.seed), guard, recorder:
+            error = _run(code, settings, watch, guard)
         if found and found[-1] is not None:
             return found[-1]
     if isinstance(error, JvpError):
@@ -103,8 +117,8 @@ class _Late(Recorder):
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseException | None:
-    program = Program(seed, watch, partial(_inside, guard))
+def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
+    program = Program(settings.seed, settings.keeps_seed, watch, partial(_inside, guard))
     try:
         with walled():
             exec(code, program.globals)
@@ -132,7 +146,7 @@ def _behind(guard: _Guard, wall: AbstractContextManager[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _settings(seed: int) -> Iterator[None]:
+def _in_order(seed: int) -> Iterator[None]:
     """Inside, random numbers begin from a seed; behind it torch's settings are as they were."""
     dtype, state, enabled = torch.get_default_dtype(), torch.default_generator.get_state(), torch.is_grad_enabled()
     torch.default_generator.manual_seed(seed)

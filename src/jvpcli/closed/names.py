@@ -63,11 +63,13 @@ SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboard
 class Program:
     """A program as it runs: its names, and how many turns it has taken."""
 
-    def __init__(self, seed: int, watch: Watch, inside: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self, seed: int, keeps_seed: bool, watch: Watch, inside: Callable[[], AbstractContextManager[Any] | None]
+    ) -> None:
         self.turns = 0
         self.ended: BaseException | None = None
         self.inside = inside
-        self.spaces = {**_spaces(), **_drawing(seed), **_deriving(watch)}
+        self.spaces = {**_spaces(), **_drawing(seed, keeps_seed), **_deriving(watch, keeps_seed)}
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
         self.globals["__builtins__"] = {**_builtins(), **self._guards(), **_spared(self.spaces)}
 
@@ -487,25 +489,27 @@ def _numpy() -> dict[str, Any]:
     return found
 
 
-def _drawing(seed: int) -> dict[str, Any]:
-    """Namespaces whose functions draw from streams of the program's own."""
+def _drawing(seed: int, keeps_seed: bool) -> dict[str, Any]:
+    """Namespaces whose functions draw from streams of the program's own; with `keeps_seed` it begins none anew."""
     plain, drawn = random.Random(seed), np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
-    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)})
+    kept = {"seed": INERT} if keeps_seed else {}
+    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)} | kept)
     numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
     of_python = {name: getattr(plain, name) for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")}
-    return {"numpy": numpy, "random": Namespace("random", of_python)}
+    return {"numpy": numpy, "random": Namespace("random", of_python | kept)}
 
 
-def _deriving(watch: Watch) -> dict[str, Any]:
+def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     """Namespaces whose functions ask for derivatives."""
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
     held = Namespace("torch.autograd", {**autograd, "functional": functional})
     space = Namespace("torch.func", func)
+    kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
-        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"]}),
+        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
         "functorch": Namespace("functorch", func),
     }
 
