@@ -25,6 +25,7 @@ from jvpcli.errors import (
 )
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.pasted import refuse_lacking
+from jvpcli.language.source import read_source
 from jvpcli.language.trees import Arguments
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
@@ -32,7 +33,9 @@ from jvpcli.recording.recorder import Recorder
 from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
 
-REFUSALS = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError, UsageError)
+REFUSALS = (
+    ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError, UsageError,
+)  # fmt: skip
 """What the language says of a program that it doesn't read, or can't carry out."""
 
 
@@ -83,7 +86,7 @@ def _refuse_own(asked: Request) -> None:
         option = f"--{given[0].replace('_', '-')}"
         raise UsageError(
             f"{option} can't be used with this program",
-            explanation="The language does not read it: it is run as it stands, and its own call says what is asked, of its own tensors.",
+            explanation="The language does not read it: it is run as it stands, and its own call says what is asked.",
         )
 
 
@@ -159,9 +162,10 @@ def executed(request: Request) -> Executed | None:
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
 
-    source = request.expression.splitlines()
-    numbers = sorted(set(lines))
-    calls = tuple([Call(k + 1, n, source[n - 1].strip() if n <= len(source) else "", n == lines[-1]) for k, n in enumerate(numbers)])
+    text = read_source(request.expression)[0]
+    places = {n: text.source.count("\n", 0, text.position(n, 0)) + 1 for n in sorted(set(lines))}  # prompts and all
+    calls = tuple(Call(k, places[n], text.lines[n - 1].strip(), n == lines[-1]) for k, n in enumerate(places, 1))
+    line = places[lines[-1]]
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
@@ -174,20 +178,21 @@ def executed(request: Request) -> Executed | None:
             return None
         if made is not None and not whole and not agrees(meant, made):
             return None
-        return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, lines)), made, lines[-1], failed)
+        return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, failed)
 
     found: Executed | None = at_call(code, len(lines), settings, meet)
     return found
 
 
-def _said(call: Derivative | Asked, lines: Sequence[int]) -> str:
+def _said(call: Derivative | Asked, count: int, line: int) -> str:
     """How the program was answered."""
-    made = f"the last of the {len(lines):,} derivatives that it asks for" if len(lines) > 1 else "the derivative that it asks for"
-    said = f"the program was run as Python runs it, and this is {made}, on line {lines[-1]}"
+    made = f"the last of the {count:,} derivatives that it asks for" if count > 1 else "the derivative that it asks for"
+    said = f"the program was run as Python runs it, and this is {made}, on line {line}"
     if isinstance(call, Derivative) and call.function != "torch.autograd.grad":
         before = [name for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None]
         if before:
-            said += f"; PyTorch adds it to what .grad holds from before: of {', '.join(before[:4])}{', …' if len(before) > 4 else ''}"
+            of = ", ".join([*before[:4], *["…"] * (len(before) > 4)])
+            said += f"; PyTorch adds it to what .grad holds from before: of {of}"
     return said
 
 
@@ -206,18 +211,22 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
     names = _names(call)
     arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
     values = inputs_of(arguments, ())
-    wrt = [name for name in values for place in call.places if name == names[place] or name.startswith((f"{names[place]}[", f"{names[place]}."))]
-    cotangents = call.cotangent if isinstance(call.cotangent, (tuple, list)) else () if call.cotangent is None else (call.cotangent,)
-    tangents = call.tangent if isinstance(call.tangent, (tuple, list)) else () if call.tangent is None else (call.tangent,)
+    asked = [names[place] for place in call.places]
+    wrt = [name for name in values for own in asked if name == own or name.startswith((f"{own}[", f"{own}."))]
     return replace(
         request,
         expression=call.function,
         inputs=values,
         wrt=tuple(wrt),
         arguments=arguments,
-        grad_outputs=tuple((None, v) for v in cotangents),
-        tangent=tuple(zip((names[place] for place in call.places), tangents, strict=False)),
+        grad_outputs=tuple((None, v) for v in _several(call.cotangent)),
+        tangent=tuple(zip(asked, _several(call.tangent), strict=False)),
     )
+
+
+def _several(given: Any) -> Sequence[Any]:
+    """What a call is given one of, or several, or none."""
+    return given if isinstance(given, (tuple, list)) else () if given is None else (given,)
 
 
 def _names(call: Asked) -> list[str]:

@@ -63,9 +63,8 @@ class Settings:
 
 
 def run_through(code: CodeType, settings: Settings) -> tuple[list[int], BaseException | None, BaseException | None]:
-    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and whether that call.
-
-    The last is what the last of these calls raised; None: it went well.
+    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and what the last
+    of these calls raised; None: nothing.
     """
     watch = Watch()
     guard = _Guard(watch, settings.memory_limit)
@@ -161,7 +160,7 @@ def _in_order(seed: int) -> Iterator[None]:
 
 @lru_cache(maxsize=8192)
 def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
-    """What a function is called in the catalogue, empty where nothing is asked of its arguments; whether small ones are all right."""
+    """What the catalogue calls a function, empty where nothing is asked of its arguments; whether small ones are all right."""
     op = "call:torch.zeros" if func is torch.empty else operation_of(func)
     if op.startswith("attr:"):
         return "", True

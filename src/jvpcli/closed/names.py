@@ -41,8 +41,8 @@ MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
 
 ERRORS = (
-    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError", "NotImplementedError",
-    "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
+    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
+    "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
 )  # fmt: skip
 PURE = (
     "abs", "all", "any", "bool", "callable", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
@@ -55,8 +55,10 @@ BASES = (nn.Module, Function, object, torch.utils.data.Dataset, *(getattr(builti
 """What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
-SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint", "os", "sys",
-         "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "gc")  # fmt: skip
+"""Modules that hold others."""
+
+SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint",
+         "os", "sys", "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "gc")  # fmt: skip
 """What shows something, measures the time, or has no effect on numbers: what is done with it is passed over."""
 
 
@@ -269,9 +271,15 @@ def _builtins() -> dict[str, Any]:
         "type": _type,
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
-        "pow": lambda base, exponent: (reach.check_sizes("Pow", base, exponent), base**exponent)[1],
+        "pow": _power,
         "iter": lambda items: iter(items),
     }
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """`pow(base, exponent)`, of no number of any size."""
+    reach.check_sizes("Pow", base, exponent)
+    return base**exponent
 
 
 def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
@@ -331,7 +339,8 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
-    init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and name[0] != "_"})
+    fills = [name for name in dir(nn.init) if name.endswith("_") and name[0] != "_"]
+    init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
@@ -374,7 +383,8 @@ def _spaces() -> dict[str, Any]:
                                          "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
         "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
         "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
-        "from_numpy": torch.from_numpy, "__version__": str(torch.__version__), "Tensor": Named("torch.Tensor", Tensor, _legacy(None)), "Size": torch.Size,
+        "from_numpy": torch.from_numpy, "__version__": str(torch.__version__), "Size": torch.Size,
+        "Tensor": Named("torch.Tensor", Tensor, _legacy(None), _methods()),
         "empty": torch.zeros, "empty_like": torch.zeros_like, "dtype": torch.dtype, "finfo": torch.finfo, "iinfo": torch.iinfo,
     }  # fmt: skip
     for name, dtype in LEGACY.items():
@@ -383,7 +393,8 @@ def _spaces() -> dict[str, Any]:
     entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
     torch_ = Namespace("torch", entries)
     counted = {name: getattr(itertools, name) for name in (
-        "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap", "takewhile")}  # fmt: skip
+        "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap",
+        "takewhile")}  # fmt: skip
     return {
         "torch": torch_, "numpy": Namespace("numpy", _numpy()), "math": Namespace("math", _of_catalogue("math")),
         "functools": Namespace("functools", {"partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps}),
@@ -392,7 +403,8 @@ def _spaces() -> dict[str, Any]:
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
         "copy": Namespace("copy", {"deepcopy": copy.deepcopy, "copy": copy.copy}),
         "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
-        "string": INERT, "typing": INERT, "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}), "__future__": INERT,
+        "string": INERT, "typing": INERT, "__future__": INERT,
+        "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
         "types": Namespace("types", {"SimpleNamespace": types.SimpleNamespace}),
     }  # fmt: skip
 
@@ -435,6 +447,12 @@ def _holds_tensors(optimizer: Any) -> bool:
         type(group) is dict and type(group.get("params")) is list and reach.TENSORS.issuperset(map(type, group["params"]))
         for group in groups
     )
+
+
+def _methods() -> dict[str, Any]:
+    """The methods of tensors as functions: `torch.Tensor.sum(x)`."""
+    names = [name for name in dir(Tensor) if name[0] != "_" and catalog.is_method(name)]
+    return {name: _checked(f"torch.Tensor.{name}", getattr(Tensor, name)) for name in names}
 
 
 LEGACY = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64, "LongTensor": torch.int64, "IntTensor": torch.int32,
@@ -496,7 +514,8 @@ def _drawing(seed: int, keeps_seed: bool) -> dict[str, Any]:
     kept = {"seed": INERT} if keeps_seed else {}
     of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)} | kept)
     numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
-    of_python = {name: getattr(plain, name) for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")}
+    draws = ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")
+    of_python = {name: getattr(plain, name) for name in draws}
     return {"numpy": numpy, "random": Namespace("random", of_python | kept)}
 
 
@@ -534,7 +553,7 @@ def _wraps(function: Any) -> Any:
 
 def _named_tuple(name: str, fields: Any) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields)
+    made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]
     setattr(made, reach.OURS, True)
     return made
 

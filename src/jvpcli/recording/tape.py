@@ -267,24 +267,25 @@ class _Writer:
         """A call of `torch.autograd.grad` as a function of what the program begins with."""
         wanted = {slot for operand in (*operands, *(o for _, o in keywords)) for slot in refs(operand)}
         behind: list[Equation] = []
-        bases = {slot: self.base(slot) for slot in wanted}
+        bases = {*map(self.base, wanted)}
         for equation in reversed(self.equations):
             read = [slot for o in (*equation.operands, *(o for _, o in equation.keywords)) for slot in refs(o)]
-            writes = is_in_place(equation.op) and bool(read) and self.base(read[0]) in bases.values()
+            writes = is_in_place(equation.op) and bool(read) and self.base(read[0]) in bases
             if equation.slot in wanted or writes:
                 behind.append(equation)
                 wanted.update(read)
-                bases |= {slot: self.base(slot) for slot in read}
+                bases.update(map(self.base, read))
         first = self.equations[0].slot if self.equations else self.next_slot
         inputs = tuple(sorted(slot for slot in wanted if slot < first))
         return Derived(tuple(reversed(behind)), inputs, operands, keywords, dict(self.functions))
 
     def base(self, slot: int) -> int:
         """Whose memory it is, as far as the names of operations tell."""
-        while (equation := self.made.get(slot)) is not None and (
-            is_in_place(equation.op) or equation.op.rpartition(":")[2].rpartition(".")[2] in {*VIEWS, "getitem", "data", "T", "mT"}
-        ):
-            slot = next(iter(refs(equation.operands[0])), slot)
+        while (step := self.made.get(slot)) is not None and step.operands:
+            name, first = step.op.rpartition(":")[2].rpartition(".")[2], [*refs(step.operands[0])]
+            if not first or not (is_in_place(step.op) or name in VIEWS or name in ("getitem", "data", "T")):
+                break
+            slot = first[0]
         return slot
 
     def operation(self, call: Call, place: Place | None) -> tuple[str, Sequence[Any]]:
