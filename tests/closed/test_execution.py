@@ -420,6 +420,17 @@ def test_what_pytorch_raises_in_the_call_is_told():
     assert "Mismatch in shape" in (raised.value.torch_message or "")
 
 
+def test_no_numbers_are_shown_that_python_does_not_give():
+    """x is moved between its two uses, out of autograd's sight: the steps, run again, would give [5, 7]; PyTorch gives [4, 6]."""
+    text = (
+        "import torch\nx = torch.tensor([1., 2.], requires_grad=True)\nz = x.clone() + 1\n"
+        "with torch.no_grad():\n    x += 1\n(x * z).sum().backward()\n"
+    )
+    with pytest.raises(EvaluationError, match="call on line 6 can't be taken apart") as raised:
+        as_run(text)
+    assert "gave x[0] the gradient 4, and these steps give 5" in (raised.value.explanation or "")
+
+
 @pytest.mark.parametrize(
     "text",
     [

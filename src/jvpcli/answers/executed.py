@@ -105,21 +105,24 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         except JvpError as error:
             if error.torch_message is None or found.made is None or not found.made.gradients:
                 raise
-            raise _not_again(found) from error  # PyTorch raises nothing in the program
+            told = "PyTorch carries it out; its steps, as they were noted down, can't be run again"
+            raise _not_again(found, told) from error
         if isinstance(report, PlanReport):  # which says nothing of the numbers
             return report
         if found.made is not None and found.made.gradients:
             report = compared(report, found.request, found.made)
+            apart = next((each.message for each in report.warnings if each.code == "other_gradient"), None)
+            if apart is not None:  # a check says so in its verdict
+                raise _not_again(found, apart)
     if found.failed is not None and getattr(report, "refusal", None) is None:
         raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
     return replace(report, warnings=(*report.warnings, found.note))
 
 
-def _not_again(found: Executed) -> EvaluationError:
-    """What is said where the steps to a call, run again, fail, and the program's own don't."""
+def _not_again(found: Executed, told: str) -> EvaluationError:
+    """What is said where the steps to a call, run again, fail or give something else, and the program's own don't."""
     return EvaluationError(
-        f"the derivative call on line {found.line} can't be taken apart",
-        explanation="PyTorch carries it out; its steps, as they were noted down, can't be run again.",
+        f"the derivative call on line {found.line} can't be taken apart", explanation=f"{told[:1].upper()}{told[1:]}."
     )
 
 
@@ -208,6 +211,8 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
             grad_outputs=found.grad_outputs,
             is_grads_batched=found.is_grads_batched,
         )
+    if not all(isinstance(v, torch.Tensor) for v in (*_several(call.cotangent), *_several(call.tangent))):
+        raise EvaluationError("a direction that is a dictionary of tensors can't be taken apart")
     names = _names(call)
     arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
     values = inputs_of(arguments, ())
