@@ -67,8 +67,9 @@ class Request:
         earlier: of such a program the derivative calls before the one that is asked, with what they need, as a question of their
             own; None where they stand in the expression.
         all_used: whether an input that no gradient reaches is refused, as the program's call has it in PyTorch.
-        pasted: the text of a program as it was given, which is run as it stands where the language refuses it.
+        pasted: what was asked of a program before it was read; it is run as it stands where the language refuses it.
         refusal: why the language does not read that program; None: it does.
+        read: is told that the language has read that program, once it is answered as it was read; None where nobody listens.
         command: one of COMPUTING: what is asked, which an error shows in a command that works.
         files: whether a VALUE may name a file to read.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
@@ -112,8 +113,9 @@ class Request:
     notes: tuple[str, ...] = ()
     earlier: Request | None = None
     all_used: bool = False
-    pasted: str | None = None
+    pasted: Request | None = None
     refusal: JvpError | None = None
+    read: Callable[[], None] | None = None
     command: str = "inspect"
     files: bool = True
     stdin: Callable[[], str] | None = None

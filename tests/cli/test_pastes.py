@@ -14,6 +14,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.autograd import Variable
 
+from jvpcli.answers import report_of
+from jvpcli.errors import JvpError
+from jvpcli.language.pasted import as_meant
+from jvpcli.request import Request
+
 PASTES = {
     "a session": """
 >>> import torch
@@ -408,10 +413,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("paste", "message"), REFUSED)
-def test_what_cannot_be_read_is_named(jvp, paste, message):
-    done = jvp("inspect", paste, "--json")
-    assert done.code == 3
-    assert json.loads(done.out)["error"]["message"].startswith(message)
+def test_what_cannot_be_read_is_named(paste, message):
+    """As Python and a batch have it: the command line goes on to run a whole program."""
+    with pytest.raises(JvpError) as refused:
+        report_of(as_meant(Request(paste)))
+    assert refused.value.exit_code == 3
+    assert refused.value.to_dict()["message"].startswith(message)
 
 
 def test_what_is_passed_over_is_told(jvp):

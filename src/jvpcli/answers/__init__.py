@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from jvpcli.request import Request
 
 
-def report_of(request: Request) -> Any:
-    """The answer of the command that a request is for, as data; its module is loaded here, and no other."""
-    answer = getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)
+def report_of(request: Request, answer: Callable[[Request], Any] | None = None) -> Any:
+    """The answer of the command that a request is for, as data; its module is loaded here, and no other.
+
+    Another answer to the same question may take its place.
+    """
+    if answer is None:
+        answer = getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)
     if request.pasted is None:
         return answer(request)
     from jvpcli.answers.executed import or_executed  # loaded only where a program is pasted

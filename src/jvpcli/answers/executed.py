@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -23,14 +24,18 @@ from jvpcli.errors import (
     UsageError,
 )
 from jvpcli.language.evaluate import default_dtype
+from jvpcli.language.pasted import refuse_lacking
+from jvpcli.language.source import read_source
 from jvpcli.language.trees import Arguments
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.recorder import Recorder
-from jvpcli.report import Call, Notice
+from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
 
-REFUSALS = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError, UsageError)
+REFUSALS = (
+    ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError, UsageError,
+)  # fmt: skip
 """What the language says of a program that it doesn't read, or can't carry out."""
 
 
@@ -40,32 +45,85 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
     Raises:
         JvpError: the program is refused, and can't be run as it stands either.
     """
-    refusal = request.refusal
+    refusal, found = request.refusal, None
     if refusal is None:
         try:
-            return answer(request)
-        except REFUSALS as error:
-            if error.torch_message is not None:
-                raise
+            report = answer(request)
+        except JvpError as error:
             refusal = error
-    try:
-        found = executed(request)
-    except JvpError:
-        found = None
+        else:
+            _tell(request)
+            return report
+    if request.refusal is not None or (isinstance(refusal, REFUSALS) and refusal.torch_message is None):
+        assert request.pasted is not None
+        asked = replace(request.pasted, memory_limit=request.memory_limit, tell=request.tell)
+        with suppress(JvpError):
+            found = executed(asked)
     if found is None:
+        _tell(request)
         raise refusal
+    _refuse_own(asked)
+    try:
+        return _answered(found, answer)
+    except JvpError:
+        raise
+    except Exception:  # of the program's own, or where its values lie beyond what is answered
+        raise refusal from None
+
+
+OWN = ("wrt", "grad_outputs", "tangent", "device")
+"""What of a request a program that is run says itself."""
+
+
+def _refuse_own(asked: Request) -> None:
+    """Refuse what is asked of a program beside what it asks itself.
+
+    Raises:
+        UsageError: there is such a thing.
+    """
+    given = [name for name in OWN if getattr(asked, name)] + ["dtype"] * (asked.dtype != "float32")
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise UsageError(
+            f"{option} can't be used with this program",
+            explanation="The language does not read it: it is run as it stands, and its own call says what is asked.",
+        )
+
+
+def _tell(request: Request) -> None:
+    """Tells how the language has read a program, which is what the answer is about."""
+    if request.read is not None and request.refusal is None:
+        request.read()
+
+
+def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
+    """The answer for a derivative that was met as a program ran."""
     with default_dtype(found.dtype):
+        refuse_lacking(found.request)
         try:
             report = answer(found.request)
-            if found.made is not None and found.made.gradients:
-                report = compared(report, found.request, found.made)
-        except JvpError:
-            raise
-        except Exception:  # of the program's own, or where its values lie beyond what is answered
-            raise refusal from None
+        except JvpError as error:
+            if error.torch_message is None or found.made is None or not found.made.gradients:
+                raise
+            told = "PyTorch carries it out; its steps, as they were noted down, can't be run again"
+            raise _not_again(found, told) from error
+        if isinstance(report, PlanReport):  # which says nothing of the numbers
+            return report
+        if found.made is not None and found.made.gradients:
+            report = compared(report, found.request, found.made)
+            apart = next((each.message for each in report.warnings if each.code == "other_gradient"), None)
+            if apart is not None:  # a check says so in its verdict
+                raise _not_again(found, apart)
     if found.failed is not None and getattr(report, "refusal", None) is None:
         raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
     return replace(report, warnings=(*report.warnings, found.note))
+
+
+def _not_again(found: Executed, told: str) -> EvaluationError:
+    """What is said where the steps to a call, run again, fail or give something else, and the program's own don't."""
+    return EvaluationError(
+        f"the derivative call on line {found.line} can't be taken apart", explanation=f"{told[:1].upper()}{told[1:]}."
+    )
 
 
 @dataclass(frozen=True)
@@ -96,45 +154,48 @@ def executed(request: Request) -> Executed | None:
         JvpError: it may not be run, or the call can't be taken apart.
     """
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
+        Settings,
         at_call,
         compiled,
         run_through,
     )
 
-    assert request.pasted is not None
-    code = compiled(request.pasted)
-    lines, error, failed = run_through(code, request.seed, request.memory_limit)
+    code, settings = compiled(request.expression), Settings(request.seed, request.seed_given, request.memory_limit)
+    lines, error, failed = run_through(code, settings)
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
 
-    source = request.pasted.splitlines()
-    numbers = sorted(set(lines))
-    calls = tuple([Call(k + 1, n, source[n - 1].strip() if n <= len(source) else "", n == lines[-1]) for k, n in enumerate(numbers)])
+    text = read_source(request.expression)[0]
+    places = {n: text.source.count("\n", 0, text.position(n, 0)) + 1 for n in sorted(set(lines))}  # prompts and all
+    calls = tuple(Call(k, places[n], text.lines[n - 1].strip(), n == lines[-1]) for k, n in enumerate(places, 1))
+    line = places[lines[-1]]
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
         try:
-            meant = replace(_asked(call, recorder, request), pasted=None, refusal=None, calls=calls)
+            meant = replace(_asked(call, recorder, request), calls=calls)
+            meant = meant.checked() if request.command == "check" else meant
         except JvpError:
             if whole:
                 raise
             return None
         if made is not None and not whole and not agrees(meant, made):
             return None
-        return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, lines)), made, lines[-1], failed)
+        return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, failed)
 
-    found: Executed | None = at_call(code, len(lines), request.seed, request.memory_limit, meet)
+    found: Executed | None = at_call(code, len(lines), settings, meet)
     return found
 
 
-def _said(call: Derivative | Asked, lines: Sequence[int]) -> str:
+def _said(call: Derivative | Asked, count: int, line: int) -> str:
     """How the program was answered."""
-    made = f"the last of the {len(lines):,} derivatives that it asks for" if len(lines) > 1 else "the derivative that it asks for"
-    said = f"the program was run as Python runs it, and this is {made}, on line {lines[-1]}"
+    made = f"the last of the {count:,} derivatives that it asks for" if count > 1 else "the derivative that it asks for"
+    said = f"the program was run as Python runs it, and this is {made}, on line {line}"
     if isinstance(call, Derivative) and call.function != "torch.autograd.grad":
         before = [name for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None]
         if before:
-            said += f"; PyTorch adds it to what .grad holds from before: of {', '.join(before[:4])}{', …' if len(before) > 4 else ''}"
+            of = ", ".join([*before[:4], *["…"] * (len(before) > 4)])
+            said += f"; PyTorch adds it to what .grad holds from before: of {of}"
     return said
 
 
@@ -146,25 +207,31 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
             request,
             expression=found.expression,
             inputs=found.inputs,
-            wrt=request.wrt or found.wrt,
-            grad_outputs=request.grad_outputs or found.grad_outputs,
+            wrt=found.wrt,
+            grad_outputs=found.grad_outputs,
             is_grads_batched=found.is_grads_batched,
         )
+    if not all(isinstance(v, torch.Tensor) for v in (*_several(call.cotangent), *_several(call.tangent))):
+        raise EvaluationError("a direction that is a dictionary of tensors can't be taken apart")
     names = _names(call)
     arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
     values = inputs_of(arguments, ())
-    wrt = [name for name in values for place in call.places if name == names[place] or name.startswith((f"{names[place]}[", f"{names[place]}."))]
-    cotangents = call.cotangent if isinstance(call.cotangent, (tuple, list)) else () if call.cotangent is None else (call.cotangent,)
-    tangents = call.tangent if isinstance(call.tangent, (tuple, list)) else () if call.tangent is None else (call.tangent,)
+    asked = [names[place] for place in call.places]
+    wrt = [name for name in values for own in asked if name == own or name.startswith((f"{own}[", f"{own}."))]
     return replace(
         request,
         expression=call.function,
         inputs=values,
-        wrt=request.wrt or tuple(wrt),
+        wrt=tuple(wrt),
         arguments=arguments,
-        grad_outputs=request.grad_outputs or tuple((None, v) for v in cotangents),
-        tangent=request.tangent or tuple(zip((names[place] for place in call.places), tangents, strict=False)),
+        grad_outputs=tuple((None, v) for v in _several(call.cotangent)),
+        tangent=tuple(zip(asked, _several(call.tangent), strict=False)),
     )
+
+
+def _several(given: Any) -> Sequence[Any]:
+    """What a call is given one of, or several, or none."""
+    return given if isinstance(given, (tuple, list)) else () if given is None else (given,)
 
 
 def _names(call: Asked) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from inspect import Parameter, Signature, signature
 from types import ModuleType
 from typing import Annotated, Any
@@ -84,13 +85,19 @@ def _meant(request: Request, given: Mapping[str, Any], context: Context) -> Requ
         return request
     from jvpcli.language.pasted import as_meant, said_of  # loaded only where a program can be pasted
 
-    meant = as_meant(request)
+    meant = as_meant(request, may_run=True)
     if given["quiet"] or given["as_json"]:
         return meant
-    if meant.expression != request.expression:
-        context.err.say(f"read as: {command(meant)}\n")
-    for note in said_of(meant):
-        context.err.say(f"{note}.\n")
+
+    def tell() -> None:
+        if meant.expression != request.expression:
+            context.err.say(f"read as: {command(meant)}\n")
+        for note in said_of(meant):
+            context.err.say(f"{note}.\n")
+
+    if meant.pasted is not None:  # whether the language reads it is known once it is answered
+        return replace(meant, read=tell)
+    tell()
     return meant
 
 

@@ -49,7 +49,7 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
     own_prints = redirect_stdout(context.err) if request.imports else nullcontext()  # stdout is for results
     with own_prints, ExitStack() as shown:
-        request = replace(request, tell=shown.enter_context(progress(context)))
+        request = replace(request, tell=shown.enter_context(progress(context)), read=_behind(shown, request.read))
         free = memory.free_memory()
         allowed = request.memory_limit or (int(FREE_PART * free) if free else None)
         if allowed is None:
@@ -98,6 +98,17 @@ def answer(
     return report
 
 
+def _behind(shown: ExitStack, tell: Callable[[], None] | None) -> Callable[[], None] | None:
+    """What tells something once the line of progress is gone."""
+
+    def told() -> None:
+        shown.close()
+        assert tell is not None
+        tell()
+
+    return None if tell is None else told
+
+
 def check_folder() -> None:
     """Refuses to compute without a current folder: torch's mathematics library ends the process where there is none.
 
@@ -134,8 +145,8 @@ def refuse(request: Request, command: str) -> None:
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)
-    if request.imports or request.pasted is not None or may_construct(request.expression):  # what they define is known only once they have run
-        return
+    if request.imports or request.pasted is not None or may_construct(request.expression):
+        return  # what they define is known only once they have run
     try:
         parse(request.expression, request.inputs.keys() | request.shape.keys())
     except UnknownNameError as error:

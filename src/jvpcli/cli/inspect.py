@@ -61,7 +61,7 @@ def command(context: Context, request: Request, display: Display, *, explain_pla
     def compute(limited: Request) -> Any:
         from jvpcli.answers import inspect, report_of
 
-        return inspect.explain_plan(limited) if explain_plan else report_of(limited)
+        return report_of(limited, inspect.explain_plan) if explain_plan else report_of(limited)
 
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.inspect import render_inspect, render_plan  # a document does without

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from jvpcli.cli.compute import answer
@@ -49,9 +50,9 @@ def command(
         check_writable(dot)
 
     def compute(limited: Request) -> TraceReport:
-        from jvpcli.answers.trace import trace
+        from jvpcli.answers import report_of, trace
 
-        report = trace(limited, step=step)
+        report: TraceReport = report_of(limited, partial(trace.trace, step=step))
         if dot is not None:
             from jvpcli.render.dot import to_dot
             from jvpcli.writer import write_whole

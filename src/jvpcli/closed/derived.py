@@ -92,6 +92,7 @@ class Derived:
         return self._places
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Asks for the derivative there."""
         watch = self._watch
         watch.asked(lambda: Asked(self.function, arguments, keywords, self._places, ignored=self.aux), self._line())
         with watch.inside():

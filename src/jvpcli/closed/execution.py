@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from jvpcli.closed import reach
 from jvpcli.closed.derived import Asked, Watch
@@ -46,21 +47,33 @@ def compiled(text: str) -> CodeType:
     return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
 
 
-def run_through(code: CodeType, seed: int, memory_limit: int | None) -> tuple[list[int], BaseException | None, BaseException | None]:
-    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and whether that call.
+@dataclass(frozen=True)
+class Settings:
+    """What a program runs with.
 
-    The last is what the last of these calls raised; None: it went well.
+    Attributes:
+        seed: where random numbers begin.
+        keeps_seed: whether the program's own seeds give way to it.
+        memory_limit: bytes that a result may take; None: what there is.
+    """
+
+    seed: int = 0
+    keeps_seed: bool = False
+    memory_limit: int | None = None
+
+
+def run_through(code: CodeType, settings: Settings) -> tuple[list[int], BaseException | None, BaseException | None]:
+    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and what the last
+    of these calls raised; None: nothing.
     """
     watch = Watch()
-    guard = _Guard(watch, memory_limit)
-    with _settings(seed), guard:
-        error = _run(code, seed, watch, guard)
+    guard = _Guard(watch, settings.memory_limit)
+    with _in_order(settings.seed), guard:
+        error = _run(code, settings, watch, guard)
     return watch.lines, error, watch.failed
 
 
-def at_call(
-    code: CodeType, number: int, seed: int, memory_limit: int | None, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
-) -> Any:
+def at_call(code: CodeType, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]) -> Any:
     """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that.
 
     Its steps are noted down from the derivative before on. Where `meet` gives None the program is run again, and `meet` told that
@@ -79,10 +92,10 @@ def at_call(
 
     for begin in dict.fromkeys((number - 1, 0)):  # where the graph goes back behind the call before, all of it is noted down
         watch = Watch(number, met)
-        guard = _Guard(watch, memory_limit)
+        guard = _Guard(watch, settings.memory_limit)
         recorder = _Late(derivative, watch, begin)
-        with _settings(seed), guard, recorder:
-            error = _run(code, seed, watch, guard)
+        with _in_order(settings.seed), guard, recorder:
+            error = _run(code, settings, watch, guard)
         if found and found[-1] is not None:
             return found[-1]
     if isinstance(error, JvpError):
@@ -103,8 +116,8 @@ class _Late(Recorder):
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseException | None:
-    program = Program(seed, watch, partial(_inside, guard))
+def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
+    program = Program(settings.seed, settings.keeps_seed, watch, partial(_inside, guard))
     try:
         with walled():
             exec(code, program.globals)
@@ -116,18 +129,23 @@ def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseExceptio
 
 
 def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
-    """The guard and the wall for a function of the program; None where it runs inside of them."""
-    return None if is_walled() else _behind(guard)
+    """The guard and the wall for a function of the program; None where it runs inside of them.
+
+    Where torch calls one itself, as the hooks of a backward pass, the wall is there and the guard is not.
+    """
+    if not is_walled():
+        return _behind(guard, walled())
+    return None if guard.is_up() else _behind(guard, nullcontext())
 
 
 @contextmanager
-def _behind(guard: _Guard) -> Iterator[None]:
-    with walled(), _Guard(guard.watch, guard.memory_limit):
+def _behind(guard: _Guard, wall: AbstractContextManager[Any]) -> Iterator[None]:
+    with wall, torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
         yield
 
 
 @contextmanager
-def _settings(seed: int) -> Iterator[None]:
+def _in_order(seed: int) -> Iterator[None]:
     """Inside, random numbers begin from a seed; behind it torch's settings are as they were."""
     dtype, state, enabled = torch.get_default_dtype(), torch.default_generator.get_state(), torch.is_grad_enabled()
     torch.default_generator.manual_seed(seed)
@@ -141,8 +159,33 @@ def _settings(seed: int) -> Iterator[None]:
 
 
 @lru_cache(maxsize=8192)
-def _operation(func: Callable[..., Any]) -> str:
-    return "call:torch.zeros" if func is torch.empty else operation_of(func)
+def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
+    """What the catalogue calls a function, empty where nothing is asked of its arguments; whether small ones are all right."""
+    op = "call:torch.zeros" if func is torch.empty else operation_of(func)
+    if op.startswith("attr:"):
+        return "", True
+    return op, guards.is_free(op) and forecast.is_bounded(op)
+
+
+GIVEN = {*reach.TENSORS, bool, type(None), list, tuple}
+"""Types of what a derivative call is given by name."""
+
+SMALL = {int: 1 << 10, float: float("inf"), bool: 1, str: 0, type(None): 0, torch.dtype: 0}
+"""Types of arguments of which no result is large, with the largest number of each."""
+
+
+def _are_small(values: Iterable[Any]) -> bool:
+    """Whether arguments are numbers and tensors that are so small that nothing that is made of them is large."""
+    elements = 1
+    for value in values:
+        kind = type(value)
+        if kind in reach.TENSORS:
+            if not value.is_floating_point():
+                return False
+            elements *= value.numel() + 1
+        elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]):
+            return False
+    return elements < forecast.SMALL // 64
 
 
 class _Guard(TorchFunctionMode):
@@ -155,19 +198,9 @@ class _Guard(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
         if func in DERIVATIVES:
-            line = _direct_line()
-            if line and not self.watch.depth:
-                self.watch.count += 1
-                self.watch.lines.append(line)
-                self.watch.failed = None
-            try:
-                return func(*args, **keywords)
-            except Exception as error:
-                if line and not self.watch.depth:
-                    self.watch.failed = error
-                raise
-        op = _operation(func)
-        if op:
+            return self._derivative(func, args, keywords)
+        op, free = _operation(func)
+        if op and not (free and _are_small((*args, *keywords.values()) if keywords else args)):
             try:
                 reach.check_given((*args, *keywords.values()))
                 guards.check_arguments(op, args, keywords)
@@ -176,6 +209,29 @@ class _Guard(TorchFunctionMode):
             except JvpError as error:
                 raise Ended(error) from None
         return func(*args, **keywords)
+
+    def is_up(self) -> bool:
+        """Whether torch's calls in this thread go through a guard."""
+        return not torch._C._is_torch_function_all_disabled() and any(
+            type(mode) is _Guard for mode in _get_current_function_mode_stack()
+        )
+
+    def _derivative(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Makes a derivative call, and counts it if it is one of the program's own."""
+        line = 0 if self.watch.depth else _direct_line()
+        if line:
+            self.watch.count += 1
+            self.watch.lines.append(line)
+            self.watch.failed = None
+        if any(type(x) not in GIVEN for x in keywords.values()):
+            with self:  # torch would go through what the program generates without the guard
+                keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
+        try:
+            return func(*args, **keywords)
+        except Exception as error:
+            if line:
+                self.watch.failed = error
+            raise
 
 
 def _direct_line() -> int:

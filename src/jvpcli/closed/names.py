@@ -14,7 +14,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, wraps
 from importlib import import_module
 from typing import Any
@@ -41,8 +41,8 @@ MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
 
 ERRORS = (
-    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError", "NotImplementedError",
-    "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
+    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
+    "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
 )  # fmt: skip
 PURE = (
     "abs", "all", "any", "bool", "callable", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
@@ -55,19 +55,23 @@ BASES = (nn.Module, Function, object, torch.utils.data.Dataset, *(getattr(builti
 """What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
-SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint", "os", "sys",
-         "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "gc")  # fmt: skip
+"""Modules that hold others."""
+
+SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint",
+         "os", "sys", "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "gc")  # fmt: skip
 """What shows something, measures the time, or has no effect on numbers: what is done with it is passed over."""
 
 
 class Program:
     """A program as it runs: its names, and how many turns it has taken."""
 
-    def __init__(self, seed: int, watch: Watch, inside: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self, seed: int, keeps_seed: bool, watch: Watch, inside: Callable[[], AbstractContextManager[Any] | None]
+    ) -> None:
         self.turns = 0
         self.ended: BaseException | None = None
         self.inside = inside
-        self.spaces = {**_spaces(), **_drawing(seed), **_deriving(watch)}
+        self.spaces = {**_spaces(), **_drawing(seed, keeps_seed), **_deriving(watch, keeps_seed)}
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
         self.globals["__builtins__"] = {**_builtins(), **self._guards(), **_spared(self.spaces)}
 
@@ -267,9 +271,15 @@ def _builtins() -> dict[str, Any]:
         "type": _type,
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
-        "pow": lambda base, exponent: (reach.check_sizes("Pow", base, exponent), base**exponent)[1],
+        "pow": _power,
         "iter": lambda items: iter(items),
     }
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """`pow(base, exponent)`, of no number of any size."""
+    reach.check_sizes("Pow", base, exponent)
+    return base**exponent
 
 
 def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,7 +339,8 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
-    init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and name[0] != "_"})
+    fills = [name for name in dir(nn.init) if name.endswith("_") and name[0] != "_"]
+    init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
@@ -372,7 +383,8 @@ def _spaces() -> dict[str, Any]:
                                          "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
         "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
         "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
-        "from_numpy": torch.from_numpy, "__version__": str(torch.__version__), "Tensor": Named("torch.Tensor", Tensor, _legacy(None)), "Size": torch.Size,
+        "from_numpy": torch.from_numpy, "__version__": str(torch.__version__), "Size": torch.Size,
+        "Tensor": Named("torch.Tensor", Tensor, _legacy(None), _methods()),
         "empty": torch.zeros, "empty_like": torch.zeros_like, "dtype": torch.dtype, "finfo": torch.finfo, "iinfo": torch.iinfo,
     }  # fmt: skip
     for name, dtype in LEGACY.items():
@@ -381,7 +393,8 @@ def _spaces() -> dict[str, Any]:
     entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
     torch_ = Namespace("torch", entries)
     counted = {name: getattr(itertools, name) for name in (
-        "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap", "takewhile")}  # fmt: skip
+        "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap",
+        "takewhile")}  # fmt: skip
     return {
         "torch": torch_, "numpy": Namespace("numpy", _numpy()), "math": Namespace("math", _of_catalogue("math")),
         "functools": Namespace("functools", {"partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps}),
@@ -390,7 +403,8 @@ def _spaces() -> dict[str, Any]:
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
         "copy": Namespace("copy", {"deepcopy": copy.deepcopy, "copy": copy.copy}),
         "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
-        "string": INERT, "typing": INERT, "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}), "__future__": INERT,
+        "string": INERT, "typing": INERT, "__future__": INERT,
+        "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
         "types": Namespace("types", {"SimpleNamespace": types.SimpleNamespace}),
     }  # fmt: skip
 
@@ -399,8 +413,46 @@ def _optimizer(name: str) -> type:
     """A class of torch.optim without what compiles it, for which torch would load its compiler first."""
     kind = getattr(torch.optim, name)
     bare = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
-    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare} | {"step": torch.no_grad()(inspect.unwrap(kind.step))}
-    return type(name, (kind,), plain)
+    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare}
+    step, clear = torch.no_grad()(inspect.unwrap(kind.step)), plain["zero_grad"]
+
+    def stepped(self: Any, closure: Any = None) -> Any:
+        """A step; one that is made of torch's own calls alone needs no guard."""
+        if closure is not None or not _holds_plain(self):
+            return step(self, closure)
+        with torch._C.DisableTorchFunction():
+            return step(self)
+
+    def cleared(self: Any, set_to_none: bool = True) -> None:
+        """Clears the gradients."""
+        with torch._C.DisableTorchFunction() if _holds_tensors(self) else nullcontext():
+            clear(self, bool(set_to_none))
+
+    return type(name, (kind,), {**plain, "step": stepped, "zero_grad": cleared})
+
+
+def _holds_plain(optimizer: Any) -> bool:
+    """Whether an optimizer holds tensors and numbers alone, and nothing of the program that would run in its steps."""
+    groups, states = optimizer.param_groups, optimizer.state.values()
+    values = [value for group in groups for name, value in group.items() if name != "params"]
+    kinds = {type(part) for value in values for part in (value if type(value) is tuple else (value,))}
+    kinds.update(type(value) for state in states for value in state.values())
+    return kinds <= reach.SIMPLE and {*map(type, states)} <= {dict} and _holds_tensors(optimizer)
+
+
+def _holds_tensors(optimizer: Any) -> bool:
+    """Whether what an optimizer moves are tensors in lists."""
+    groups = optimizer.param_groups
+    return all(
+        type(group) is dict and type(group.get("params")) is list and reach.TENSORS.issuperset(map(type, group["params"]))
+        for group in groups
+    )
+
+
+def _methods() -> dict[str, Any]:
+    """The methods of tensors as functions: `torch.Tensor.sum(x)`."""
+    names = [name for name in dir(Tensor) if name[0] != "_" and catalog.is_method(name)]
+    return {name: _checked(f"torch.Tensor.{name}", getattr(Tensor, name)) for name in names}
 
 
 LEGACY = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64, "LongTensor": torch.int64, "IntTensor": torch.int32,
@@ -455,25 +507,28 @@ def _numpy() -> dict[str, Any]:
     return found
 
 
-def _drawing(seed: int) -> dict[str, Any]:
-    """Namespaces whose functions draw from streams of the program's own."""
+def _drawing(seed: int, keeps_seed: bool) -> dict[str, Any]:
+    """Namespaces whose functions draw from streams of the program's own; with `keeps_seed` it begins none anew."""
     plain, drawn = random.Random(seed), np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
-    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)})
+    kept = {"seed": INERT} if keeps_seed else {}
+    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)} | kept)
     numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
-    of_python = {name: getattr(plain, name) for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")}
-    return {"numpy": numpy, "random": Namespace("random", of_python)}
+    draws = ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")
+    of_python = {name: getattr(plain, name) for name in draws}
+    return {"numpy": numpy, "random": Namespace("random", of_python | kept)}
 
 
-def _deriving(watch: Watch) -> dict[str, Any]:
+def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     """Namespaces whose functions ask for derivatives."""
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
     held = Namespace("torch.autograd", {**autograd, "functional": functional})
     space = Namespace("torch.func", func)
+    kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
-        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"]}),
+        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
         "functorch": Namespace("functorch", func),
     }
 
@@ -498,7 +553,7 @@ def _wraps(function: Any) -> Any:
 
 def _named_tuple(name: str, fields: Any) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields)
+    made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]
     setattr(made, reach.OURS, True)
     return made
 

@@ -34,6 +34,7 @@ class Named:
         vars(self).update(entries or {})
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Makes an object, as a program may make one."""
         return self._make(*arguments, **keywords)
 
     def __eq__(self, other: Any) -> bool:
@@ -47,6 +48,7 @@ class Inert:
     """What only shows something, or sets what has no effect here: all that is asked of it is another such, and does nothing."""
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Does nothing."""
         return self
 
     def __getattr__(self, name: str) -> Any:

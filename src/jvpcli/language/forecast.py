@@ -415,6 +415,11 @@ def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
     limits.check_turns(parts)
 
 
+def is_bounded(op: str) -> bool:
+    """Whether nothing that an operation gives of small tensors is large, nor many."""
+    return _rule(op) in (None, *_BOUNDED) and op.partition(":")[2].rpartition(".")[2] not in _PARTS
+
+
 def of_numbers(op: str) -> bool:
     """Whether how much a step's result takes may depend on numbers that tensors hold, and not on their shapes alone."""
     return _rule(op) not in (None, _broadcast, _first, _sum, _product, _matmul, _linear)

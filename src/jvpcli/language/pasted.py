@@ -74,22 +74,25 @@ LACKING = {
 NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0} is an input"
 
 
-def as_meant(request: Request) -> Request:
-    """What a request means whose expression is a program that asks for a derivative itself; of one that is refused, why.
+def as_meant(request: Request, may_run: bool = False) -> Request:
+    """What a request means whose expression is a program that asks for a derivative itself.
+
+    With `may_run` it holds what was asked, too, of a program that can be run as it stands; of one that is refused, why.
 
     Raises:
-        JvpError: it is refused, and can't be run as it stands either.
+        JvpError: it is refused, and may not be run as it stands.
     """
+    runs = may_run and _can_run(request)
     try:
-        return replace(_as_read(request), pasted=request.expression if may_be_run(request) else None)
+        return replace(_as_read(request), pasted=request if runs else None)
     except JvpError as error:
-        if not may_be_run(request):
+        if not runs:
             raise
-        return replace(request, pasted=request.expression, refusal=error)
+        return replace(request, pasted=request, refusal=error)
 
 
-def may_be_run(request: Request) -> bool:
-    """Whether a program may be run as it stands: it has several statements, and nothing is given to it."""
+def _can_run(request: Request) -> bool:
+    """Whether a program can be run as it stands: it has several lines, and nothing is given to it."""
     text = request.expression
     given = request.inputs or request.shape or request.imports or request.call is not None
     return isinstance(text, str) and "\n" in text and not given and request.command in ("inspect", "trace", "check")
@@ -144,7 +147,7 @@ def _as_read(request: Request) -> Request:
     if request.command == "check":  # at the numbers that the program draws, but for a function that is checked itself
         drawn = not any(each.explained and any(name in each.source for name in CHECKS) for each in pasted.calls)
         meant = replace(meant.checked(), seed_given=meant.seed_given or drawn)
-    _refuse_lacking(meant)
+    refuse_lacking(meant)
     return meant
 
 
@@ -186,7 +189,7 @@ def _in_order(inputs: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def _refuse_lacking(request: Request) -> None:
+def refuse_lacking(request: Request) -> None:
     """Refuse what a call gives that the command has no option for.
 
     Raises:

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, wraps
 from typing import Any
 
@@ -85,11 +85,15 @@ class Given:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Result:
-    """A tensor that a call gave: `path` leads to it in what the call returned.  `writes` changed its memory since."""
+    """A tensor that a call gave: `path` leads to it in what the call returned.  `writes` changed its memory since.
+
+    Of a gradient without a graph there are the `numbers`, too: what it is the gradient of may be gone.
+    """
 
     call: Call
     path: tuple[int, ...]
     writes: tuple[Call, ...] = ()
+    numbers: Cut | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -298,6 +302,8 @@ class Recorder(TorchFunctionMode):
         """How a call holds what it was given, so that nothing lives longer than autograd's graph would have it live."""
         if isinstance(origin, Given):
             return origin
+        if origin.call.function is torch.autograd.grad and not origin.call.differentiable:
+            origin = replace(origin, numbers=_numbers(origin, x))
         if call.differentiable:
             return origin if origin.call.differentiable or origin.call.depth <= DEEPEST else _numbers(origin, x)
         if not origin.call.differentiable and origin.call.depth < DEEPEST:

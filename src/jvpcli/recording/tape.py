@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
+from jvpcli.language.dependence import VIEWS
 from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.nodes import node_of
@@ -123,11 +124,15 @@ def _origins(call: Call) -> list[Any]:
 
 
 def _found(origin: Given | Result | Cut) -> Given | Result:
-    """Where a tensor comes from; the numbers alone of one whose call is gone."""
-    if not isinstance(origin, Cut):
-        return origin
-    call = origin.call()
-    return Given(origin.tensor, origin.version) if call is None else Result(call, origin.path)
+    """Where a tensor comes from; the numbers alone of one whose call is gone, or what that is a gradient of."""
+    if isinstance(origin, Cut):
+        call = origin.call()
+        return Given(origin.tensor, origin.version) if call is None else Result(call, origin.path)
+    if isinstance(origin, Result) and origin.numbers is not None:
+        behind = _origins(origin.call)
+        if any(isinstance(each, Cut) and each.call() is None for each in behind):
+            return Given(origin.numbers.tensor, origin.numbers.version)
+    return origin
 
 
 def _moving(calls: Mapping[int, Call], known: Known, ends: Mapping[int, str]) -> set[int]:
@@ -197,6 +202,7 @@ class _Writer:
         slots: by `id` those of the tensors that were given.
         known: where the program begins with what a call gave, its slot.
         held: the slot of each call's result, and of the parts that were taken out of it.
+        made: the equations by their slots.
         site: where the call is that is being written.
     """
 
@@ -207,6 +213,7 @@ class _Writer:
     sites: dict[int, Site] = field(default_factory=dict)
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     held: dict[tuple[int, tuple[int, ...]], Ref] = field(default_factory=dict)
+    made: dict[int, Equation] = field(default_factory=dict)
     site: Site = field(default_factory=lambda: Site("", "", 0, ""))
 
     def write(self, call: Call, place: Place | None, site: Site, name: str | None) -> None:
@@ -225,13 +232,14 @@ class _Writer:
     def add(self, equation: Equation) -> Ref:
         """An equation, in the next slot."""
         self.equations.append(replace(equation, slot=self.next_slot))
+        self.made[self.next_slot] = self.equations[-1]
         self.sites[self.next_slot] = self.site
         self.next_slot += 1
         return Ref(self.next_slot - 1)
 
     def operand(self, value: Any) -> Operand:
         """What a call was given, as the program has it."""
-        if isinstance(value, Cut):
+        if isinstance(value, (Cut, Result)):
             value = _found(value)
         if isinstance(value, Given):
             return Ref(self.slots[id(value.tensor)])
@@ -259,14 +267,26 @@ class _Writer:
         """A call of `torch.autograd.grad` as a function of what the program begins with."""
         wanted = {slot for operand in (*operands, *(o for _, o in keywords)) for slot in refs(operand)}
         behind: list[Equation] = []
+        bases = {*map(self.base, wanted)}
         for equation in reversed(self.equations):
             read = [slot for o in (*equation.operands, *(o for _, o in equation.keywords)) for slot in refs(o)]
-            if equation.slot in wanted or (is_in_place(equation.op) and not wanted.isdisjoint(read)):
+            writes = is_in_place(equation.op) and bool(read) and self.base(read[0]) in bases
+            if equation.slot in wanted or writes:
                 behind.append(equation)
                 wanted.update(read)
+                bases.update(map(self.base, read))
         first = self.equations[0].slot if self.equations else self.next_slot
         inputs = tuple(sorted(slot for slot in wanted if slot < first))
         return Derived(tuple(reversed(behind)), inputs, operands, keywords, dict(self.functions))
+
+    def base(self, slot: int) -> int:
+        """Whose memory it is, as far as the names of operations tell."""
+        while (step := self.made.get(slot)) is not None and step.operands:
+            name, first = step.op.rpartition(":")[2].rpartition(".")[2], [*refs(step.operands[0])]
+            if not first or not (is_in_place(step.op) or name in VIEWS or name in ("getitem", "data", "T")):
+                break
+            slot = first[0]
+        return slot
 
     def operation(self, call: Call, place: Place | None) -> tuple[str, Sequence[Any]]:
         """How a call is named in the program, with its arguments in the order of that."""

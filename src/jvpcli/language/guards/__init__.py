@@ -31,6 +31,12 @@ def asks(op: str) -> bool:
     return bool(plan.refused) or plan.divides or plan.has_sizes
 
 
+def is_free(op: str) -> bool:
+    """Whether of an operation's arguments nothing is asked but how large its whole numbers are."""
+    plan = _plan(op)
+    return not (plan.refused or plan.divides or plan.rules)
+
+
 def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     """Refuse arguments that torch doesn't check and that would corrupt memory or end the process.
 

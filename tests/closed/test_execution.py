@@ -1,0 +1,455 @@
+"""Programs that Python runs between guards, against Python running the same text without any."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from jvpcli.answers import report_of
+from jvpcli.errors import EvaluationError, ForbiddenError
+from jvpcli.render.json import to_dict
+from jvpcli.request import Request
+
+PROGRAMS = {
+    "a class, and a loop that trains it": """
+import torch, torch.nn as nn
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+    def forward(self, x):
+        for layer in self.layers[:-1]:
+            x = torch.relu(layer(x))
+        return self.layers[-1](x)
+net = Net([2, 4, 1])
+opt = torch.optim.Adam(net.parameters(), lr=0.05)
+x = torch.randn(8, 2)
+for step in range(20):
+    opt.zero_grad()
+    loss = net(x).pow(2).mean()
+    loss.backward()
+    opt.step()
+    print("step {:3d} loss {:.4f}".format(step, loss.item()), f"{loss.item():8.3e}", "%d" % step)
+""",
+    "a dataclass of settings": """
+from dataclasses import dataclass, field
+import torch
+@dataclass
+class Config:
+    rate: float = 0.1
+    steps: int = 5
+    start: list = field(default_factory=lambda: [1.0, 2.0])
+def train(config):
+    w = torch.tensor(config.start, requires_grad=True)
+    for _ in range(config.steps):
+        loss = (w ** 2).sum()
+        w.grad = None
+        loss.backward()
+        with torch.no_grad():
+            w -= config.rate * w.grad
+    return w
+train(Config(steps=4))
+""",
+    "batches that are shuffled": """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(1)
+x = torch.randn(12, 3)
+data = TensorDataset(x, x.sum(1, keepdim=True))
+net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+opt = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+for epoch in range(3):
+    for a, b in DataLoader(data, batch_size=5, shuffle=True):
+        opt.zero_grad()
+        torch.nn.functional.mse_loss(net(a), b).backward()
+        opt.step()
+""",
+    "LBFGS with a closure": """
+import torch
+x = torch.tensor([-1.0, 2.0], requires_grad=True)
+opt = torch.optim.LBFGS([x], lr=0.5, max_iter=4)
+def closure():
+    opt.zero_grad()
+    loss = (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    loss.backward()
+    return loss
+for _ in range(3):
+    opt.step(closure)
+""",
+    "a loop that is left early": """
+import torch
+w = torch.tensor([3.0], requires_grad=True)
+best, patience, losses = float("inf"), 0, []
+while True:
+    loss = (w - 1).abs().sum() + 0.1 * torch.cos(5 * w).sum()
+    loss.backward()
+    w.data -= 0.2 * w.grad
+    w.grad.zero_()
+    losses.append(loss.item())
+    if losses[-1] < best - 1e-4:
+        best, patience = losses[-1], 0
+    else:
+        patience += 1
+    if patience >= 3 or len(losses) > 50:
+        break
+""",
+    "a copy as the target": """
+import copy, torch, torch.nn as nn
+torch.manual_seed(2)
+online = nn.Linear(3, 2)
+target = copy.deepcopy(online)
+for p in target.parameters():
+    p.requires_grad_(False)
+for k in range(3):
+    x = torch.randn(4, 3)
+    loss = ((online(x) - target(x)) ** 2).mean() + online(x).mean()
+    online.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        for p, q in zip(online.parameters(), target.parameters()):
+            p -= 0.1 * p.grad
+            q.mul_(0.9).add_(0.1 * p)
+""",
+    "modules made in functions": """
+import torch, torch.nn as nn
+torch.manual_seed(0)
+def block(a, b, act=nn.Tanh):
+    return nn.Sequential(nn.Linear(a, b), act())
+def make(depth):
+    return nn.Sequential(*[block(3, 3) for _ in range(depth)], nn.Linear(3, 1))
+nets = {name: make(k + 1) for k, name in enumerate(["one", "two"])}
+for name, net in nets.items():
+    net(torch.ones(2, 3)).sum().backward()
+""",
+    "what is inherited": """
+import torch, torch.nn as nn
+torch.manual_seed(0)
+class Base(nn.Module):
+    scale = 2.0
+    def __init__(self, n):
+        super().__init__()
+        self.fc = nn.Linear(n, n)
+    def body(self, x):
+        raise NotImplementedError
+    def forward(self, x):
+        return self.body(self.fc(x)) * self.scale
+class Wave(Base):
+    def __init__(self, n, **options):
+        super().__init__(n)
+        self.shift = nn.Parameter(torch.full((n,), options.get("shift", 0.0)))
+    def body(self, x):
+        return torch.sin(x + self.shift)
+net = Wave(3, shift=0.5)
+getattr(net(torch.ones(2, 3)), "sum")().backward()
+""",
+    "a Function with its own backward": """
+import torch
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, limit):
+        ctx.save_for_backward(x)
+        ctx.limit = limit
+        return x.clamp(-limit, limit)
+    @staticmethod
+    def backward(ctx, g):
+        x, = ctx.saved_tensors
+        return g * (x.abs() <= ctx.limit).to(g.dtype) * 3, None
+apply = Clipped.apply
+x = torch.tensor([-2.0, 0.5, 1.0], requires_grad=True)
+for limit in (3.0, 1.0):
+    y = apply(x, limit)
+    x.grad = None
+    (y ** 2).sum().backward()
+""",
+    "a schedule and groups": """
+import torch
+torch.manual_seed(0)
+a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+opt = torch.optim.SGD([{"params": a.parameters()}, {"params": b.parameters(), "lr": 0.5}], lr=0.1)
+schedule = torch.optim.lr_scheduler.StepLR(opt, 2, 0.5)
+for step in range(6):
+    if step == 3:
+        for group in opt.param_groups:
+            group["lr"] *= 0.1
+    opt.zero_grad()
+    loss = b(torch.tanh(a(torch.ones(3, 2)))).pow(2).sum()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g["params"]], 1.0)
+    opt.step()
+    schedule.step()
+""",
+    "functional_call": """
+import torch
+from torch.func import functional_call
+torch.manual_seed(0)
+net = torch.nn.Linear(2, 1)
+fast = {name: p.clone() for name, p in net.named_parameters()}
+for _ in range(2):
+    loss = functional_call(net, fast, (torch.ones(3, 2),)).pow(2).sum()
+    gs = torch.autograd.grad(loss, list(fast.values()), create_graph=True)
+    fast = {name: p - 0.1 * g for (name, p), g in zip(fast.items(), gs)}
+functional_call(net, fast, (torch.ones(3, 2),)).sum().backward()
+""",
+    "first-order meta-learning": """
+import torch
+torch.manual_seed(0)
+ws = [torch.randn(2, 2, requires_grad=True), torch.zeros(2, requires_grad=True)]
+def net(x, ws):
+    return torch.tanh(x @ ws[0] + ws[1])
+total = 0
+for task in range(2):
+    x = torch.randn(3, 2)
+    fast = [w.clone() for w in ws]
+    g = torch.autograd.grad(net(x, fast).pow(2).sum(), fast)
+    fast = [w - 0.1 * d for w, d in zip(fast, g)]
+    total += net(x, fast).sum()
+torch.autograd.grad(total, ws)
+""",
+    "a Hessian row by row": """
+import torch
+x = torch.tensor([1.5, 2.5], requires_grad=True)
+y = x.pow(2).prod() + torch.exp(x[0])
+g, = torch.autograd.grad(y, x, create_graph=True)
+h = y.new_zeros(2, 2)
+for k in range(2):
+    h[k, :].add_(torch.autograd.grad(g[k], x, create_graph=True)[0])
+torch.autograd.grad(h.sum(), x)
+""",
+    "leaves inside of functions": """
+import torch
+def solve(a, guess):
+    u = torch.tensor(guess, requires_grad=True)
+    v = torch.ones(2, requires_grad=True)
+    for _ in range(3):
+        r = ((u * a + v) ** 2).sum()
+        gu, gv = torch.autograd.grad(r, (u, v))
+        u = (u - 0.1 * gu).detach().requires_grad_()
+        v = (v - 0.1 * gv).detach().requires_grad_()
+    return u, v
+[solve(torch.tensor(k), [1.0, -1.0]) for k in (1.0, 2.0)]
+""",
+    "a call in a try": """
+import torch
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+y = (x ** 3).sum()
+y.backward()
+try:
+    y.backward()
+except RuntimeError as error:
+    message = str(error)
+    x.grad = None
+    (x ** 2).sum().backward()
+finally:
+    done = True
+""",
+    "another default dtype": """
+import torch
+torch.set_default_dtype(torch.float64)
+w = torch.tensor([0.1, 0.2], requires_grad=True)
+m = torch.eye(2) * 1e-9 + 1
+assert w.dtype is torch.float64, "the default"
+((m @ w) ** 2).sum().backward()
+""",
+    "hooks that look": """
+import torch
+torch.manual_seed(0)
+seen = {}
+net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+def keep(name):
+    def hook(module, given, out):
+        seen[name] = out.detach().mean().item()
+    return hook
+for name, part in net.named_modules():
+    part.register_forward_hook(keep(name))
+net(torch.ones(2, 2)).sum().backward()
+""",
+    "numpy, closures and a generator": """
+import numpy as np, torch
+np.random.seed(3)
+def batches(n):
+    for k in range(n):
+        yield torch.from_numpy(np.random.randn(2)).float()
+def counter():
+    count = 0
+    def add():
+        nonlocal count
+        count += 1
+        return count
+    return add
+add = counter()
+w = torch.ones(2, requires_grad=True)
+for b in batches(4):
+    w.grad = None
+    (torch.sin(w * b) * add()).sum().backward()
+""",
+    "operators of one's own": """
+import torch
+class Value:
+    def __init__(self, t):
+        self.t = t
+    def __add__(self, other):
+        return Value(self.t + other.t)
+    def __mul__(self, other):
+        return Value(self.t * other.t)
+    def __repr__(self):
+        return f"Value({self.t})"
+a, b = (torch.tensor(k, requires_grad=True) for k in (2.0, 3.0))
+out = Value(a) * Value(b) + Value(a)
+print(out)
+out.t.backward()
+""",
+    "several outputs and cotangents": """
+import torch
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+w = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+outs = [w @ x, x * x]
+weights = [torch.tensor([1.0, -1.0]), torch.tensor([0.5, 2.0])]
+for scale in (1, 2):
+    got = torch.autograd.grad(outs, [x, w], [scale * v for v in weights], retain_graph=True)
+""",
+    "complex numbers": """
+import torch
+z = torch.tensor([1 + 2j, -1j], requires_grad=True)
+def energy(z):
+    return (z * z.conj()).real.sum()
+for _ in range(2):
+    z.grad = None
+    energy(z * z).backward()
+""",
+    "in place, views and masks": """
+import torch
+x = torch.arange(6.0).reshape(2, 3).requires_grad_()
+buf = torch.zeros(3, 2)
+for i in range(3):
+    for j in range(2):
+        buf[i, j] = x[j, i] ** 2 if (i + j) % 2 else torch.sin(x[j, i])
+buf[buf > 3] *= 0.5
+buf.sum().backward()
+""",
+    "a graph penalty": """
+import torch
+torch.manual_seed(0)
+critic = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+for _ in range(2):
+    x = torch.randn(3, 2, requires_grad=True)
+    out = critic(x)
+    g = torch.autograd.grad(out, x, torch.ones_like(out), create_graph=True, retain_graph=True)[0]
+    loss = out.mean() + 10 * ((g.norm(2, dim=1) - 1) ** 2).mean()
+    critic.zero_grad()
+    loss.backward()
+""",
+}
+
+
+def by_python(text: str, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """What the last derivative call of a program's own gives, as Python runs it."""
+    last: list[list[Tensor]] = []
+    grad, backward = torch.autograd.grad, Tensor.backward
+
+    def asked(*arguments, **keywords):
+        found = grad(*arguments, **keywords)
+        last.append([g.detach().clone() for g in found if g is not None])
+        return found
+
+    def went_back(self, *arguments, **keywords):
+        nodes, leaves = [self.grad_fn], {}
+        while nodes:
+            node = nodes.pop()
+            if node is not None and hasattr(node, "variable"):
+                leaves[id(node.variable)] = node.variable
+            nodes += [] if node is None else [each for each, _ in node.next_functions]
+        before = {key: None if x.grad is None else x.grad.clone() for key, x in leaves.items()}
+        backward(self, *arguments, **keywords)
+        pairs = [(x.grad, before[key]) for key, x in leaves.items() if x.grad is not None]
+        last.append([g.clone() if old is None else g - old for g, old in pairs])
+
+    dtype = torch.get_default_dtype()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.autograd, "grad", asked)
+        patched.setattr(Tensor, "backward", went_back)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(text, "<plain>", "exec"), {"__name__": "__main__", "torch": torch})
+        finally:
+            torch.set_default_dtype(dtype)
+    return last[-1]
+
+
+def as_run(text: str, command: str = "inspect", **options):
+    """The answer for a program as if the language refused it."""
+    given = Request(text, command=command, **options)
+    return report_of(Request(text, command=command, pasted=given, refusal=ForbiddenError("not read"), **options))
+
+
+def fits(document, gradient: Tensor) -> bool:
+    """Whether a document's value, of which a complex number is a pair, is a gradient."""
+    found = torch.tensor(document["value"], dtype=torch.float64).flatten()
+    wanted = (torch.view_as_real(gradient) if gradient.is_complex() else gradient).to(torch.float64).flatten()
+    same = document["shape"] == [*gradient.shape]
+    return same and torch.allclose(found, wanted, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_last_derivative_is_that_of_python(name, monkeypatch):
+    state = torch.default_generator.get_state()
+    report = as_run(PROGRAMS[name])
+    assert torch.equal(torch.default_generator.get_state(), state)
+    assert torch.get_default_dtype() is torch.float32
+    assert [notice.code for notice in report.warnings if notice.code in ("as_python", "other_gradient")] == ["as_python"]
+    ours = [*to_dict(report)["vjp"].values()]
+    theirs = by_python(PROGRAMS[name], monkeypatch)
+    assert len(ours) == len(theirs)
+    for g in theirs:
+        ours.remove(next(each for each in ours if fits(each, g)))
+
+
+def test_what_pytorch_raises_in_the_call_is_told():
+    text = "import torch\nx = torch.ones(2, requires_grad=True)\ny = x * 2\ny.backward(torch.ones(3))\n"
+    with pytest.raises(Exception, match="shape") as raised:
+        as_run(text)
+    assert "Mismatch in shape" in (raised.value.torch_message or "")
+
+
+def test_no_numbers_are_shown_that_python_does_not_give():
+    """x is moved between its two uses, out of autograd's sight: the steps, run again, would give [5, 7]; PyTorch gives [4, 6]."""
+    text = (
+        "import torch\nx = torch.tensor([1., 2.], requires_grad=True)\nz = x.clone() + 1\n"
+        "with torch.no_grad():\n    x += 1\n(x * z).sum().backward()\n"
+    )
+    with pytest.raises(EvaluationError, match="call on line 6 can't be taken apart") as raised:
+        as_run(text)
+    assert "gave x[0] the gradient 4, and these steps give 5" in (raised.value.explanation or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\nx = torch.ones(2)\nprint(x.sum())\n",
+        "import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nimport socket\n",
+        "import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nwhile True:\n    pass\n",
+    ],
+    ids=["no call", "not closed", "no end"],
+)
+def test_what_is_not_run_is_refused_as_the_language_refuses_it(text):
+    with pytest.raises(ForbiddenError, match="not read"):
+        as_run(text)
+
+
+def test_torch_s_own_calls_of_the_program_stand_behind_the_guard():
+    """A hook runs as torch goes back, with the guard's mode taken away: what it asks of torch is looked at all the same."""
+    hook = "def hook(g):\n    torch.as_strided(torch.ones(2), (2,), (1,), 10**6)\n    seen.append(g)\n"
+    start = f"import torch\nseen = []\n{hook}x = torch.ones(2, requires_grad=True)\n"
+    generated = "x.sum().backward(inputs=(torch.as_strided(x, (2,), (1,), 10**6) for k in range(1)))\n"
+    for way in ("y = x * 1\ny.register_hook(hook)\ny.sum().backward()\n", generated):
+        with pytest.raises((ForbiddenError, EvaluationError)):
+            as_run(start + way)
