@@ -65,9 +65,9 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
     _refuse_own(asked)
     try:
         return _answered(found, answer)
-    except JvpError:
-        raise
-    except Exception:  # of the program's own, or where its values lie beyond what is answered
+    except Exception as error:  # what PyTorch raises, or doesn't do, is told; else why the language refuses it
+        if isinstance(error, EvaluationError) or (isinstance(error, JvpError) and found.failed is not None):
+            raise
         raise refusal from None
 
 
