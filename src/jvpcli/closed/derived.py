@@ -43,6 +43,7 @@ class Watch:
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each.
         failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
+        ended: what was refused, after which the program does nothing more; None: nothing.
     """
 
     target: int | None = None
@@ -51,6 +52,7 @@ class Watch:
     depth: int = 0
     lines: list[int] = field(default_factory=list)
     failed: BaseException | None = None
+    ended: BaseException | None = None
 
     def asked(self, call: Callable[[], Asked], line: int) -> None:
         """Counts a call."""

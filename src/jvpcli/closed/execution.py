@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,14 +13,15 @@ from types import CodeType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.nn.modules import module
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 
 from jvpcli.closed import reach
 from jvpcli.closed.derived import Asked, Watch
 from jvpcli.closed.names import FILE, Ended, Program
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
-from jvpcli.errors import JvpError
+from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.recording.derivatives import Derivative, read_call
@@ -43,7 +45,10 @@ def compiled(text: str) -> CodeType:
     """
     code = "\n".join(read_source(text)[0].lines)
     linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
-    return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
+    try:
+        return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ForbiddenError(f"Python can't read it: {error}") from None
 
 
 def run_through(code: CodeType, seed: int, memory_limit: int | None) -> tuple[list[int], BaseException | None, BaseException | None]:
@@ -112,18 +117,57 @@ def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseExceptio
         return ended.error
     except (_Reached, Exception) as error:
         return error
-    return program.ended
+    return watch.ended
 
 
 def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
-    """The guard and the wall for a function of the program; None where it runs inside of them."""
-    return None if is_walled() else _behind(guard)
+    """The guard and the wall for a function of the program; None where it runs inside of them.
+
+    torch takes a guard away while it carries a call out that the guard has passed on: what it calls of the program meanwhile (hooks,
+    backward) has it again.
+    """
+    if not is_walled():
+        return _behind(guard)
+    stands = any(isinstance(mode, _Guard) for mode in _get_current_function_mode_stack())
+    return None if stands else _Guard(guard.watch, guard.memory_limit)
 
 
 @contextmanager
 def _behind(guard: _Guard) -> Iterator[None]:
-    with walled(), _Guard(guard.watch, guard.memory_limit):
+    """Around what is called once the program has run: what is refused is an error there, and settings are left as they were."""
+    dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        with walled(), _named(), _Guard(guard.watch, guard.memory_limit):
+            yield
+    except Ended as ended:
+        guard.watch.ended = None
+        raise ended.error from None
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(enabled)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Inside, no module gets a part, parameter or buffer with a name that has a meaning for Python, or for numpy."""
+    handles = [
+        register(_check_name)
+        for register in (
+            module.register_module_module_registration_hook,
+            module.register_module_parameter_registration_hook,
+            module.register_module_buffer_registration_hook,
+        )
+    ]
+    try:
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_name(_: Any, name: str, __: Any) -> None:
+    if name.startswith("__"):
+        raise Ended(ForbiddenError(f"A part of a module can't be called `{name}`."))
 
 
 @contextmanager
@@ -133,7 +177,8 @@ def _settings(seed: int) -> Iterator[None]:
     torch.default_generator.manual_seed(seed)
     torch.set_grad_enabled(True)
     try:
-        yield
+        with _named():
+            yield
     finally:
         torch.set_default_dtype(dtype)
         torch.default_generator.set_state(state)
@@ -142,7 +187,30 @@ def _settings(seed: int) -> Iterator[None]:
 
 @lru_cache(maxsize=8192)
 def _operation(func: Callable[..., Any]) -> str:
-    return "call:torch.zeros" if func is torch.empty else operation_of(func)
+    """The catalogue's name of a function that torch calls; one of Python's attributes or of torch's own library has none.
+
+    Raises:
+        ForbiddenError: it is one that nothing may call.
+    """
+    found = operation_of(func)
+    name = resolve_name(func) or getattr(func, "__name__", "")
+    if not found and not UNNAMED.fullmatch(name):
+        raise ForbiddenError(f"`{name}` can't be called in a program.")
+    return found
+
+
+FILLED = {torch.empty: torch.zeros, torch.empty_like: torch.zeros_like, torch.Tensor.new_empty: torch.Tensor.new_zeros}
+"""What gives memory as it was left, and what gives zeros in its place: a layer of a program's own may leave it as it is."""
+
+UNNAMED = re.compile(
+    r"torch\.(Tensor\.(\w+\.__(get|set)__|__\w+__|requires_grad_|detach_|register_hook|retain_grad|numpy|tolist|item|size|stride|cpu"
+    r"|is_floating_point|is_complex|untyped_storage)|nn\.(functional|init)\.\w+|functional\.\w+)"
+    r"|(torch\.|profiler\.|_VariableFunctions\.)?_(set_grad_enabled|record_function_enter_new|record_function_exit(\._RecordFunction)?|parse_to"
+    r"|has_compatible_shallow_copy_type|is_all_true|make_dual|unpack_dual|standard_gamma|sample_dirichlet|dirichlet_grad"
+    r"|foreach_\w+|weight_norm_interface|is_functional_tensor|is_zerotensor)"
+)
+"""What torch calls on a program's tensors without the catalogue's having it: attributes and operators, its own libraries written in
+Python, and what they are made of."""
 
 
 class _Guard(TorchFunctionMode):
@@ -154,6 +222,9 @@ class _Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
+        func = FILLED.get(func, func)
+        if self.watch.ended is not None:
+            raise Ended(self.watch.ended)
         if func in DERIVATIVES:
             line = _direct_line()
             if line and not self.watch.depth:
@@ -161,20 +232,23 @@ class _Guard(TorchFunctionMode):
                 self.watch.lines.append(line)
                 self.watch.failed = None
             try:
-                return func(*args, **keywords)
+                with self.watch.inside():
+                    return func(*args, **keywords)
             except Exception as error:
                 if line and not self.watch.depth:
                     self.watch.failed = error
                 raise
-        op = _operation(func)
-        if op:
-            try:
+        try:
+            op = _operation(func)
+            if func is not torch.Tensor.register_hook:
                 reach.check_given((*args, *keywords.values()))
+            if op:
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
                 forecast.check_memory(op, args, keywords, 0, self.memory_limit)
-            except JvpError as error:
-                raise Ended(error) from None
+        except JvpError as error:
+            self.watch.ended = error
+            raise Ended(error) from None
         return func(*args, **keywords)
 
 

@@ -28,7 +28,7 @@ from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch, functionals, transforms
 from jvpcli.closed.words import INERT, Named, Namespace
 from jvpcli.errors import ForbiddenError, LimitError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
@@ -65,7 +65,7 @@ class Program:
 
     def __init__(self, seed: int, watch: Watch, inside: Callable[[], AbstractContextManager[Any]]) -> None:
         self.turns = 0
-        self.ended: BaseException | None = None
+        self.watch = watch
         self.inside = inside
         self.spaces = {**_spaces(), **_drawing(seed), **_deriving(watch)}
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
@@ -74,15 +74,13 @@ class Program:
     # Guards
 
     def _guards(self) -> dict[str, Any]:
-        operators = {"Mult": operator.mul, "Pow": operator.pow, "LShift": operator.lshift, "Mod": operator.mod}
-
         def binary(name: str, left: Any, right: Any) -> Any:
             reach.check_sizes(name, left, right)
-            return operators[name](left, right)
+            return OPERATORS[name](left, right)
 
-        def bounded(name: str, left: Any, right: Any) -> Any:
+        def changed(name: str, left: Any, right: Any) -> Any:
             reach.check_sizes(name, left, right)
-            return right
+            return CHANGES[name](left, right)
 
         return {
             syntax.READ: self._kept(reach.read),
@@ -93,7 +91,8 @@ class Program:
             syntax.WITHIN: self.within,
             syntax.OVER: self.over,
             syntax.BINARY: self._kept(binary),
-            syntax.BOUNDED: self._kept(bounded),
+            syntax.CHANGED: self._kept(changed),
+            syntax.RESUMED: self.resumed,
             "__build_class__": self._build,
             "getattr": self._getattr,
             "setattr": self._kept(self._set),
@@ -117,7 +116,7 @@ class Program:
 
     def end(self, error: BaseException) -> Ended:
         """What ends the program."""
-        self.ended = error
+        self.watch.ended = error
         return Ended(error)
 
     def turn(self) -> None:
@@ -129,8 +128,19 @@ class Program:
         self.turns += 1
         if self.turns > MOST_TURNS:
             raise self.end(LimitError(f"The program takes more than {MOST_TURNS:,} turns of loops and calls."))
-        if self.ended is not None:
-            raise Ended(self.ended)
+        if self.watch.ended is not None:
+            raise Ended(self.watch.ended)
+
+    def resumed(self, given: Any) -> Any:
+        """What a generator is given as it goes on, where what it is asked by runs between the guards.
+
+        Raises:
+            Ended: it does not.
+        """
+        self.turn()
+        if self.inside() is not None:
+            raise self.end(ForbiddenError("A generator of the program goes on outside of it."))
+        return given
 
     def within(self, body: Callable[[], Any]) -> Any:
         """What a lambda gives."""
@@ -140,7 +150,7 @@ class Program:
     def over(self, items: Any) -> Iterator[Any]:
         """The items of a comprehension, counted."""
         for item in items:
-            self.turn()
+            self.resumed(None)
             yield item
 
     def _fetch(self, module: str, name: str | None = None) -> Any:
@@ -182,12 +192,10 @@ class Program:
         """A class of the program."""
         real = tuple(each.kind if isinstance(each, Named) else each for each in bases)
         for base in real:
-            if base in BASES or reach.is_own(base) or (isinstance(base, type) and base in _modules().values()):
+            if any(base is each for each in (*BASES, *_modules().values())) or reach.is_own(base):
                 continue
             raise self.end(ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`."))
-        made: type = builtins.__build_class__(body, name, *real)
-        setattr(made, reach.OURS, True)
-        return made
+        return reach.owned(builtins.__build_class__(body, name, *real))
 
 
 class _Inside:
@@ -210,6 +218,15 @@ class _Inside:
         entered = self._entered.pop()
         if entered is not None:
             entered.__exit__(*error)
+
+
+OPERATORS = {"Mult": operator.mul, "Pow": operator.pow, "LShift": operator.lshift, "Mod": operator.mod}
+CHANGES = {
+    "Add": operator.iadd, "Sub": operator.isub, "Mult": operator.imul, "Div": operator.itruediv, "FloorDiv": operator.ifloordiv,
+    "Mod": operator.imod, "Pow": operator.ipow, "MatMult": operator.imatmul, "LShift": operator.ilshift, "RShift": operator.irshift,
+    "BitAnd": operator.iand, "BitOr": operator.ior, "BitXor": operator.ixor,
+}  # fmt: skip
+"""What makes a new value of two, and what may change the first instead."""
 
 
 class Ended(BaseException):
@@ -247,7 +264,7 @@ def _kinds(kinds: Any) -> Any:
 def _type(value: Any) -> Any:
     """`type(x)`, with one argument."""
     kind = type(value)
-    if reach.is_own(kind) or kind in _TYPES or _modules().get(kind.__name__) is kind:
+    if reach.is_own(kind) or any(kind is each for each in _TYPES) or _modules().get(kind.__name__) is kind:
         return kind
     return Named(kind.__name__, kind, _not_made, {"__name__": kind.__name__})
 
@@ -289,7 +306,8 @@ def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _modules() -> Mapping[str, type]:
     """The classes of torch.nn that may be constructed, and derived from."""
-    return {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+    found = {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+    return {**found, "ParameterDict": _ParameterDict}
 
 
 def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -301,6 +319,7 @@ def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
         reach.check_given((*arguments, *keywords.values()))
         for name in keywords.keys() & REFUSED:
             raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        limits.check_plain(f"call:{path}", arguments, keywords)
         for place, (name, default) in refused:
             if place < len(arguments) and arguments[place] != default and name in REFUSED:
                 raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
@@ -359,8 +378,8 @@ def _spaces() -> dict[str, Any]:
             "gradcheck": INERT, "gradgradcheck": INERT,
         }),
         "utils": Namespace("torch.utils", {"data": Namespace("torch.utils.data", {
-            "DataLoader": _loader, "TensorDataset": data.TensorDataset, "Dataset": data.Dataset, "Subset": data.Subset,
-            "random_split": data.random_split})}),
+            "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": data.Dataset, "Subset": _Subset,
+            "random_split": _split})}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
             "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
             "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
@@ -388,11 +407,49 @@ def _spaces() -> dict[str, Any]:
         "itertools": Namespace("itertools", counted),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
-        "copy": Namespace("copy", {"deepcopy": copy.deepcopy, "copy": copy.copy}),
+        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": lambda value: copy.copy(value)}),
         "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
         "string": INERT, "typing": INERT, "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}), "__future__": INERT,
-        "types": Namespace("types", {"SimpleNamespace": types.SimpleNamespace}),
+        "types": Namespace("types", {"SimpleNamespace": Named("types.SimpleNamespace", types.SimpleNamespace, _simple)}),
     }  # fmt: skip
+
+
+def _simple(**entries: Any) -> types.SimpleNamespace:
+    """`SimpleNamespace(…)`, whose names have no meaning for Python."""
+    for name in entries:
+        _word(name)
+    return types.SimpleNamespace(**entries)
+
+
+class _ParameterDict(nn.ParameterDict):
+    """A dictionary of parameters, which torch keeps as attributes: by names that have no other meaning."""
+
+    def _key_to_attr(self, key: str) -> str:
+        found: str = super()._key_to_attr(key)  # type: ignore[no-untyped-call, misc]
+        if found.startswith("_"):
+            raise ForbiddenError(f"The key `{found}` can't be used.")
+        return found
+
+
+class _TensorDataset(torch.utils.data.TensorDataset):
+    """Tensors alone, whose lengths are asked of torch."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not all(type(each) in reach.TENSORS for each in tensors):
+            raise ForbiddenError("A TensorDataset is made of tensors.")
+        super().__init__(*tensors)
+
+
+class _Subset(torch.utils.data.Subset[Any]):
+    """Some of a data set's items; no array is made of it."""
+
+    __array__ = reach.no_array
+    __array_ufunc__ = None
+
+
+def _split(dataset: Any, lengths: Any) -> list[Any]:
+    """`random_split(dataset, lengths)`"""
+    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
 
 
 def _optimizer(name: str) -> type:
@@ -448,9 +505,9 @@ def _numpy() -> dict[str, Any]:
     for name in NAMES:
         owner, _, last = name.rpartition(".")
         if not owner and hasattr(np, last):
-            found[last] = _checked(f"numpy.{last}", getattr(np, last))
+            found[last] = reach.of_arrays(getattr(np, last))
     found |= {name: getattr(np, name) for name in DTYPES}
-    linalg = {name: _checked(f"numpy.linalg.{name}", getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
+    linalg = {name: reach.of_arrays(getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
     found["linalg"] = Namespace("numpy.linalg", linalg)
     return found
 
@@ -459,7 +516,7 @@ def _drawing(seed: int) -> dict[str, Any]:
     """Namespaces whose functions draw from streams of the program's own."""
     plain, drawn = random.Random(seed), np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
-    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)})
+    of_numpy = Namespace("numpy.random", {name: reach.of_arrays(getattr(drawn, name)) for name in words if hasattr(drawn, name)})
     numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
     of_python = {name: getattr(plain, name) for name in ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")}
     return {"numpy": numpy, "random": Namespace("random", of_python)}
@@ -498,7 +555,7 @@ def _wraps(function: Any) -> Any:
 
 def _named_tuple(name: str, fields: Any) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields)
+    made: type = collections.namedtuple(name, fields)
     setattr(made, reach.OURS, True)
     return made
 

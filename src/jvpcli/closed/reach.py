@@ -64,8 +64,8 @@ OF_MODULES = frozenset({
 })  # fmt: skip
 """What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
 
-OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "load_state_dict", "defaults"})
-OF_SCHEDULES = frozenset({"step", "get_last_lr", "state_dict", "load_state_dict", "last_epoch"})
+OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "defaults"})
+OF_SCHEDULES = frozenset({"step", "get_last_lr", "state_dict", "last_epoch"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
 })  # fmt: skip
@@ -88,7 +88,14 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 )
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
-SIMPLE = frozenset({Tensor, nn.Parameter, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
+SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype, torch.device,
+                    torch.Size, torch.memory_format, torch.layout, torch.Generator, types.FunctionType}
+                   | {each for each in vars(np).values() if isinstance(each, type) and issubclass(each, np.number | np.bool_ | np.str_)})  # fmt: skip
+LISTS = (list, tuple, set, frozenset, deque)
+DICTS = (dict, OrderedDict, defaultdict, Counter)
+NUMBERS = frozenset({int, float, bool, complex, *(kind for kind in SIMPLE if issubclass(kind, np.generic))})
+"""What torch's and numpy's functions may be given: plain values, lists of them, and types of numbers."""
+ARRAYS = frozenset({np.ndarray})
 
 INNER = frozenset(vars(nn.Module())) - {"training"}
 """Where a module keeps what it is: nothing of it may be read or set."""
@@ -100,6 +107,27 @@ OURS = "__jvp_program__"
 def is_own(kind: Any) -> bool:
     """Whether a class is one of the program's own."""
     return isinstance(kind, type) and OURS in vars(kind)
+
+
+def owned(kind: Any) -> Any:
+    """A class as one of the program's own.
+
+    numpy asks what it makes an array of for its length, in the middle of a list that this may change: no array is made of them.
+    """
+    if not isinstance(kind, type):
+        raise ForbiddenError("A class of a program is a class.")
+    for name, value in ((OURS, True), ("__array__", no_array), ("__array_ufunc__", None)):
+        setattr(kind, name, value)
+    return kind
+
+
+def no_array(*_: Any, **__: Any) -> Any:
+    """Refuses to make an array of what it is a method of.
+
+    Raises:
+        ForbiddenError: always.
+    """
+    raise ForbiddenError("No array is made of objects of the program.")
 
 
 def _own_classes(kind: type) -> list[type]:
@@ -126,6 +154,12 @@ def read(value: Any, name: str) -> Any:
     kind = type(value)
     if kind is str and name == "format":
         return _Formatting(value)
+    if kind in ARRAYS or isinstance(value, np.generic):
+        return _OfArray(value)
+    if name == "grad_fn" and kind in TENSORS:
+        return _WithNode(value)
+    if kind is _Node:
+        return value
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
         if name.startswith("__") and not _own_classes(kind):
             raise _refused(value, name)
@@ -142,8 +176,6 @@ def read(value: Any, name: str) -> Any:
             return value
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
-        return value
-    if name in ("next_functions", "name") and isinstance(value, torch.autograd.graph.Node):
         return value
     if name == "cuda" and isinstance(value, (Tensor, nn.Module)):
         return _AtHome(value)
@@ -199,15 +231,20 @@ def settable(value: Any, name: str) -> Any:
         return value
     if isinstance(value, torch.autograd.function.FunctionCtx) and not hasattr(kind, name):
         return value
-    if is_own(value) and not hasattr(type(value), name) and not isinstance(value, nn.Module):
+    if is_own(value) and not hasattr(type(value), name) and not _is_inner(value, name):
         return value  # a class of the program: what all its objects share
-    if _own_classes(kind) and name not in INNER:
+    if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
     if isinstance(value, nn.Module) and (name in value._parameters or name in value._modules or name in value._buffers):
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
     raise _refused(value, name)
+
+
+def _is_inner(kind: type, name: str) -> bool:
+    """Whether torch keeps something of its own by the name, in the classes that one of the program's is derived from."""
+    return name.startswith("_") and any(name in vars(each) for each in kind.__mro__ if not is_own(each)) or name == "_backward_cls"
 
 
 def _held(value: Any) -> Any:
@@ -255,6 +292,66 @@ class _Data:
         if type(value) not in TENSORS or (value.shape, value.dtype, value.device) != (tensor.shape, tensor.dtype, tensor.device):
             raise ForbiddenError("`.data` is set to a tensor of another shape or dtype, or to something else.")
         tensor.data = value
+
+
+class _Node:
+    """A node of a graph, as it is looked at: it can't be called."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def name(self) -> str:
+        """What the node is called."""
+        return str(self._node.name())
+
+    @property
+    def next_functions(self) -> tuple[Any, ...]:
+        """The nodes that it goes on to, each with the number of its result."""
+        return tuple((None if node is None else _Node(node), place) for node, place in self._node.next_functions)
+
+
+class _WithNode:
+    """`x.grad_fn`"""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    @property
+    def grad_fn(self) -> _Node | None:
+        """The node that made the tensor; None: it was made by none."""
+        return None if self._tensor.grad_fn is None else _Node(self._tensor.grad_fn)
+
+
+class _OfArray:
+    """What may be read from an array of numpy's, its methods looked at as its functions are."""
+
+    def __init__(self, value: Any) -> None:
+        self._array = value
+
+    def __getattribute__(self, name: str) -> Any:
+        array = object.__getattribute__(self, "_array")
+        found = getattr(array, name)  # Python's own AttributeError
+        if name not in _of_type(type(array)) or (isinstance(array, np.ndarray) and array.dtype.hasobject):
+            raise _refused(array, name)
+        return of_arrays(found) if callable(found) else found
+
+
+def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of numpy's on numbers alone: what leaves entries unwritten, or makes arrays of objects, is refused."""
+
+    def made(*arguments: Any, **keywords: Any) -> Any:
+        check_given((*arguments, *keywords.values()))
+        for name in keywords.keys() & {"out", "where", "like", "subok", "signature", "casting", "order"}:
+            raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        found = function(*arguments, **keywords)
+        for each in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(each, (np.ndarray, np.generic)) and each.dtype.kind not in "biufcU":
+                raise ForbiddenError("An array of anything but numbers can't be used.")
+        return found
+
+    return made
 
 
 class _AtHome:
@@ -310,12 +407,14 @@ def check_sizes(name: str, left: Any, right: Any) -> None:
         ForbiddenError: that is so.
     """
     for one, other in ((left, right), (right, left)):
-        if type(one) is int:
+        if isinstance(one, int):
             if one.bit_length() > MOST_BITS or (name in ("Pow", "LShift") and one is right and abs(one) > MOST_BITS
-                                                and type(left) is int):  # fmt: skip
+                                                and isinstance(left, int)):  # fmt: skip
                 raise ForbiddenError("A number of so many digits can't be used.")
             if name == "Mult" and isinstance(other, (str, list, tuple, bytes)) and len(other) * max(one, 0) > MOST_ITEMS:
                 raise ForbiddenError("A list or text of so many items can't be used.")
+    if name == "Mod" and isinstance(left, bytes):
+        raise ForbiddenError("A format of bytes can't be used.")
     if name == "Mod" and isinstance(left, str) and (len(left) > 10_000 or _wide(left) or "*" in left):
         raise ForbiddenError("A format of any width can't be used.")
 
@@ -332,9 +431,11 @@ def check_given(values: Any, depth: int = 0) -> None:
         kind = type(value)
         if kind in SIMPLE:
             continue
-        if kind in (list, tuple, set, frozenset, deque):
+        if kind in LISTS or isinstance(value, tuple) and (kind.__module__ == "torch.return_types" or kind.__bases__ == (tuple,)):
             check_given(value, depth + 1)
-        elif isinstance(value, dict):
+        elif kind in DICTS:
             check_given(value.values(), depth + 1)
-        elif _own_classes(kind) and not isinstance(value, (nn.Module, tuple)):
-            raise ForbiddenError(f"A `{kind.__name__}` of the program can't be given to torch.")
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject or (isinstance(value, type) and value in NUMBERS):
+            continue
+        else:
+            raise ForbiddenError(f"A `{kind.__name__}` can't be given to torch or numpy in a program.")

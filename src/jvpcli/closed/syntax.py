@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from jvpcli.errors import ForbiddenError
 
 READ, SET, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:fetch", "jvp:turn", "jvp:over"
-BINARY, BOUNDED, INSIDE, WITHIN = "jvp:binary", "jvp:bounded", "jvp:inside", "jvp:within"
-"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; an operator, its right side; a function."""
+BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
+"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; of an operator, one with `=`, a function,
+a lambda, and of a generator that goes on."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.While,
@@ -73,6 +75,7 @@ class _Guarding(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self.count = 0
+        self._held = 0
 
     def visit(self, node: ast.AST) -> ast.AST:
         self.count += 1
@@ -117,16 +120,18 @@ class _Guarding(ast.NodeTransformer):
         node.returns = None
         self.generic_visit(node)
         if _yields(node):
-            node.body.insert(0, self._turn(node))
+            _check_generator(node.body)
+            node.body.insert(0, _at(node, ast.Expr(_at(node, _call(RESUMED, ast.Constant(None))))))
         else:
             node.body = [_at(node, ast.With([ast.withitem(_at(node, ast.Name(INSIDE, ast.Load())))], node.body))]
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        if _yields(node):
+            raise refused(node, "a `yield` in a lambda")
         self.generic_visit(node)
-        if not _yields(node):
-            inner = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.body)
-            node.body = _at(node.body, _call(WITHIN, _at(node.body, inner)))
+        inner = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.body)
+        node.body = _at(node.body, _call(WITHIN, _at(node.body, inner)))
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -196,12 +201,33 @@ class _Guarding(ast.NodeTransformer):
             return node
         return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        left = ast.Name(node.target.id, ast.Load()) if isinstance(node.target, ast.Name) else ast.Constant(0)
-        self.generic_visit(node)
-        if isinstance(node.op, UNBOUNDED) and not isinstance(node.op, ast.Add) and not _is_small(node.op, left, node.value):
-            node.value = _at(node.value, _call(BOUNDED, ast.Constant(type(node.op).__name__), left, node.value))
-        return node
+    def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:  # type: ignore[override]
+        """`a.b op= c` reads `a.b` and sets it, each through its guard; what stands before the last name is found once."""
+        target, before = node.target, list[ast.stmt]()
+
+        def once(part: ast.expr) -> ast.expr:
+            if isinstance(part, ast.Constant):
+                return part
+            if isinstance(part, ast.Tuple):
+                return _at(part, ast.Tuple([once(each) for each in part.elts], ast.Load()))  # type: ignore[no-any-return]
+            if isinstance(part, ast.Slice):
+                return _at(part, ast.Slice(*(each and once(each) for each in (part.lower, part.upper, part.step))))  # type: ignore[no-any-return]
+            self._held += 1
+            name = f"jvp:held{self._held}"
+            before.append(_at(node, ast.Assign([_at(part, ast.Name(name, ast.Store()))], self.visit(part))))
+            return _at(part, ast.Name(name, ast.Load()))  # type: ignore[no-any-return]
+
+        def places(make: Callable[[ast.expr_context], ast.expr]) -> list[ast.expr]:
+            return [self.visit(_at(target, make(ctx))) for ctx in (ast.Load(), ast.Store())]  # type: ignore[misc]
+
+        if isinstance(target, ast.Name):
+            load, store = places(partial(ast.Name, target.id))
+        elif isinstance(target, ast.Attribute):
+            load, store = places(partial(ast.Attribute, once(target.value), target.attr))
+        else:
+            load, store = places(partial(ast.Subscript, once(target.value), once(target.slice)))
+        changed = _at(node, _call(CHANGED, ast.Constant(type(node.op).__name__), load, self.visit(node.value)))  # type: ignore[arg-type]
+        return [*before, _at(node, ast.Assign([store], changed))]
 
     # Texts
 
@@ -211,6 +237,14 @@ class _Guarding(ast.NodeTransformer):
             raise refused(node, "a format of any width")
         node.value = self.visit(node.value)  # type: ignore[assignment]
         return node
+
+    # Generators
+
+    def visit_Yield(self, node: ast.Yield | ast.YieldFrom) -> ast.AST:
+        self.generic_visit(node)
+        return _at(node, _call(RESUMED, node))
+
+    visit_YieldFrom = visit_Yield
 
     # Errors
 
@@ -234,6 +268,19 @@ def _yields(function: ast.FunctionDef | ast.Lambda) -> bool:
         if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
             parts.extend(ast.iter_child_nodes(part))  # type: ignore[arg-type]
     return False
+
+
+def _check_generator(body: Sequence[ast.AST], within: bool = False) -> None:
+    """Refuse a generator that stops inside of a `with` or a `try`: what stands at their end would run when it is thrown away.
+
+    Raises:
+        ForbiddenError: that is so.
+    """
+    for part in body:
+        if isinstance(part, (ast.Yield, ast.YieldFrom)) and within:
+            raise refused(part, "a `yield` inside of `with` or `try`")
+        if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            _check_generator(list(ast.iter_child_nodes(part)), within or isinstance(part, (ast.With, ast.Try)))
 
 
 def _is_small(op: ast.operator, left: ast.expr, right: ast.expr) -> bool:
