@@ -64,8 +64,17 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
         except Exception:  # of the program's own, or where its values lie beyond what is answered
             raise refusal from None
     if found.failed is not None and getattr(report, "refusal", None) is None:
-        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
+        said = _told(found.failed)
+        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
     return replace(report, warnings=(*report.warnings, found.note))
+
+
+def _told(error: BaseException) -> str:
+    """What an error says; one of the program's own may fail at that."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -285,8 +285,15 @@ def _builtins() -> dict[str, Any]:
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
         "pow": lambda base, exponent: (reach.check_sizes("Pow", base, exponent), base**exponent)[1],
+        "round": _rounded,
         "iter": lambda items: iter(items),
     }
+
+
+def _rounded(number: Any, digits: Any = None) -> Any:
+    """`round(number, digits)`, of digits that a number may have."""
+    limits.check_plain("builtin:round", (number, digits or 0), {})
+    return round(number, digits)
 
 
 def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:

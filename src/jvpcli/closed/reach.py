@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.words import Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import FIELDS
 from jvpcli.language.array_names import METHODS as ARRAY_METHODS
 
@@ -89,7 +89,8 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
 SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype, torch.device,
-                    torch.Size, torch.memory_format, torch.layout, torch.Generator, types.FunctionType}
+                    torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
+                    types.FunctionType}
                    | {each for each in vars(np).values() if isinstance(each, type) and issubclass(each, np.number | np.bool_ | np.str_)})  # fmt: skip
 LISTS = (list, tuple, set, frozenset, deque)
 DICTS = (dict, OrderedDict, defaultdict, Counter)
@@ -158,7 +159,7 @@ def read(value: Any, name: str) -> Any:
         return _OfArray(value)
     if name == "grad_fn" and kind in TENSORS:
         return _WithNode(value)
-    if kind is _Node:
+    if kind is _Node and name in ("name", "next_functions"):
         return value
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
         if name.startswith("__") and not _own_classes(kind):
@@ -386,7 +387,9 @@ def _wide(spec: str) -> bool:
     return any(len(each) > 3 for each in digits)
 
 
-MOST_BITS = 4096
+BITS = {"Mult": "op:mul", "Pow": "op:pow", "LShift": "op:lshift"}
+"""Operators whose result's size is known from two whole numbers."""
+
 MOST_ITEMS = 10_000_000
 
 
@@ -406,13 +409,11 @@ def check_sizes(name: str, left: Any, right: Any) -> None:
     Raises:
         ForbiddenError: that is so.
     """
+    if name in BITS:
+        limits.check_plain(BITS[name], (left, right), {})
     for one, other in ((left, right), (right, left)):
-        if isinstance(one, int):
-            if one.bit_length() > MOST_BITS or (name in ("Pow", "LShift") and one is right and abs(one) > MOST_BITS
-                                                and isinstance(left, int)):  # fmt: skip
-                raise ForbiddenError("A number of so many digits can't be used.")
-            if name == "Mult" and isinstance(other, (str, list, tuple, bytes)) and len(other) * max(one, 0) > MOST_ITEMS:
-                raise ForbiddenError("A list or text of so many items can't be used.")
+        if name == "Mult" and isinstance(one, int) and isinstance(other, (str, list, tuple, bytes)) and len(other) * max(one, 0) > MOST_ITEMS:
+            raise ForbiddenError("A list or text of so many items can't be used.")
     if name == "Mod" and isinstance(left, bytes):
         raise ForbiddenError("A format of bytes can't be used.")
     if name == "Mod" and isinstance(left, str) and (len(left) > 10_000 or _wide(left) or "*" in left):
