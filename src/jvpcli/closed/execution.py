@@ -238,6 +238,8 @@ class _Guard(TorchFunctionMode):
                 if line and not self.watch.depth:
                     self.watch.failed = error
                 raise
+        if getattr(func, "__name__", "") == "__get__":  # an attribute: which, is looked at where it is read
+            return func(*args, **keywords)
         try:
             op = _operation(func)
             if func is not torch.Tensor.register_hook:

@@ -63,7 +63,7 @@ SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboard
 class Program:
     """A program as it runs: its names, and how many turns it has taken."""
 
-    def __init__(self, seed: int, watch: Watch, inside: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, seed: int, watch: Watch, inside: Callable[[], AbstractContextManager[Any] | None]) -> None:
         self.turns = 0
         self.watch = watch
         self.inside = inside
@@ -284,10 +284,16 @@ def _builtins() -> dict[str, Any]:
         "type": _type,
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
-        "pow": lambda base, exponent: (reach.check_sizes("Pow", base, exponent), base**exponent)[1],
+        "pow": _power,
         "round": _rounded,
         "iter": lambda items: iter(items),
     }
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """`pow(base, exponent)`"""
+    reach.check_sizes("Pow", base, exponent)
+    return base**exponent
 
 
 def _rounded(number: Any, digits: Any = None) -> Any:
@@ -417,7 +423,7 @@ def _spaces() -> dict[str, Any]:
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": lambda value: copy.copy(value)}),
         "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
         "string": INERT, "typing": INERT, "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}), "__future__": INERT,
-        "types": Namespace("types", {"SimpleNamespace": Named("types.SimpleNamespace", types.SimpleNamespace, _simple)}),
+        "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
     }  # fmt: skip
 
 
@@ -432,7 +438,7 @@ class _ParameterDict(nn.ParameterDict):
     """A dictionary of parameters, which torch keeps as attributes: by names that have no other meaning."""
 
     def _key_to_attr(self, key: str) -> str:
-        found: str = super()._key_to_attr(key)  # type: ignore[no-untyped-call, misc]
+        found: str = super()._key_to_attr(key)
         if found.startswith("_"):
             raise ForbiddenError(f"The key `{found}` can't be used.")
         return found
@@ -562,7 +568,7 @@ def _wraps(function: Any) -> Any:
 
 def _named_tuple(name: str, fields: Any) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: type = collections.namedtuple(name, fields)
+    made: type = collections.namedtuple(name, fields)  # type: ignore[misc]
     setattr(made, reach.OURS, True)
     return made
 

@@ -88,8 +88,8 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 )
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
-SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype, torch.device,
-                    torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
+SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype,
+                    torch.device, torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
                     types.FunctionType}
                    | {each for each in vars(np).values() if isinstance(each, type) and issubclass(each, np.number | np.bool_ | np.str_)})  # fmt: skip
 LISTS = (list, tuple, set, frozenset, deque)
@@ -245,7 +245,9 @@ def settable(value: Any, name: str) -> Any:
 
 def _is_inner(kind: type, name: str) -> bool:
     """Whether torch keeps something of its own by the name, in the classes that one of the program's is derived from."""
-    return name.startswith("_") and any(name in vars(each) for each in kind.__mro__ if not is_own(each)) or name == "_backward_cls"
+    if not name.startswith("_"):
+        return False
+    return name == "_backward_cls" or any(name in vars(each) for each in kind.__mro__ if not is_own(each))
 
 
 def _held(value: Any) -> Any:
@@ -412,7 +414,8 @@ def check_sizes(name: str, left: Any, right: Any) -> None:
     if name in BITS:
         limits.check_plain(BITS[name], (left, right), {})
     for one, other in ((left, right), (right, left)):
-        if name == "Mult" and isinstance(one, int) and isinstance(other, (str, list, tuple, bytes)) and len(other) * max(one, 0) > MOST_ITEMS:
+        counted = name == "Mult" and isinstance(one, int) and isinstance(other, (str, list, tuple, bytes))
+        if counted and len(other) * max(one, 0) > MOST_ITEMS:
             raise ForbiddenError("A list or text of so many items can't be used.")
     if name == "Mod" and isinstance(left, bytes):
         raise ForbiddenError("A format of bytes can't be used.")
@@ -432,11 +435,10 @@ def check_given(values: Any, depth: int = 0) -> None:
         kind = type(value)
         if kind in SIMPLE:
             continue
-        if kind in LISTS or isinstance(value, tuple) and (kind.__module__ == "torch.return_types" or kind.__bases__ == (tuple,)):
+        named = isinstance(value, tuple) and (kind.__module__ == "torch.return_types" or kind.__bases__ == (tuple,))
+        if named or kind in LISTS:
             check_given(value, depth + 1)
         elif kind in DICTS:
             check_given(value.values(), depth + 1)
-        elif isinstance(value, np.ndarray) and not value.dtype.hasobject or (isinstance(value, type) and value in NUMBERS):
-            continue
-        else:
+        elif not (value.dtype.kind in "biufcU" if kind in ARRAYS else isinstance(value, type) and value in NUMBERS):
             raise ForbiddenError(f"A `{kind.__name__}` can't be given to torch or numpy in a program.")

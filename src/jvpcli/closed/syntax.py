@@ -17,8 +17,8 @@ from jvpcli.errors import ForbiddenError
 
 READ, SET, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
-"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; of an operator, one with `=`, a function,
-a lambda, and of a generator that goes on."""
+"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; of an operator, one with `=`,
+a function, a lambda, and of a generator that goes on."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.While,
@@ -209,16 +209,17 @@ class _Guarding(ast.NodeTransformer):
             if isinstance(part, ast.Constant):
                 return part
             if isinstance(part, ast.Tuple):
-                return _at(part, ast.Tuple([once(each) for each in part.elts], ast.Load()))  # type: ignore[no-any-return]
+                return _at(part, ast.Tuple([once(each) for each in part.elts], ast.Load()))
             if isinstance(part, ast.Slice):
-                return _at(part, ast.Slice(*(each and once(each) for each in (part.lower, part.upper, part.step))))  # type: ignore[no-any-return]
+                return _at(part, ast.Slice(*(each and once(each) for each in (part.lower, part.upper, part.step))))
             self._held += 1
             name = f"jvp:held{self._held}"
             before.append(_at(node, ast.Assign([_at(part, ast.Name(name, ast.Store()))], self.visit(part))))
-            return _at(part, ast.Name(name, ast.Load()))  # type: ignore[no-any-return]
+            return _at(part, ast.Name(name, ast.Load()))
 
         def places(make: Callable[[ast.expr_context], ast.expr]) -> list[ast.expr]:
-            return [self.visit(_at(target, make(ctx))) for ctx in (ast.Load(), ast.Store())]  # type: ignore[misc]
+            made: list[Any] = [self.visit(_at(target, make(ctx))) for ctx in (ast.Load(), ast.Store())]
+            return made
 
         if isinstance(target, ast.Name):
             load, store = places(partial(ast.Name, target.id))
@@ -226,7 +227,8 @@ class _Guarding(ast.NodeTransformer):
             load, store = places(partial(ast.Attribute, once(target.value), target.attr))
         else:
             load, store = places(partial(ast.Subscript, once(target.value), once(target.slice)))
-        changed = _at(node, _call(CHANGED, ast.Constant(type(node.op).__name__), load, self.visit(node.value)))  # type: ignore[arg-type]
+        value: Any = self.visit(node.value)
+        changed = _at(node, _call(CHANGED, ast.Constant(type(node.op).__name__), load, value))
         return [*before, _at(node, ast.Assign([store], changed))]
 
     # Texts
