@@ -10,6 +10,8 @@ import torch
 
 from jvpcli.closed.execution import compiled, run_through
 from jvpcli.errors import JvpError
+from jvpcli.language.pasted import as_meant
+from jvpcli.options import BATCH, make_request
 
 CANARY = "/tmp/canary10"
 """The file that the tries would make."""
@@ -1337,6 +1339,18 @@ assert torch.func.vmap(torch.func.grad(lambda x: x ** 3))(torch.ones(2)).tolist(
 def test_honest_programs_run(text: str) -> None:
     """Programs that do nothing but arithmetic are carried out to their end, and what they assert holds."""
     assert ended_by(text) is None
+
+
+def test_python_runs_what_stands_on_a_command_line_alone() -> None:
+    """A request of a batch, which may come by HTTP, is the language's or refused."""
+    text = "import torch\nclass A:\n    def __enter__(self): pass\n    def __exit__(self, *a): pass\nx = torch.ones(2, requires_grad=True)\n"
+    text += "with A(): (x * x).sum().backward()\n"
+    request = make_request({"expression": text}, BATCH)
+    assert as_meant(request, runs=True).pasted == text
+    try:
+        assert as_meant(request).pasted is None
+    except JvpError:
+        pass
 
 
 def test_memory_that_torch_left_unwritten_is_zeros() -> None:

@@ -84,7 +84,7 @@ def _meant(request: Request, given: Mapping[str, Any], context: Context) -> Requ
         return request
     from jvpcli.language.pasted import as_meant, said_of  # loaded only where a program can be pasted
 
-    meant = as_meant(request)
+    meant = as_meant(request, runs=True)
     if given["quiet"] or given["as_json"]:
         return meant
     if meant.expression != request.expression:

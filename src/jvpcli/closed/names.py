@@ -94,6 +94,7 @@ class Program:
             syntax.CHANGED: self._kept(changed),
             syntax.RESUMED: self.resumed,
             "__build_class__": self._build,
+            "__import__": _loaded,
             "getattr": self._getattr,
             "setattr": self._kept(self._set),
             "hasattr": self._hasattr,
@@ -288,6 +289,17 @@ def _builtins() -> dict[str, Any]:
         "round": _rounded,
         "iter": lambda items: iter(items),
     }
+
+
+def _loaded(name: str, *rest: Any, **keywords: Any) -> Any:
+    """What torch and numpy load of themselves where they are called; no program can write the name.
+
+    Raises:
+        ImportError: it is none of theirs.
+    """
+    if name.partition(".")[0] not in ("torch", "numpy"):
+        raise ImportError(f"there is no {name} in a program")
+    return builtins.__import__(name, *rest, **keywords)
 
 
 def _power(base: Any, exponent: Any) -> Any:

@@ -91,7 +91,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype,
                     torch.device, torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
                     types.FunctionType}
-                   | {each for each in vars(np).values() if isinstance(each, type) and issubclass(each, np.number | np.bool_ | np.str_)})  # fmt: skip
+                   | {each for each in vars(np).values() if isinstance(each, type) and issubclass(each, (np.number, np.bool_, np.str_))})  # fmt: skip
 LISTS = (list, tuple, set, frozenset, deque)
 DICTS = (dict, OrderedDict, defaultdict, Counter)
 NUMBERS = frozenset({int, float, bool, complex, *(kind for kind in SIMPLE if issubclass(kind, np.generic))})
@@ -136,7 +136,7 @@ def _own_classes(kind: type) -> list[type]:
 
 
 @lru_cache(maxsize=4096)
-def _of_type(kind: type) -> frozenset[str]:
+def _of_type(kind: Any) -> frozenset[str]:
     """What may be read from objects of a type, whatever they hold."""
     if kind in PLAIN:
         return PLAIN[kind]

@@ -77,7 +77,7 @@ class _Guarding(ast.NodeTransformer):
         self.count = 0
         self._held = 0
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: ast.AST) -> Any:
         self.count += 1
         if self.count > MOST_NODES:
             raise refused(node, "a program of this length")
@@ -144,8 +144,8 @@ class _Guarding(ast.NodeTransformer):
         """Types say nothing here; those of a class's fields make a dataclass."""
         node.annotation = _at(node, ast.Constant("Any"))
         if node.value is not None:
-            node.value = self.visit(node.value)  # type: ignore[assignment]
-        node.target = self.visit(node.target)  # type: ignore[assignment]
+            node.value = self.visit(node.value)
+        node.target = self.visit(node.target)
         if node.value is None and not isinstance(node.target, ast.Name):
             return _at(node, ast.Pass())
         return node
@@ -180,11 +180,11 @@ class _Guarding(ast.NodeTransformer):
         node.value = _at(node.value, _call(guard, node.value, ast.Constant(node.attr)))
         return node
 
-    def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:  # type: ignore[override]
+    def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:
         return [self._bound(node, alias.asname or alias.name.partition(".")[0], alias.name if alias.asname else
                             alias.name.partition(".")[0]) for alias in node.names]  # fmt: skip
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> Sequence[ast.stmt]:  # type: ignore[override]
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Sequence[ast.stmt]:
         if node.level:
             raise refused(node, "a relative import")
         if any(alias.name == "*" for alias in node.names):
@@ -201,7 +201,7 @@ class _Guarding(ast.NodeTransformer):
             return node
         return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:  # type: ignore[override]
+    def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         """`a.b op= c` reads `a.b` and sets it, each through its guard; what stands before the last name is found once."""
         target, before = node.target, list[ast.stmt]()
 
@@ -237,7 +237,7 @@ class _Guarding(ast.NodeTransformer):
         parts = node.format_spec.values if isinstance(node.format_spec, ast.JoinedStr) else []
         if any(not isinstance(part, ast.Constant) or WIDE.search(str(part.value)) for part in parts):
             raise refused(node, "a format of any width")
-        node.value = self.visit(node.value)  # type: ignore[assignment]
+        node.value = self.visit(node.value)
         return node
 
     # Generators

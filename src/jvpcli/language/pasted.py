@@ -74,16 +74,18 @@ LACKING = {
 NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0} is an input"
 
 
-def as_meant(request: Request) -> Request:
-    """What a request means whose expression is a program that asks for a derivative itself; of one that is refused, why.
+def as_meant(request: Request, runs: bool = False) -> Request:
+    """What a request means whose expression is a program that asks for a derivative itself.
+
+    Where Python runs what the language refuses (`runs`: only what somebody has written on a command line of their own), why it is refused.
 
     Raises:
         JvpError: it is refused, and can't be run as it stands either.
     """
     try:
-        return replace(_as_read(request), pasted=request.expression if may_be_run(request) else None)
+        return replace(_as_read(request), pasted=request.expression if runs and may_be_run(request) else None)
     except JvpError as error:
-        if not may_be_run(request):
+        if not (runs and may_be_run(request)):
             raise
         return replace(request, pasted=request.expression, refusal=error)
 
