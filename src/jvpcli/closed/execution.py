@@ -123,8 +123,8 @@ def _run(code: CodeType, seed: int, watch: Watch, guard: _Guard) -> BaseExceptio
 def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
     """The guard and the wall for a function of the program; None where it runs inside of them.
 
-    torch takes a guard away while it carries a call out that the guard has passed on: what it calls of the program meanwhile (hooks,
-    backward) has it again.
+    torch takes a guard away while it carries a call out that the guard has passed on: what it calls of the program meanwhile
+    (hooks, backward) has it again.
     """
     if not is_walled():
         return _behind(guard)
@@ -209,8 +209,8 @@ UNNAMED = re.compile(
     r"|has_compatible_shallow_copy_type|is_all_true|make_dual|unpack_dual|standard_gamma|sample_dirichlet|dirichlet_grad"
     r"|foreach_\w+|weight_norm_interface|is_functional_tensor|is_zerotensor)"
 )
-"""What torch calls on a program's tensors without the catalogue's having it: attributes and operators, its own libraries written in
-Python, and what they are made of."""
+"""What torch calls on a program's tensors without the catalogue's having it: attributes and operators, its own libraries
+written in Python, and what they are made of."""
 
 
 class _Guard(TorchFunctionMode):

@@ -91,7 +91,8 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype,
                     torch.device, torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
                     types.FunctionType}
-                   | {each for each in vars(np).values() if isinstance(each, type) and issubclass(each, (np.number, np.bool_, np.str_))})  # fmt: skip
+                   | {each for each in vars(np).values() if isinstance(each, type)
+                      and issubclass(each, (np.number, np.bool_, np.str_))})  # fmt: skip
 LISTS = (list, tuple, set, frozenset, deque)
 DICTS = (dict, OrderedDict, defaultdict, Counter)
 NUMBERS = frozenset({int, float, bool, complex, *(kind for kind in SIMPLE if issubclass(kind, np.generic))})
@@ -152,7 +153,7 @@ def read(value: Any, name: str) -> Any:
     Raises:
         ForbiddenError: it may not be read.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind is str and name == "format":
         return _Formatting(value)
     if kind in ARRAYS or isinstance(value, np.generic):
@@ -172,8 +173,8 @@ def read(value: Any, name: str) -> Any:
             return value
         raise ForbiddenError(f"There is no `{value.path}.{name}` in a program.")
     if kind is super:
-        own = value.__self__
-        if _own_classes(type(own)) and (name == "__init__" or name in _of_type(type(own)) or _gives(type(own), name)):
+        own: Any = type(value.__self__)
+        if _own_classes(own) and (name == "__init__" or name in _of_type(own) or _gives(own, name)):
             return value
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
@@ -334,9 +335,9 @@ class _OfArray:
         self._array = value
 
     def __getattribute__(self, name: str) -> Any:
-        array = object.__getattribute__(self, "_array")
-        found = getattr(array, name)  # Python's own AttributeError
-        if name not in _of_type(type(array)) or (isinstance(array, np.ndarray) and array.dtype.hasobject):
+        array: Any = object.__getattribute__(self, "_array")
+        found, kind = getattr(array, name), type(array)  # Python's own AttributeError
+        if name not in _of_type(kind) or (isinstance(array, np.ndarray) and array.dtype.hasobject):
             raise _refused(array, name)
         return of_arrays(found) if callable(found) else found
 
