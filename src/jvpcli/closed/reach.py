@@ -336,7 +336,8 @@ class _OfArray:
 
     def __getattribute__(self, name: str) -> Any:
         array: Any = object.__getattribute__(self, "_array")
-        found, kind = getattr(array, name), type(array)  # Python's own AttributeError
+        kind: Any = type(array)
+        found = getattr(array, name)  # Python's own AttributeError
         if name not in _of_type(kind) or (isinstance(array, np.ndarray) and array.dtype.hasobject):
             raise _refused(array, name)
         return of_arrays(found) if callable(found) else found
