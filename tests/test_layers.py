@@ -24,7 +24,6 @@ FLOORS = {
     "repairs": 1.3,
     "jacobians": 2,
     "symbolic": 2.5, "tracing": 3, "gradcheck": 3.1,
-    "closed": 3.5,
     "answers": 4,
     "results": 4.4, "api": 4.5,
     "cli": 5, "notebook": 5.5, "__init__": 5.6, "__main__": 6,

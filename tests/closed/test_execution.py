@@ -405,7 +405,9 @@ def test_the_last_derivative_is_that_of_python(name, monkeypatch):
     report = as_run(PROGRAMS[name])
     assert torch.equal(torch.default_generator.get_state(), state)
     assert torch.get_default_dtype() is torch.float32
-    assert [notice.code for notice in report.warnings if notice.code in ("as_python", "other_gradient")] == ["as_python"]
+    assert [notice.code for notice in report.warnings if notice.code in ("as_python", "other_gradient")] == [
+        "as_python"
+    ]
     ours = [*to_dict(report)["vjp"].values()]
     theirs = by_python(PROGRAMS[name], monkeypatch)
     assert len(ours) == len(theirs)

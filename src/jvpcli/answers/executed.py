@@ -115,7 +115,8 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
             if apart is not None:  # a check says so in its verdict
                 raise _not_again(found, apart)
     if found.failed is not None and getattr(report, "refusal", None) is None:
-        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {found.failed}", torch_message=str(found.failed))
+        said = _told(found.failed)
+        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
     return replace(report, warnings=(*report.warnings, found.note))
 
 
@@ -124,6 +125,14 @@ def _not_again(found: Executed, told: str) -> EvaluationError:
     return EvaluationError(
         f"the derivative call on line {found.line} can't be taken apart", explanation=f"{told[:1].upper()}{told[1:]}."
     )
+
+
+def _told(error: BaseException) -> str:
+    """What an error says; one of the program's own may fail at that."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,9 @@ def executed(request: Request) -> Executed | None:
             return None
         if made is not None and not whole and not agrees(meant, made):
             return None
-        return Executed(meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, failed)
+        return Executed(
+            meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, failed
+        )
 
     found: Executed | None = at_call(code, len(lines), settings, meet)
     return found
@@ -237,7 +248,11 @@ def _several(given: Any) -> Sequence[Any]:
 def _names(call: Asked) -> list[str]:
     """The names of a function's positional parameters."""
     try:
-        known = [name for name, each in signature(call.function).parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+        known = [
+            name
+            for name, each in signature(call.function).parameters.items()
+            if each.kind is each.POSITIONAL_OR_KEYWORD
+        ]
     except (TypeError, ValueError):
         known = []
     return [known[k] if k < len(known) else f"x{k}" for k in range(len(call.arguments))]

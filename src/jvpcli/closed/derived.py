@@ -43,6 +43,7 @@ class Watch:
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each.
         failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
+        ended: what was refused, after which the program does nothing more; None: nothing.
     """
 
     target: int | None = None
@@ -51,6 +52,7 @@ class Watch:
     depth: int = 0
     lines: list[int] = field(default_factory=list)
     failed: BaseException | None = None
+    ended: BaseException | None = None
 
     def asked(self, call: Callable[[], Asked], line: int) -> None:
         """Counts a call."""
@@ -82,7 +84,9 @@ class Derived:
 
     __slots__ = ("_line", "_places", "_watch", "aux", "function", "of")
 
-    def __init__(self, watch: Watch, line: Callable[[], int], function: Any, of: Any, places: Any = 0, aux: bool = False) -> None:
+    def __init__(
+        self, watch: Watch, line: Callable[[], int], function: Any, of: Any, places: Any = 0, aux: bool = False
+    ) -> None:
         self._watch, self._line, self.function, self.of, self.aux = watch, line, function, of, aux
         self._places = tuple(places) if isinstance(places, (tuple, list)) else (places,)
 
@@ -155,9 +159,18 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
             ways = {} if direction is None or v is None else {direction: v}
             watch.asked(lambda: Asked(function, tuple(given), {}, places, **ways), line())
             with watch.inside():
-                return getattr(functional, name)(func, inputs, *(() if name in ("jacobian", "hessian") else (v,)), **options)
+                return getattr(functional, name)(
+                    func, inputs, *(() if name in ("jacobian", "hessian") else (v,)), **options
+                )
 
         return ask
 
-    ways = {"jacobian": None, "hessian": None, "vjp": "cotangent", "vhp": "cotangent", "jvp": "tangent", "hvp": "tangent"}
+    ways = {
+        "jacobian": None,
+        "hessian": None,
+        "vjp": "cotangent",
+        "vhp": "cotangent",
+        "jvp": "tangent",
+        "hvp": "tangent",
+    }
     return {name: asking(name, direction) for name, direction in ways.items()}

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.nn.modules import module
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 
 from jvpcli.closed import reach
 from jvpcli.closed.derived import Asked, Watch
 from jvpcli.closed.names import FILE, Ended, Program
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
-from jvpcli.errors import JvpError
+from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.recording.derivatives import Derivative, read_call
@@ -44,7 +46,10 @@ def compiled(text: str) -> CodeType:
     """
     code = "\n".join(read_source(text)[0].lines)
     linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
-    return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
+    try:
+        return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ForbiddenError(f"Python can't read it: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ def run_through(code: CodeType, settings: Settings) -> tuple[list[int], BaseExce
     return watch.lines, error, watch.failed
 
 
-def at_call(code: CodeType, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]) -> Any:
+def at_call(
+    code: CodeType, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
+) -> Any:
     """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that.
 
     Its steps are noted down from the derivative before on. Where `meet` gives None the program is run again, and `meet` told that
@@ -90,7 +97,9 @@ def at_call(code: CodeType, number: int, settings: Settings, meet: Callable[[Der
             met(read_call(func, args, keywords))
         return make()
 
-    for begin in dict.fromkeys((number - 1, 0)):  # where the graph goes back behind the call before, all of it is noted down
+    for begin in dict.fromkeys(
+        (number - 1, 0)
+    ):  # where the graph goes back behind the call before, all of it is noted down
         watch = Watch(number, met)
         guard = _Guard(watch, settings.memory_limit)
         recorder = _Late(derivative, watch, begin)
@@ -125,23 +134,62 @@ def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> Bas
         return ended.error
     except (_Reached, Exception) as error:
         return error
-    return program.ended
+    return watch.ended
 
 
 def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
     """The guard and the wall for a function of the program; None where it runs inside of them.
 
-    Where torch calls one itself, as the hooks of a backward pass, the wall is there and the guard is not.
+    torch takes a guard away while it carries a call out that the guard has passed on: what it calls of the program meanwhile
+    (hooks, backward) has it again.
     """
     if not is_walled():
-        return _behind(guard, walled())
-    return None if guard.is_up() else _behind(guard, nullcontext())
+        return _behind(guard)
+    return None if guard.is_up() else _again(guard)
 
 
 @contextmanager
-def _behind(guard: _Guard, wall: AbstractContextManager[Any]) -> Iterator[None]:
-    with wall, torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
+def _again(guard: _Guard) -> Iterator[None]:
+    with torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
         yield
+
+
+@contextmanager
+def _behind(guard: _Guard) -> Iterator[None]:
+    """Around what is called once the program has run: what is refused is an error there, and settings are left as they were."""
+    dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        with walled(), _named(), torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
+            yield
+    except Ended as ended:
+        guard.watch.ended = None
+        raise ended.error from None
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(enabled)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Inside, no module gets a part, parameter or buffer with a name that has a meaning for Python, or for numpy."""
+    handles = [
+        register(_check_name)
+        for register in (
+            module.register_module_module_registration_hook,
+            module.register_module_parameter_registration_hook,
+            module.register_module_buffer_registration_hook,
+        )
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_name(_: Any, name: str, __: Any) -> None:
+    if name.startswith("__"):
+        raise Ended(ForbiddenError(f"A part of a module can't be called `{name}`."))
 
 
 @contextmanager
@@ -151,7 +199,8 @@ def _in_order(seed: int) -> Iterator[None]:
     torch.default_generator.manual_seed(seed)
     torch.set_grad_enabled(True)
     try:
-        yield
+        with _named():
+            yield
     finally:
         torch.set_default_dtype(dtype)
         torch.default_generator.set_state(state)
@@ -160,11 +209,17 @@ def _in_order(seed: int) -> Iterator[None]:
 
 @lru_cache(maxsize=8192)
 def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
-    """What the catalogue calls a function, empty where nothing is asked of its arguments; whether small ones are all right."""
-    op = "call:torch.zeros" if func is torch.empty else operation_of(func)
-    if op.startswith("attr:"):
-        return "", True
-    return op, guards.is_free(op) and forecast.is_bounded(op)
+    """The catalogue's name of a function that torch calls, empty of one of torch's own library; whether small arguments are
+    all right.
+
+    Raises:
+        ForbiddenError: it is one that nothing may call.
+    """
+    op = operation_of(func)
+    name = resolve_name(func) or getattr(func, "__name__", "")
+    if not op and not UNNAMED.fullmatch(name):
+        raise ForbiddenError(f"`{name}` can't be called in a program.")
+    return op, bool(op) and guards.is_free(op) and forecast.is_bounded(op)
 
 
 GIVEN = {*reach.TENSORS, bool, type(None), list, tuple}
@@ -188,6 +243,20 @@ def _are_small(values: Iterable[Any]) -> bool:
     return elements < forecast.SMALL // 64
 
 
+FILLED = {torch.empty: torch.zeros, torch.empty_like: torch.zeros_like, torch.Tensor.new_empty: torch.Tensor.new_zeros}
+"""What gives memory as it was left, and what gives zeros in its place: a layer of a program's own may leave it as it is."""
+
+UNNAMED = re.compile(
+    r"torch\.(device|Tensor\.(\w+\.__(get|set)__|__\w+__|requires_grad_|detach_|register_hook|retain_grad|numpy|tolist|item|size|stride|cpu"
+    r"|is_floating_point|is_complex|untyped_storage)|nn\.(functional|init)\.\w+|functional\.\w+)"
+    r"|(torch\.|profiler\.|_VariableFunctions\.)?_(set_grad_enabled|record_function_enter_new|record_function_exit(\._RecordFunction)?|parse_to"
+    r"|has_compatible_shallow_copy_type|is_all_true|make_dual|unpack_dual|standard_gamma|sample_dirichlet|dirichlet_grad"
+    r"|foreach_\w+|weight_norm_interface|is_functional_tensor|is_zerotensor)"
+)
+"""What torch calls on a program's tensors without the catalogue's having it: attributes and operators, its own libraries
+written in Python, and what they are made of."""
+
+
 class _Guard(TorchFunctionMode):
     """Refuses arguments that torch itself trusts, and results that are too large; counts the derivative calls of the program."""
 
@@ -197,17 +266,26 @@ class _Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
+        func = FILLED.get(func, func)
+        if self.watch.ended is not None:
+            raise Ended(self.watch.ended)
         if func in DERIVATIVES:
             return self._derivative(func, args, keywords)
-        op, free = _operation(func)
-        if op and not (free and _are_small((*args, *keywords.values()) if keywords else args)):
-            try:
+        if getattr(func, "__name__", "") == "__get__":  # an attribute: which, is looked at where it is read
+            return func(*args, **keywords)
+        try:
+            op, free = _operation(func)
+            if free and _are_small((*args, *keywords.values()) if keywords else args):
+                return func(*args, **keywords)
+            if func is not torch.Tensor.register_hook:
                 reach.check_given((*args, *keywords.values()))
+            if op:
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
                 forecast.check_memory(op, args, keywords, 0, self.memory_limit)
-            except JvpError as error:
-                raise Ended(error) from None
+        except JvpError as error:
+            self.watch.ended = error
+            raise Ended(error) from None
         return func(*args, **keywords)
 
     def is_up(self) -> bool:
@@ -227,7 +305,8 @@ class _Guard(TorchFunctionMode):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
         try:
-            return func(*args, **keywords)
+            with self.watch.inside():
+                return func(*args, **keywords)
         except Exception as error:
             if line:
                 self.watch.failed = error
@@ -237,6 +316,8 @@ class _Guard(TorchFunctionMode):
 def _direct_line() -> int:
     """The line of a derivative call that is being made, where it is one of the program's own; 0 of a function that it calls."""
     frame = sys._getframe(2)
-    while frame is not None and (frame.f_code.co_filename.startswith(HANDED_ON) or frame.f_code.co_filename.startswith(OURS)):
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(HANDED_ON) or frame.f_code.co_filename.startswith(OURS)
+    ):
         frame = frame.f_back  # type: ignore[assignment]
     return frame.f_lineno if frame is not None and frame.f_code.co_filename == FILE else 0

@@ -28,7 +28,7 @@ from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch, functionals, transforms
 from jvpcli.closed.words import INERT, Named, Namespace
 from jvpcli.errors import ForbiddenError, LimitError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
@@ -58,7 +58,7 @@ CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Mod
 """Modules that hold others."""
 
 SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint",
-         "os", "sys", "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "gc")  # fmt: skip
+         "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly")  # fmt: skip
 """What shows something, measures the time, or has no effect on numbers: what is done with it is passed over."""
 
 
@@ -69,7 +69,7 @@ class Program:
         self, seed: int, keeps_seed: bool, watch: Watch, inside: Callable[[], AbstractContextManager[Any] | None]
     ) -> None:
         self.turns = 0
-        self.ended: BaseException | None = None
+        self.watch = watch
         self.inside = inside
         self.spaces = {**_spaces(), **_drawing(seed, keeps_seed), **_deriving(watch, keeps_seed)}
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
@@ -78,15 +78,13 @@ class Program:
     # Guards
 
     def _guards(self) -> dict[str, Any]:
-        operators = {"Mult": operator.mul, "Pow": operator.pow, "LShift": operator.lshift, "Mod": operator.mod}
-
         def binary(name: str, left: Any, right: Any) -> Any:
             reach.check_sizes(name, left, right)
-            return operators[name](left, right)
+            return OPERATORS[name](left, right)
 
-        def bounded(name: str, left: Any, right: Any) -> Any:
+        def changed(name: str, left: Any, right: Any) -> Any:
             reach.check_sizes(name, left, right)
-            return right
+            return CHANGES[name](left, right)
 
         return {
             syntax.READ: self._kept(reach.read),
@@ -97,8 +95,10 @@ class Program:
             syntax.WITHIN: self.within,
             syntax.OVER: self.over,
             syntax.BINARY: self._kept(binary),
-            syntax.BOUNDED: self._kept(bounded),
+            syntax.CHANGED: self._kept(changed),
+            syntax.RESUMED: self.resumed,
             "__build_class__": self._build,
+            "__import__": _loaded,
             "getattr": self._getattr,
             "setattr": self._kept(self._set),
             "hasattr": self._hasattr,
@@ -121,7 +121,7 @@ class Program:
 
     def end(self, error: BaseException) -> Ended:
         """What ends the program."""
-        self.ended = error
+        self.watch.ended = error
         return Ended(error)
 
     def turn(self) -> None:
@@ -133,8 +133,19 @@ class Program:
         self.turns += 1
         if self.turns > MOST_TURNS:
             raise self.end(LimitError(f"The program takes more than {MOST_TURNS:,} turns of loops and calls."))
-        if self.ended is not None:
-            raise Ended(self.ended)
+        if self.watch.ended is not None:
+            raise Ended(self.watch.ended)
+
+    def resumed(self, given: Any) -> Any:
+        """What a generator is given as it goes on, where what it is asked by runs between the guards.
+
+        Raises:
+            Ended: it does not.
+        """
+        self.turn()
+        if self.inside() is not None:
+            raise self.end(ForbiddenError("A generator of the program goes on outside of it."))
+        return given
 
     def within(self, body: Callable[[], Any]) -> Any:
         """What a lambda gives."""
@@ -144,7 +155,7 @@ class Program:
     def over(self, items: Any) -> Iterator[Any]:
         """The items of a comprehension, counted."""
         for item in items:
-            self.turn()
+            self.resumed(None)
             yield item
 
     def _fetch(self, module: str, name: str | None = None) -> Any:
@@ -186,12 +197,12 @@ class Program:
         """A class of the program."""
         real = tuple(each.kind if isinstance(each, Named) else each for each in bases)
         for base in real:
-            if base in BASES or reach.is_own(base) or (isinstance(base, type) and base in _modules().values()):
+            if any(base is each for each in (*BASES, *_modules().values())) or reach.is_own(base):
                 continue
-            raise self.end(ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`."))
-        made: type = builtins.__build_class__(body, name, *real)
-        setattr(made, reach.OURS, True)
-        return made
+            raise self.end(
+                ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`.")
+            )
+        return reach.owned(builtins.__build_class__(body, name, *real))
 
 
 class _Inside:
@@ -214,6 +225,16 @@ class _Inside:
         entered = self._entered.pop()
         if entered is not None:
             entered.__exit__(*error)
+
+
+OPERATORS = {"Mult": operator.mul, "Pow": operator.pow, "LShift": operator.lshift, "Mod": operator.mod}
+CHANGES = {
+    "Add": operator.iadd, "Sub": operator.isub, "Mult": operator.imul, "Div": operator.itruediv, "FloorDiv": operator.ifloordiv,
+    "Mod": operator.imod, "Pow": operator.ipow, "MatMult": operator.imatmul, "LShift": operator.ilshift,
+    "RShift": operator.irshift,
+    "BitAnd": operator.iand, "BitOr": operator.ior, "BitXor": operator.ixor,
+}  # fmt: skip
+"""What makes a new value of two, and what may change the first instead."""
 
 
 class Ended(BaseException):
@@ -251,7 +272,7 @@ def _kinds(kinds: Any) -> Any:
 def _type(value: Any) -> Any:
     """`type(x)`, with one argument."""
     kind = type(value)
-    if reach.is_own(kind) or kind in _TYPES or _modules().get(kind.__name__) is kind:
+    if reach.is_own(kind) or any(kind is each for each in _TYPES) or _modules().get(kind.__name__) is kind:
         return kind
     return Named(kind.__name__, kind, _not_made, {"__name__": kind.__name__})
 
@@ -272,14 +293,32 @@ def _builtins() -> dict[str, Any]:
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
         "pow": _power,
+        "round": _rounded,
         "iter": lambda items: iter(items),
     }
+
+
+def _loaded(name: str, *rest: Any, **keywords: Any) -> Any:
+    """What torch and numpy load of themselves where they are called; no program can write the name.
+
+    Raises:
+        ImportError: it is none of theirs.
+    """
+    if name.partition(".")[0] not in ("torch", "numpy"):
+        raise ImportError(f"there is no {name} in a program")
+    return builtins.__import__(name, *rest, **keywords)
 
 
 def _power(base: Any, exponent: Any) -> Any:
     """`pow(base, exponent)`, of no number of any size."""
     reach.check_sizes("Pow", base, exponent)
     return base**exponent
+
+
+def _rounded(number: Any, digits: Any = None) -> Any:
+    """`round(number, digits)`, of digits that a number may have."""
+    limits.check_plain("builtin:round", (number, digits or 0), {})
+    return round(number, digits)
 
 
 def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,7 +338,8 @@ def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _modules() -> Mapping[str, type]:
     """The classes of torch.nn that may be constructed, and derived from."""
-    return {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+    found = {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+    return {**found, "ParameterDict": _ParameterDict}
 
 
 def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -311,6 +351,7 @@ def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
         reach.check_given((*arguments, *keywords.values()))
         for name in keywords.keys() & REFUSED:
             raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        limits.check_plain(f"call:{path}", arguments, keywords)
         for place, (name, default) in refused:
             if place < len(arguments) and arguments[place] != default and name in REFUSED:
                 raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
@@ -370,8 +411,8 @@ def _spaces() -> dict[str, Any]:
             "gradcheck": INERT, "gradgradcheck": INERT,
         }),
         "utils": Namespace("torch.utils", {"data": Namespace("torch.utils.data", {
-            "DataLoader": _loader, "TensorDataset": data.TensorDataset, "Dataset": data.Dataset, "Subset": data.Subset,
-            "random_split": data.random_split})}),
+            "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": data.Dataset, "Subset": _Subset,
+            "random_split": _split})}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
             "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
             "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
@@ -401,12 +442,51 @@ def _spaces() -> dict[str, Any]:
         "itertools": Namespace("itertools", counted),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
-        "copy": Namespace("copy", {"deepcopy": copy.deepcopy, "copy": copy.copy}),
+        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": lambda value: copy.copy(value)}),
         "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
+        "os": Namespace("os", {"environ": INERT}), "sys": Namespace("sys", {"path": INERT, "stdout": INERT}),
         "string": INERT, "typing": INERT, "__future__": INERT,
         "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
-        "types": Namespace("types", {"SimpleNamespace": types.SimpleNamespace}),
+        "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
     }  # fmt: skip
+
+
+def _simple(**entries: Any) -> types.SimpleNamespace:
+    """`SimpleNamespace(…)`, whose names have no meaning for Python."""
+    for name in entries:
+        _word(name)
+    return types.SimpleNamespace(**entries)
+
+
+class _ParameterDict(nn.ParameterDict):
+    """A dictionary of parameters, which torch keeps as attributes: by names that have no other meaning."""
+
+    def _key_to_attr(self, key: str) -> str:
+        found: str = super()._key_to_attr(key)
+        if found.startswith("_"):
+            raise ForbiddenError(f"The key `{found}` can't be used.")
+        return found
+
+
+class _TensorDataset(torch.utils.data.TensorDataset):
+    """Tensors alone, whose lengths are asked of torch."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not all(type(each) in reach.TENSORS for each in tensors):
+            raise ForbiddenError("A TensorDataset is made of tensors.")
+        super().__init__(*tensors)
+
+
+class _Subset(torch.utils.data.Subset[Any]):
+    """Some of a data set's items; no array is made of it."""
+
+    __array__ = reach.no_array
+    __array_ufunc__ = None
+
+
+def _split(dataset: Any, lengths: Any) -> list[Any]:
+    """`random_split(dataset, lengths)`"""
+    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
 
 
 def _optimizer(name: str) -> type:
@@ -444,7 +524,9 @@ def _holds_tensors(optimizer: Any) -> bool:
     """Whether what an optimizer moves are tensors in lists."""
     groups = optimizer.param_groups
     return all(
-        type(group) is dict and type(group.get("params")) is list and reach.TENSORS.issuperset(map(type, group["params"]))
+        type(group) is dict
+        and type(group.get("params")) is list
+        and reach.TENSORS.issuperset(map(type, group["params"]))
         for group in groups
     )
 
@@ -500,9 +582,9 @@ def _numpy() -> dict[str, Any]:
     for name in NAMES:
         owner, _, last = name.rpartition(".")
         if not owner and hasattr(np, last):
-            found[last] = _checked(f"numpy.{last}", getattr(np, last))
+            found[last] = reach.of_arrays(getattr(np, last))
     found |= {name: getattr(np, name) for name in DTYPES}
-    linalg = {name: _checked(f"numpy.linalg.{name}", getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
+    linalg = {name: reach.of_arrays(getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
     found["linalg"] = Namespace("numpy.linalg", linalg)
     return found
 
@@ -512,7 +594,8 @@ def _drawing(seed: int, keeps_seed: bool) -> dict[str, Any]:
     plain, drawn = random.Random(seed), np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
     kept = {"seed": INERT} if keeps_seed else {}
-    of_numpy = Namespace("numpy.random", {name: getattr(drawn, name) for name in words if hasattr(drawn, name)} | kept)
+    of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in words if hasattr(drawn, name)}
+    of_numpy = Namespace("numpy.random", of_arrays | kept)
     numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
     draws = ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")
     of_python = {name: getattr(plain, name) for name in draws}

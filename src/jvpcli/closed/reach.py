@@ -18,13 +18,14 @@ from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.words import Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import FIELDS
 from jvpcli.language.array_names import METHODS as ARRAY_METHODS
 
 OF_TENSORS = frozenset({
     "grad", "data", "requires_grad", "requires_grad_", "detach_", "backward", "is_leaf", "retain_grad", "retains_grad",
-    "register_hook", "numpy", "grad_fn", "cpu", "tolist", "item", "size", "stride", "is_cuda", "output_nr", "new_zeros", "new_ones",
+    "register_hook", "numpy", "grad_fn", "cpu", "tolist", "item", "size", "stride", "is_cuda", "output_nr", "new_zeros",
+    "new_ones",
 })  # fmt: skip
 """What a tensor has beside the catalogue's methods and properties."""
 
@@ -35,7 +36,8 @@ PLAIN: dict[type, frozenset[str]] = {
     list: frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "sort", "index", "count", "clear", "copy"}),
     tuple: frozenset({"index", "count"}),
     dict: frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem"}),
-    set: frozenset({"add", "discard", "remove", "union", "intersection", "difference", "update", "issubset", "issuperset", "pop"}),
+    set: frozenset({"add", "discard", "remove", "union", "intersection", "difference", "update", "issubset", "issuperset",
+    "pop"}),
     frozenset: frozenset({"union", "intersection", "difference"}),
     int: frozenset({"real", "imag", "bit_length"}),
     bool: frozenset(),
@@ -59,13 +61,15 @@ OF_MODULES = frozenset({
     "parameters", "named_parameters", "buffers", "named_buffers", "children", "named_children", "modules", "named_modules",
     "zero_grad", "train", "eval", "training", "to", "float", "double", "half", "cpu", "requires_grad_", "state_dict",
     "load_state_dict", "apply", "register_buffer", "register_parameter", "register_module", "add_module", "register_forward_hook",
-    "register_forward_pre_hook", "register_full_backward_hook", "forward", "extra_repr", "get_parameter", "get_submodule", "append",
-    "extend", "insert", "keys", "values", "items", "update", "pop", "reset_parameters", "flatten_parameters", "__init__", "__call__",
+    "register_forward_pre_hook", "register_full_backward_hook", "forward", "extra_repr", "get_parameter", "get_submodule",
+    "append",
+    "extend", "insert", "keys", "values", "items", "update", "pop", "reset_parameters", "flatten_parameters", "__init__",
+    "__call__",
 })  # fmt: skip
 """What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
 
-OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "load_state_dict", "defaults"})
-OF_SCHEDULES = frozenset({"step", "get_last_lr", "state_dict", "load_state_dict", "last_epoch"})
+OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "defaults"})
+OF_SCHEDULES = frozenset({"step", "get_last_lr", "state_dict", "last_epoch"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
 })  # fmt: skip
@@ -88,7 +92,16 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 )
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
-SIMPLE = frozenset({Tensor, nn.Parameter, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
+SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype,
+                    torch.device, torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
+                    types.FunctionType}
+                   | {each for each in vars(np).values() if isinstance(each, type)
+                      and issubclass(each, (np.number, np.bool_, np.str_))})  # fmt: skip
+LISTS = (list, tuple, set, frozenset, deque)
+DICTS = (dict, OrderedDict, defaultdict, Counter)
+NUMBERS = frozenset({int, float, bool, complex, *(kind for kind in SIMPLE if issubclass(kind, np.generic))})
+"""What torch's and numpy's functions may be given: plain values, lists of them, and types of numbers."""
+ARRAYS = frozenset({np.ndarray})
 
 INNER = frozenset(vars(nn.Module())) - {"training"}
 """Where a module keeps what it is: nothing of it may be read or set."""
@@ -102,12 +115,33 @@ def is_own(kind: Any) -> bool:
     return isinstance(kind, type) and OURS in vars(kind)
 
 
+def owned(kind: Any) -> Any:
+    """A class as one of the program's own.
+
+    numpy asks what it makes an array of for its length, in the middle of a list that this may change: no array is made of them.
+    """
+    if not isinstance(kind, type):
+        raise ForbiddenError("A class of a program is a class.")
+    for name, value in ((OURS, True), ("__array__", no_array), ("__array_ufunc__", None)):
+        setattr(kind, name, value)
+    return kind
+
+
+def no_array(*_: Any, **__: Any) -> Any:
+    """Refuses to make an array of what it is a method of.
+
+    Raises:
+        ForbiddenError: always.
+    """
+    raise ForbiddenError("No array is made of objects of the program.")
+
+
 def _own_classes(kind: type) -> list[type]:
     return [each for each in kind.__mro__ if is_own(each)]
 
 
 @lru_cache(maxsize=4096)
-def _of_type(kind: type) -> frozenset[str]:
+def _of_type(kind: Any) -> frozenset[str]:
     """What may be read from objects of a type, whatever they hold."""
     if kind in PLAIN:
         return PLAIN[kind]
@@ -123,9 +157,15 @@ def read(value: Any, name: str) -> Any:
     Raises:
         ForbiddenError: it may not be read.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind is str and name == "format":
         return _Formatting(value)
+    if kind in ARRAYS or isinstance(value, np.generic):
+        return _OfArray(value)
+    if name == "grad_fn" and kind in TENSORS:
+        return _WithNode(value)
+    if kind is _Node and name in ("name", "next_functions"):
+        return value
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
         if name.startswith("__") and not _own_classes(kind):
             raise _refused(value, name)
@@ -137,13 +177,11 @@ def read(value: Any, name: str) -> Any:
             return value
         raise ForbiddenError(f"There is no `{value.path}.{name}` in a program.")
     if kind is super:
-        own = value.__self__
-        if _own_classes(type(own)) and (name == "__init__" or name in _of_type(type(own)) or _gives(type(own), name)):
+        own: Any = type(value.__self__)
+        if _own_classes(own) and (name == "__init__" or name in _of_type(own) or _gives(own, name)):
             return value
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
-        return value
-    if name in ("next_functions", "name") and isinstance(value, torch.autograd.graph.Node):
         return value
     if name == "cuda" and isinstance(value, (Tensor, nn.Module)):
         return _AtHome(value)
@@ -199,15 +237,22 @@ def settable(value: Any, name: str) -> Any:
         return value
     if isinstance(value, torch.autograd.function.FunctionCtx) and not hasattr(kind, name):
         return value
-    if is_own(value) and not hasattr(type(value), name) and not isinstance(value, nn.Module):
+    if is_own(value) and not hasattr(type(value), name) and not _is_inner(value, name):
         return value  # a class of the program: what all its objects share
-    if _own_classes(kind) and name not in INNER:
+    if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
     if isinstance(value, nn.Module) and (name in value._parameters or name in value._modules or name in value._buffers):
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
     raise _refused(value, name)
+
+
+def _is_inner(kind: type, name: str) -> bool:
+    """Whether torch keeps something of its own by the name, in the classes that one of the program's is derived from."""
+    if not name.startswith("_"):
+        return False
+    return name == "_backward_cls" or any(name in vars(each) for each in kind.__mro__ if not is_own(each))
 
 
 def _held(value: Any) -> Any:
@@ -217,7 +262,9 @@ def _held(value: Any) -> Any:
 
 def _gives(kind: type, name: str) -> bool:
     """Whether a class of the program, or one that it is derived from and that is another's of the program, has the attribute."""
-    if (name.startswith("__") and name not in ("__init__", "__call__", "__len__", "__getitem__")) or name == "_backward_cls":
+    if (
+        name.startswith("__") and name not in ("__init__", "__call__", "__len__", "__getitem__")
+    ) or name == "_backward_cls":
         return False
     return any(name in vars(each) for each in _own_classes(kind))
 
@@ -252,9 +299,74 @@ class _Data:
 
     def __setattr__(self, name: str, value: Any) -> None:
         tensor: Tensor = object.__getattribute__(self, "_tensor")
-        if type(value) not in TENSORS or (value.shape, value.dtype, value.device) != (tensor.shape, tensor.dtype, tensor.device):
+        if type(value) not in TENSORS or (value.shape, value.dtype, value.device) != (
+            tensor.shape,
+            tensor.dtype,
+            tensor.device,
+        ):
             raise ForbiddenError("`.data` is set to a tensor of another shape or dtype, or to something else.")
         tensor.data = value
+
+
+class _Node:
+    """A node of a graph, as it is looked at: it can't be called."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def name(self) -> str:
+        """What the node is called."""
+        return str(self._node.name())
+
+    @property
+    def next_functions(self) -> tuple[Any, ...]:
+        """The nodes that it goes on to, each with the number of its result."""
+        return tuple((None if node is None else _Node(node), place) for node, place in self._node.next_functions)
+
+
+class _WithNode:
+    """`x.grad_fn`"""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    @property
+    def grad_fn(self) -> _Node | None:
+        """The node that made the tensor; None: it was made by none."""
+        return None if self._tensor.grad_fn is None else _Node(self._tensor.grad_fn)
+
+
+class _OfArray:
+    """What may be read from an array of numpy's, its methods looked at as its functions are."""
+
+    def __init__(self, value: Any) -> None:
+        self._array = value
+
+    def __getattribute__(self, name: str) -> Any:
+        array: Any = object.__getattribute__(self, "_array")
+        kind: Any = type(array)
+        found = getattr(array, name)  # Python's own AttributeError
+        if name not in _of_type(kind) or (isinstance(array, np.ndarray) and array.dtype.hasobject):
+            raise _refused(array, name)
+        return of_arrays(found) if callable(found) else found
+
+
+def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of numpy's on numbers alone: what leaves entries unwritten, or makes arrays of objects, is refused."""
+
+    def made(*arguments: Any, **keywords: Any) -> Any:
+        check_given((*arguments, *keywords.values()))
+        for name in keywords.keys() & {"out", "where", "like", "subok", "signature", "casting", "order"}:
+            raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        found = function(*arguments, **keywords)
+        for each in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(each, (np.ndarray, np.generic)) and each.dtype.kind not in "biufcU":
+                raise ForbiddenError("An array of anything but numbers can't be used.")
+        return found
+
+    return made
 
 
 class _AtHome:
@@ -279,7 +391,9 @@ class _Formatting:
         import string
 
         for _, field, spec, _ in string.Formatter().parse(self._text):
-            if (field and any(mark in field for mark in ".[")) or (spec and ("{" in spec or len(spec) > 8 or _wide(spec))):
+            if (field and any(mark in field for mark in ".[")) or (
+                spec and ("{" in spec or len(spec) > 8 or _wide(spec))
+            ):
                 raise ForbiddenError("a format that reads attributes, or of any width, can't be used.")
         return self._text.format(*arguments, **keywords)
 
@@ -289,7 +403,9 @@ def _wide(spec: str) -> bool:
     return any(len(each) > 3 for each in digits)
 
 
-MOST_BITS = 4096
+BITS = {"Mult": "op:mul", "Pow": "op:pow", "LShift": "op:lshift"}
+"""Operators whose result's size is known from two whole numbers."""
+
 MOST_ITEMS = 10_000_000
 
 
@@ -309,13 +425,14 @@ def check_sizes(name: str, left: Any, right: Any) -> None:
     Raises:
         ForbiddenError: that is so.
     """
+    if name in BITS:
+        limits.check_plain(BITS[name], (left, right), {})
     for one, other in ((left, right), (right, left)):
-        if type(one) is int:
-            if one.bit_length() > MOST_BITS or (name in ("Pow", "LShift") and one is right and abs(one) > MOST_BITS
-                                                and type(left) is int):  # fmt: skip
-                raise ForbiddenError("A number of so many digits can't be used.")
-            if name == "Mult" and isinstance(other, (str, list, tuple, bytes)) and len(other) * max(one, 0) > MOST_ITEMS:
-                raise ForbiddenError("A list or text of so many items can't be used.")
+        counted = name == "Mult" and isinstance(one, int) and isinstance(other, (str, list, tuple, bytes))
+        if counted and len(other) * max(one, 0) > MOST_ITEMS:
+            raise ForbiddenError("A list or text of so many items can't be used.")
+    if name == "Mod" and isinstance(left, bytes):
+        raise ForbiddenError("A format of bytes can't be used.")
     if name == "Mod" and isinstance(left, str) and (len(left) > 10_000 or _wide(left) or "*" in left):
         raise ForbiddenError("A format of any width can't be used.")
 
@@ -332,9 +449,10 @@ def check_given(values: Any, depth: int = 0) -> None:
         kind = type(value)
         if kind in SIMPLE:
             continue
-        if kind in (list, tuple, set, frozenset, deque):
+        named = isinstance(value, tuple) and (kind.__module__ == "torch.return_types" or kind.__bases__ == (tuple,))
+        if named or kind in LISTS:
             check_given(value, depth + 1)
-        elif isinstance(value, dict):
+        elif kind in DICTS:
             check_given(value.values(), depth + 1)
-        elif _own_classes(kind) and not isinstance(value, (nn.Module, tuple)):
-            raise ForbiddenError(f"A `{kind.__name__}` of the program can't be given to torch.")
+        elif not (value.dtype.kind in "biufcU" if kind in ARRAYS else isinstance(value, type) and value in NUMBERS):
+            raise ForbiddenError(f"A `{kind.__name__}` can't be given to torch or numpy in a program.")

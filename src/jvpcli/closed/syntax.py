@@ -1,6 +1,7 @@
 """What a program may be written with, and where the guards stand in it.
 
-A program is compiled by Python itself once every node of its tree is of a list, and no name in it is one of Python's own. What reads
+A program is compiled by Python itself once every node of its tree is of a list,
+and no name in it is one of Python's own. What reads
 or sets an attribute, is imported, or may make a number or a text of any size, is handed to a guard first; so are the turns of
 loops and functions, which are counted. The guards' names hold a colon, which no text can write.
 """
@@ -9,20 +10,24 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from jvpcli.errors import ForbiddenError
 
 READ, SET, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:fetch", "jvp:turn", "jvp:over"
-BINARY, BOUNDED, INSIDE, WITHIN = "jvp:binary", "jvp:bounded", "jvp:inside", "jvp:within"
-"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; an operator, its right side; a function."""
+BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
+"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; of an operator, one with
+`=`, a function, a lambda, and of a generator that goes on."""
 
 ALLOWED = (
-    ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For, ast.While,
+    ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
+    ast.While,
     ast.If, ast.With, ast.Raise, ast.Try, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Expr, ast.Pass,
     ast.Break, ast.Continue, ast.BoolOp, ast.NamedExpr, ast.BinOp, ast.UnaryOp, ast.Lambda, ast.IfExp, ast.Dict, ast.Set,
-    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Compare, ast.Call, ast.FormattedValue,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Compare, ast.Call,
+    ast.FormattedValue,
     ast.JoinedStr, ast.Constant, ast.Attribute, ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.Load,
     ast.Store, ast.Del, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.comprehension, ast.ExceptHandler, ast.arguments,
     ast.arg, ast.keyword, ast.alias, ast.withitem,
@@ -31,14 +36,17 @@ ALLOWED = (
 METHODS = frozenset(
     f"__{name}__"
     for name in (
-        "init", "call", "len", "getitem", "setitem", "iter", "next", "contains", "repr", "str", "enter", "exit", "post_init", "eq",
+        "init", "call", "len", "getitem", "setitem", "iter", "next", "contains", "repr", "str", "enter", "exit", "post_init",
+        "eq",
         "ne", "lt", "le", "gt", "ge", "hash", "bool", "float", "int", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
         "matmul", "neg", "pos", "abs", "radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul", "iadd", "isub", "imul", "itruediv",
     )
 )  # fmt: skip
 """Methods with a meaning for Python that a program's classes may have."""
 
-READABLE = frozenset({"__init__", "__call__", "__name__", "__class__", "__len__", "__getitem__", "__doc__", "__version__"})
+READABLE = frozenset(
+    {"__init__", "__call__", "__name__", "__class__", "__len__", "__getitem__", "__doc__", "__version__"}
+)
 """Attributes with a meaning for Python that a program may name; what an object gives of them is the guard's to say."""
 
 UNBOUNDED = (ast.Mult, ast.Pow, ast.LShift, ast.Mod, ast.Add)
@@ -73,8 +81,9 @@ class _Guarding(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self.count = 0
+        self._held = 0
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: ast.AST) -> Any:
         self.count += 1
         if self.count > MOST_NODES:
             raise refused(node, "a program of this length")
@@ -117,16 +126,18 @@ class _Guarding(ast.NodeTransformer):
         node.returns = None
         self.generic_visit(node)
         if _yields(node):
-            node.body.insert(0, self._turn(node))
+            _check_generator(node.body)
+            node.body.insert(0, _at(node, ast.Expr(_at(node, _call(RESUMED, ast.Constant(None))))))
         else:
             node.body = [_at(node, ast.With([ast.withitem(_at(node, ast.Name(INSIDE, ast.Load())))], node.body))]
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        if _yields(node):
+            raise refused(node, "a `yield` in a lambda")
         self.generic_visit(node)
-        if not _yields(node):
-            inner = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.body)
-            node.body = _at(node.body, _call(WITHIN, _at(node.body, inner)))
+        inner = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.body)
+        node.body = _at(node.body, _call(WITHIN, _at(node.body, inner)))
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -139,8 +150,8 @@ class _Guarding(ast.NodeTransformer):
         """Types say nothing here; those of a class's fields make a dataclass."""
         node.annotation = _at(node, ast.Constant("Any"))
         if node.value is not None:
-            node.value = self.visit(node.value)  # type: ignore[assignment]
-        node.target = self.visit(node.target)  # type: ignore[assignment]
+            node.value = self.visit(node.value)
+        node.target = self.visit(node.target)
         if node.value is None and not isinstance(node.target, ast.Name):
             return _at(node, ast.Pass())
         return node
@@ -175,11 +186,11 @@ class _Guarding(ast.NodeTransformer):
         node.value = _at(node.value, _call(guard, node.value, ast.Constant(node.attr)))
         return node
 
-    def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:  # type: ignore[override]
+    def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:
         return [self._bound(node, alias.asname or alias.name.partition(".")[0], alias.name if alias.asname else
                             alias.name.partition(".")[0]) for alias in node.names]  # fmt: skip
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> Sequence[ast.stmt]:  # type: ignore[override]
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Sequence[ast.stmt]:
         if node.level:
             raise refused(node, "a relative import")
         if any(alias.name == "*" for alias in node.names):
@@ -192,16 +203,43 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.op, ast.Add) or not isinstance(node.op, UNBOUNDED) or _is_small(node.op, node.left, node.right):
+        if (
+            isinstance(node.op, ast.Add)
+            or not isinstance(node.op, UNBOUNDED)
+            or _is_small(node.op, node.left, node.right)
+        ):
             return node
         return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        left = ast.Name(node.target.id, ast.Load()) if isinstance(node.target, ast.Name) else ast.Constant(0)
-        self.generic_visit(node)
-        if isinstance(node.op, UNBOUNDED) and not isinstance(node.op, ast.Add) and not _is_small(node.op, left, node.value):
-            node.value = _at(node.value, _call(BOUNDED, ast.Constant(type(node.op).__name__), left, node.value))
-        return node
+    def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
+        """`a.b op= c` reads `a.b` and sets it, each through its guard; what stands before the last name is found once."""
+        target, before = node.target, list[ast.stmt]()
+
+        def once(part: ast.expr) -> ast.expr:
+            if isinstance(part, ast.Constant):
+                return part
+            if isinstance(part, ast.Tuple):
+                return _at(part, ast.Tuple([once(each) for each in part.elts], ast.Load()))
+            if isinstance(part, ast.Slice):
+                return _at(part, ast.Slice(*(each and once(each) for each in (part.lower, part.upper, part.step))))
+            self._held += 1
+            name = f"jvp:held{self._held}"
+            before.append(_at(node, ast.Assign([_at(part, ast.Name(name, ast.Store()))], self.visit(part))))
+            return _at(part, ast.Name(name, ast.Load()))
+
+        def places(make: Callable[[ast.expr_context], ast.expr]) -> list[ast.expr]:
+            made: list[Any] = [self.visit(_at(target, make(ctx))) for ctx in (ast.Load(), ast.Store())]
+            return made
+
+        if isinstance(target, ast.Name):
+            load, store = places(partial(ast.Name, target.id))
+        elif isinstance(target, ast.Attribute):
+            load, store = places(partial(ast.Attribute, once(target.value), target.attr))
+        else:
+            load, store = places(partial(ast.Subscript, once(target.value), once(target.slice)))
+        value: Any = self.visit(node.value)
+        changed = _at(node, _call(CHANGED, ast.Constant(type(node.op).__name__), load, value))
+        return [*before, _at(node, ast.Assign([store], changed))]
 
     # Texts
 
@@ -209,8 +247,16 @@ class _Guarding(ast.NodeTransformer):
         parts = node.format_spec.values if isinstance(node.format_spec, ast.JoinedStr) else []
         if any(not isinstance(part, ast.Constant) or WIDE.search(str(part.value)) for part in parts):
             raise refused(node, "a format of any width")
-        node.value = self.visit(node.value)  # type: ignore[assignment]
+        node.value = self.visit(node.value)
         return node
+
+    # Generators
+
+    def visit_Yield(self, node: ast.Yield | ast.YieldFrom) -> ast.AST:
+        self.generic_visit(node)
+        return _at(node, _call(RESUMED, node))
+
+    visit_YieldFrom = visit_Yield
 
     # Errors
 
@@ -234,6 +280,19 @@ def _yields(function: ast.FunctionDef | ast.Lambda) -> bool:
         if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
             parts.extend(ast.iter_child_nodes(part))  # type: ignore[arg-type]
     return False
+
+
+def _check_generator(body: Sequence[ast.AST], within: bool = False) -> None:
+    """Refuse a generator that stops inside of a `with` or a `try`: what stands at their end would run when it is thrown away.
+
+    Raises:
+        ForbiddenError: that is so.
+    """
+    for part in body:
+        if isinstance(part, (ast.Yield, ast.YieldFrom)) and within:
+            raise refused(part, "a `yield` inside of `with` or `try`")
+        if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            _check_generator(list(ast.iter_child_nodes(part)), within or isinstance(part, (ast.With, ast.Try)))
 
 
 def _is_small(op: ast.operator, left: ast.expr, right: ast.expr) -> bool:

@@ -71,7 +71,12 @@ def _roots() -> tuple[str, ...]:
     import sysconfig
 
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return tuple({os.path.realpath(path) + os.sep for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, own)})
+    return tuple(
+        {
+            os.path.realpath(path) + os.sep
+            for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, own)
+        }
+    )
 
 
 def _is_pythons(path: Any) -> bool:
@@ -79,4 +84,6 @@ def _is_pythons(path: Any) -> bool:
         text = os.fsdecode(path)
     except TypeError:
         return False
-    return text.endswith((".py", ".pyc", ".so", ".pyd", ".json", ".txt", ".typed")) and os.path.abspath(text).startswith(_roots())
+    return text.endswith((".py", ".pyc", ".so", ".pyd", ".json", ".txt", ".typed")) and os.path.abspath(
+        text
+    ).startswith(_roots())

@@ -1,0 +1,1400 @@
+"""Programs that are run by Python between guards can't break out: tries by family, and honest programs beside them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jvpcli.closed.execution import compiled, run_through
+from jvpcli.errors import JvpError
+from jvpcli.language.pasted import as_meant
+from jvpcli.options import BATCH, make_request
+
+CANARY = "/tmp/canary10"
+"""The file that the tries would make."""
+
+LIMIT = 2 * 10**9
+
+
+def ended_by(text: str) -> BaseException | None:
+    """What ends a program: an error, or nothing."""
+    try:
+        return run_through(compiled(text), 0, LIMIT)[1]
+    except JvpError as error:
+        return error
+
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "names": (
+        "().__class__.__base__.__subclasses__()",
+        'getattr(getattr((), "__class__"), "__base__")',
+        """
+try:
+    1/0
+except Exception as e:
+    e.__traceback__.tb_frame
+""",
+        """
+try:
+    1/0
+except Exception as e:
+    e.with_traceback
+""",
+        '__import__("os")',
+        "__builtins__",
+        """
+def f(): pass
+f.__code__
+""",
+        """
+def f(): pass
+f.__closure__
+""",
+        """
+def f(): pass
+f.__defaults__ = (1,)
+""",
+        "(lambda: 0).__code__",
+        "[x for x in ().__class__.__base__.__subclasses__()]",
+        "isinstance.__self__",
+        "print.__self__",
+        "max.__self__",
+        "x = 9**9**9**9",
+        "lambda x=().__class__: 0",
+        "async def f(): pass",
+        """
+match 1:
+    case int(): pass
+""",
+        """
+try:
+    pass
+except* Exception: pass
+""",
+        "Variable.__globals__",
+        "F.relu.__wrapped__.__globals__",
+        "grad.__globals__",
+        "Function.apply.__globals__",
+        "d = [10]; d[0] **= 4096; d[0] **= 4096",
+        """
+def f(): return f
+f.x = 3
+""",
+        """
+try:
+    raise Exception(1)
+except Exception as e:
+    e.__cause__
+""",
+        "return 3",
+        "def f(a, a): pass",
+        "nonlocal x",
+        "break",
+        'getattr("x{0.__class__}", "_text")',
+        "(lambda: 1).__globals__",
+        'getattr(lambda: 1, "__globals__")',
+        "(0).bit_length.__self__",
+    ),
+    "operators and sizes": (
+        '"{0.__class__}".format(1)',
+        'str.format("{0.__class__}", 1)',
+        "x = torch.ones(3); x.resize_(10**6)",
+        "nn.Linear(2,2).weight.data = torch.ones(10**6)",
+        """
+class A:
+    def __len__(self): return 10**9
+    def __getitem__(self, i): return 1.0
+torch.tensor(A())
+""",
+        "x = 1 << 10**10",
+        "x = 10**8; y = [0]; y *= x",
+        '"%1000000000d" % 3',
+        'f"{3:1000000000}"',
+        'w = 10**9; f"{3:{w}}"',
+        '"{:1000000000}".format(3)',
+        "torch.ones(10**5).repeat(10**9)",
+        "x = torch.ones(2).expand(2**62)",
+        "F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)",
+        "nn.MaxPool2d(2, dilation=2**31-1)(torch.ones(1,1,4,4))",
+        "nn.Conv2d(1,1,3,padding=2**62)(torch.ones(1,1,4,4))",
+        "nn.Linear(2**40, 2**40)",
+        """
+w = torch.ones(1000000, requires_grad=True)
+o = torch.optim.Adam([w], lr=.1)
+w.sum().backward(); o.step()
+o.state_dict()["state"][0]["exp_avg"] = torch.ones(1)
+o.param_groups[0]["fused"] = True
+o.step()
+""",
+        """
+x = torch.ones(3, requires_grad=True)
+def h(g):
+    F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
+    return g
+x.register_hook(h)
+x.sum().backward()
+""",
+        """
+class A(Function):
+    @staticmethod
+    def forward(ctx, x): return x*1
+    @staticmethod
+    def backward(ctx, g):
+        F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
+        return g
+x = torch.ones(3, requires_grad=True)
+A.apply(x).sum().backward()
+""",
+        """
+class S:
+    def __enter__(self): return self
+    def __exit__(self, *a): return True
+with S():
+    F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
+""",
+        "True << 10**9",
+        'd = ["%1000000000d"]; d[0] %= 3',
+        'b"%1000000000d" % 3',
+        "import math; math.factorial(10**6)",
+        "import math; math.comb(10**6, 5*10**5)",
+        """
+def g():
+    try:
+        yield 1
+    finally:
+        F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
+it = g(); next(it)
+""",
+        "torch.ones(2).new_zeros(2**62, 2**62)",
+        "torch.distributions.Normal(0., 1.).sample((10**12,))",
+        "i = torch.sparse_coo_tensor(torch.tensor([[10**9]]), torch.ones(1), (2,), check_invariants=False).to_dense()",
+        """
+torch.sparse_csr_tensor(torch.tensor([0, 10**9]), torch.tensor([0]), torch.ones(1), (1, 2), check_invariants=False).to_dense()
+""",
+        """
+for x in torch.utils.data.DataLoader([1,2], 2, collate_fn=lambda b: F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)): pass
+""",
+        "nn.EmbeddingBag(10,3)(torch.tensor([1,2]), torch.tensor([0,10**6]))",
+        """
+e = nn.EmbeddingBag(10,3)
+class Z(nn.EmbeddingBag): pass
+z = Z(10,3); z.padding_idx = 10**9
+z(torch.tensor([[1,2]]))
+""",
+        """
+m = nn.CTCLoss(); m.blank = 10**6
+m(torch.ones(5,1,3).log_softmax(2), torch.ones(1,2).long(), torch.tensor([5]), torch.tensor([2]))
+""",
+        """
+m = nn.Fold(4, 2); m.kernel_size = 2**31-1
+m(torch.ones(1,4,9))
+""",
+        """
+m = nn.MaxUnpool2d(2)
+m(torch.ones(1,1,2,2), torch.full((1,1,2,2), 10**9))
+""",
+        """
+class G(Function):
+    @staticmethod
+    def forward(ctx, x): return x.as_strided((10**9,), (1,))
+    @staticmethod
+    def backward(ctx, g): return g
+G.apply(torch.ones(2, requires_grad=True))
+""",
+        """
+m = nn.Linear(2,2); m.register_forward_hook(lambda *a: F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1))
+m(torch.ones(2))
+""",
+        """
+m = nn.Linear(2,2); m.register_full_backward_hook(lambda *a: F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1))
+m(torch.ones(2, requires_grad=True)).sum().backward()
+""",
+        """
+import functools
+class S:
+    def __enter__(self): return self
+    def __exit__(self, *a): return True
+with S(): torch.func.grad(functools.partial(F.max_pool2d, kernel_size=2, dilation=2**31-1))(torch.ones(1,1,4,4))
+""",
+        """
+def f():
+    try: F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
+    finally: return 1
+f()
+""",
+        """
+def f():
+    for i in range(10**9):
+        try:
+            torch.zeros(10**13)
+        finally:
+            continue
+f()
+""",
+        """
+w = torch.ones(2, requires_grad=True); o = torch.optim.LBFGS([w])
+def c():
+    F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1); return w.sum()
+o.step(c)
+""",
+        "import random; random.randint(0, 10**5000)",
+        "torch.histc(torch.ones(3), bins=10**12)",
+        'torch.segment_reduce(torch.ones(3), "sum", lengths=torch.tensor([10**9]))',
+        "torch.lu_unpack(torch.ones(2,2), torch.tensor([10**9, 10**9], dtype=torch.int32))",
+        "torch.linalg.ldl_solve(torch.ones(2,2), torch.tensor([10**9,10**9], dtype=torch.int32), torch.ones(2,2))",
+        "torch.choose_qparams_optimized(torch.ones(2), 2**40, 1, 1., 1)",
+        "torch.conv_tbc(torch.ones(2,2,2), torch.ones(1,2,2), torch.ones(2), 2**62)",
+        "torch.func.vmap(lambda x: F.max_pool2d(x, 2, dilation=2**31-1))(torch.ones(2,1,1,4,4))",
+        "torch.func.vmap(lambda x: x.expand(2**62))(torch.ones(2))",
+        "torch.func.vmap(lambda x: torch.zeros(10**12))(torch.ones(2))",
+        "torch.func.grad(lambda x: x.repeat(10**12).sum())(torch.ones(2))",
+        "d = torch.distributions.Categorical(torch.ones(3)); d.sample((10**12,))",
+        """
+class D(torch.utils.data.Dataset):
+    def __len__(self): return 10**18
+    def __getitem__(self, i): return 1.0
+for x in torch.utils.data.DataLoader(D(), shuffle=True): pass
+""",
+        """
+x = 10**1000
+for i in range(100): x = x*x
+""",
+        "abs(-10**1000) * 10**1000 * 10**1000",
+        "pow(True, 10**9); pow(3, 10**9)",
+        "(True + True) ** 10**9",
+        'f"{3:0999}"*1',
+        'f"{1:٩٩٩٩٩٩٩٩٩}"',
+        '"{:٩٩٩٩٩٩٩٩٩}".format(1)',
+        '"%٩٩٩٩٩٩d" % 1',
+        '"{0:{1}}".format(1, 10**9)',
+        '"{:>{w}}".format(1, w=10**9)',
+        '"{0[0]}".format([1])',
+        '"%*d" % (10**9, 1)',
+        '"%.999999999f" % 1.0',
+    ),
+    "texts": (
+        'f = "{0.__class__.__base__}".format; f(1)',
+        'getattr(str, "format")("{0.__class__}", 1)',
+        'getattr("x{0.__class__}", "format")(1)',
+        """
+f"{1:{'9'*9}}"
+""",
+    ),
+    "generators": (
+        """
+def g(): yield 1
+x = g(); x.gi_frame.f_globals
+""",
+        """
+def g():
+    with torch.no_grad():
+        yield 1
+with torch.no_grad():
+    it = g(); next(it)
+""",
+        "lambda: (yield)",
+        "x = [(yield 3) for i in range(3)]",
+        """
+def g():
+    try:
+        yield 1
+    except Exception: pass
+""",
+        """
+def g():
+    yield torch.ones(1)
+it = g()
+it.gi_frame
+""",
+        """
+def g():
+    yield torch.ones(1)
+it = g()
+it.send(None)
+""",
+        """
+def g():
+    yield torch.ones(1)
+g().close
+""",
+        """
+def g():
+    yield torch.ones(1)
+g().throw
+""",
+        "(x for x in [1]).gi_code",
+    ),
+    "classes": (
+        "class M(type): pass",
+        "class A(metaclass=object): pass",
+        "class A(torch.Tensor): pass",
+        "class A(type(torch.ones(1))): pass",
+        "super(int, 3).real",
+        """
+class A:
+    def f(self): return super().__subclasshook__
+A().f()
+""",
+        """
+class A:
+    def f(self): return super().__class__
+A().f()
+""",
+        """
+class A:
+    pass
+A().__class__.__base__
+""",
+        """
+class A:
+    pass
+A().__class__.mro()
+""",
+        """
+class A:
+    pass
+A.__dict__
+""",
+        """
+class A:
+    x = property(lambda s: s)
+A.x.fget.__globals__
+""",
+        """
+class A:
+    @classmethod
+    def f(cls): return cls
+A.f.__func__
+""",
+        """
+class A:
+    def f(self): return self
+A().f.__self__.__class__.__init__.__globals__
+""",
+        "class L(list): pass",
+        "class D(dict): pass",
+        """
+class A:
+    def __float__(self):
+        L.clear(); return 1.0
+L = [A()] + [1.0]*1000
+torch.tensor(L)
+""",
+        """
+class A:
+    def __index__(self): return 3
+torch.ones(A())
+""",
+        """
+class A:
+    __slots__ = ("a",)
+""",
+        """
+class A:
+    def __del__(self): pass
+""",
+        """
+class A:
+    __class__ = int
+""",
+        """
+class T:
+    def __radd__(self, other): self.got = other; return self
+class E(Exception): pass
+e = E(); t = T()
+e.with_traceback += t
+assert t.got is not None
+""",
+        """
+import collections
+class M(collections.namedtuple("M", "a")):
+    def __len__(self):
+        L.clear(); return 3
+    def __float__(self):
+        L.clear(); return 3.0
+L = [M(1)] + [1.0]*1000
+torch.tensor(L)
+""",
+        """
+import collections
+B = collections.namedtuple("B", "a")
+class M(B):
+    def __len__(self):
+        L.clear(); return 3
+    def __float__(self):
+        L.clear(); return 3.0
+L = [M(1)] + [1.0]*1000
+torch.tensor(L)
+""",
+        """
+class T:
+    def __eq__(self, o): return True
+    def __hash__(self): return 1
+class A(T()): pass
+""",
+        """
+class T:
+    def __eq__(self, o): return True
+    def __hash__(self): return 1
+    def __init__(self, *a): pass
+class A(T()): pass
+""",
+        """
+class R:
+    def __enter__(self): return self
+    def __exit__(self, t, v, tb):
+        self.t, self.v, self.tb = t, v, tb
+        return True
+r = R()
+with r: 1/0
+r.tb.tb_frame
+""",
+        """
+class R:
+    def __enter__(self): return self
+    def __exit__(self, t, v, tb):
+        self.t, self.v, self.tb = t, v, tb
+        return True
+r = R()
+with r: open
+r.t.__base__
+""",
+        """
+import functools
+class P:
+    pass
+setattr(P, "__init__", 3)
+""",
+        """
+class P:
+    x = 1
+    def __getattr__(self, n): return 1
+""",
+        """
+class P:
+    @lambda f: torch.sin
+    def __init__(self): pass
+P()
+""",
+        """
+class A:
+    return 3
+""",
+        """
+class A:
+    def f(self): return 1
+a = A()
+a._OfArray = 1
+a.__dict__
+""",
+        """
+class D(torch.utils.data.Dataset):
+    def __len__(self): return 2
+    def __getitem__(self, i): return 1.0
+torch.utils.data.TensorDataset(D())
+""",
+        """
+class D(torch.utils.data.Dataset):
+    def __len__(self): return 2
+    def __getitem__(self, i): return 1.0
+c = torch.utils.data.Subset(D(), [1])
+c.dataset = 3
+c.__array__
+""",
+        """
+class A: pass
+a = A(); a.__array__ = 3
+""",
+        """
+class A: pass
+A.__array__ = 3
+""",
+        """
+class A: pass
+setattr(A, "__array__", 3)
+""",
+        """
+class A: pass
+del A.__array__
+""",
+        """
+class T:
+    def __radd__(self, other): self.got = other; return self
+x = torch.ones(2)
+x.untyped_storage += T()
+""",
+        """
+class T:
+    def __radd__(self, other): self.got = other; return self
+def f(): pass
+f.__globals__ += T()
+""",
+        "class D(torch.distributions.Normal): pass",
+        """
+class A:
+    def __init_subclass__(cls): pass
+""",
+        """
+class A:
+    def __class_getitem__(cls, i): pass
+""",
+        """
+class A:
+    def __set_name__(self, o, n): pass
+""",
+        """
+class A:
+    def __get__(self, o, t): pass
+""",
+        """
+class A:
+    def __instancecheck__(self, o): pass
+""",
+        """
+class A:
+    def __mro_entries__(self, b): return (type,)
+""",
+        """
+class A:
+    def __reduce_ex__(self, p): return (print, ())
+""",
+        """
+class A:
+    def __deepcopy__(self, m): return 1
+""",
+        """
+class A:
+    def __setstate__(self, m): return 1
+""",
+        """
+class A:
+    def __torch_function__(self, *m): return 1
+""",
+        """
+class A:
+    def __array__(self, *m): return 1
+""",
+        """
+class A:
+    def __index__(self): return 1
+""",
+        """
+class A:
+    def __format__(self, s): return "x"
+""",
+        """
+class A:
+    def __getattribute__(self, s): return "x"
+""",
+        """
+class A:
+    def __setattr__(self, s, v): return "x"
+""",
+        """
+class A:
+    def __delattr__(self, s): return "x"
+""",
+        """
+class A:
+    def __new__(cls): return 1
+""",
+        """
+class A:
+    def __buffer__(self, f): return 1
+""",
+        """
+class A:
+    def __prepare__(self): pass
+""",
+        "from functools import cached_property",
+    ),
+    "torch": (
+        "type(torch.ones(1))([1,2]).x",
+        'torch.load("/tmp/x")',
+        'torch.save(torch.ones(1), "/tmp/canary10")',
+        "torch.utils.cpp_extension",
+        'torch.hub.load("a","b")',
+        "torch.ops.aten",
+        "torch._C",
+        "torch.sin.__self__",
+        "x = torch.ones(3); x.storage()",
+        "x = torch.ones(3); x.data_ptr()",
+        "x = torch.ones(3); x.untyped_storage().data_ptr()",
+        "x = torch.ones(3); x.set_(x)",
+        "x = torch.ones(3); x.apply_(print)",
+        "x = torch.ones(3); x.map_(x, print)",
+        "torch.sin = print",
+        "del torch.sin",
+        "w = torch.ones(2, requires_grad=True); w.data = torch.ones(5)",
+        "torch.utils.data.DataLoader([1,2], num_workers=4).sampler",
+        "torch.func.grad(lambda x: x).function.__globals__",
+        "torch.func.grad(lambda x: x)._watch",
+        "torch.func.grad(lambda x: x).of",
+        "torch.Tensor.kind",
+        "torch.Tensor._make",
+        "torch.path.__class__",
+        "torch.distributions.Normal(0.,1.).__init__.__globals__",
+        "torch.distributions.Normal(0.,1.)._validate_args",
+        "torch.no_grad().prev",
+        "torch.cuda.memory",
+        "torch.library",
+        "torch.multiprocessing",
+        "torch.random.os",
+        "torch.distributions.kl.sys",
+        "torch.autograd.Function.apply",
+        "x = torch.ones(2); x.new_empty(3)",
+        """
+x = torch.ones(2,2).to_sparse()
+x._values()
+""",
+        "torch._VF",
+        "torch.quantize_per_tensor(torch.ones(2), .1, 0, torch.qint8).int_repr()",
+        'getattr(torch.ones(1), "data_ptr")()',
+        'list(map(getattr, [torch.ones(1)], ["data_ptr"]))',
+        """
+try:
+    x = torch.ones(2) @ torch.ones(3)
+except Exception as e:
+    e.__context__
+""",
+        """
+x = []
+x.append(x)
+torch.tensor(x)
+""",
+        """
+y = (torch.ones(2, requires_grad=True)*2).grad_fn
+y._node = 3
+""",
+        "x = torch.ones(3); x.data.untyped_storage()",
+        "x = torch.ones(3); x.share_memory_()",
+        "x = torch.ones(3); x.record_stream(1)",
+        "x = torch.ones(3); x._make_subclass",
+        "x = torch.ones(3); x._cdata",
+        "x = torch.ones(3); x._base",
+        "x = torch.ones(3); x._version",
+        "x = torch.ones(3); x._backward_hooks",
+        'x = torch.ones(3); x.names = ("a",)',
+        "x = torch.ones(3); x.real = 3",
+        "x = torch.ones(3); x.T = x",
+        "x = torch.ones(3); x.shape = (2,)",
+        "x = torch.ones(2); x.data = x.to_sparse()",
+        "x = torch.ones(2, requires_grad=True); del x.grad",
+        'torch.set_default_device("meta")',
+        "torch.inference_mode().__enter__()",
+        "torch.no_grad().__enter__()",
+        "torch.autograd.set_detect_anomaly(True); torch.autograd.set_multithreading_enabled",
+        "torch.random.fork_rng",
+        "torch.Generator",
+        "torch.get_rng_state",
+        "torch.set_rng_state",
+        "torch.default_generator",
+        'torch.asarray(b"abc")',
+        'torch.frombuffer(b"abc")',
+        'torch.from_file("/etc/passwd", size=10)',
+        "torch.combinations(torch.ones(1000), 6)",
+        "torch.fbgemm_linear_int8_weight",
+        "torch.mkldnn_convolution",
+        "torch._mkldnn",
+        "torch.native_batch_norm(torch.ones(2,3), None, None, torch.ones(1), None, True, .1, .1)",
+        "torch.batch_norm_gather_stats",
+        "torch.max_pool2d_with_indices",
+        "torch.func.functional_call.__globals__",
+        "torch.func.debug_unwrap",
+        "torch.func.linearize",
+        "d = torch.distributions.Normal(0., 1.); d._param",
+        "d = torch.distributions.Normal(torch.ones(2), 1.); d.loc = 3",
+        "torch.distributions.Normal.set_default_validate_args(False)",
+        "torch.distributions.register_kl",
+        "l = torch.utils.data.DataLoader([torch.ones(2)]); l.worker_init_fn",
+        "l = torch.utils.data.DataLoader([torch.ones(2)]); l.num_workers = 5",
+        "l = torch.utils.data.DataLoader([torch.ones(2)]); l.sampler",
+        """
+def f(**k): return k
+f(**{"out": 3}); torch.add(torch.ones(1), torch.ones(1), **{"out": torch.ones(1)})
+""",
+        "x.__dict__",
+    ),
+    "imports": (
+        """
+import functools
+@functools.wraps(print)
+def f(): pass
+f.__wrapped__
+""",
+        """
+import functools
+functools.partial(print).func
+""",
+        """
+functools = 1
+import functools as q
+q.reduce.__globals__
+""",
+        "import random; random.seed.__self__",
+        "import random; random.SystemRandom",
+        "import math; math.sin = print",
+        "from torch import os",
+        "from dataclasses import sys",
+        """
+import dataclasses
+dataclasses.field(default_factory=print).default_factory
+""",
+        "import copy; copy.copyreg",
+        """
+import collections
+T = collections.namedtuple("T", "a b"); T(1,2)._replace.__globals__
+""",
+        "import itertools; itertools.chain.__class__",
+        "import subprocess",
+        "import builtins",
+        "import importlib",
+        "import inspect; inspect.currentframe()",
+        "import ctypes",
+        'import pickle; pickle.loads(b"")',
+        "import threading",
+        "import types; types.CodeType",
+        "import types; types.FunctionType",
+        """
+import types
+ns = types.SimpleNamespace(**{"__deepcopy__": lambda m: 1})
+""",
+        """
+import types
+ns = types.SimpleNamespace(**{"__torch_function__": lambda *a: 1})
+assert torch.add(torch.ones(1), ns) == 1
+""",
+        """
+import functools
+functools.partial(getattr, torch)("os")
+""",
+        """
+import collections
+P = collections.namedtuple("P", "a b")
+P.__len__ = 3
+""",
+        "import random; random._inst",
+        "import random; random.getstate",
+        "from torch import _C",
+        "from torch.nn import _reduction",
+        "from torch.utils import checkpoint",
+        "from math import __spec__",
+        "from collections import abc",
+        "from operator import attrgetter",
+        "from copy import _reconstruct",
+        "from types import FunctionType",
+        "from jvpcli import cli",
+        "import jvpcli.closed",
+        "import io",
+        "import tempfile",
+        "import atexit",
+        "import weakref",
+        "import enum",
+        "import contextlib",
+        "import json",
+        "import pdb",
+        "import resource",
+        "import code",
+    ),
+    "modules": (
+        "torch.nn.functional.relu.__globals__",
+        "torch.nn.Module.__subclasses__()",
+        "nn.Linear.__init__.__globals__",
+        "nn.Linear(2,2).__dict__",
+        "nn.Linear(2,2)._parameters",
+        "nn.Linear(2,2).forward.__func__.__globals__",
+        "net = nn.Linear(2,2); net.forward = print; net._parameters",
+        """
+class N(nn.Module):
+    def __init__(self):
+        super().__init__()
+    def __reduce__(self): return (print,())
+""",
+        """
+class N(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self._modules = 3
+N()
+""",
+        """
+class N(nn.Module):
+    def __getattr__(self, n): return 1
+""",
+        'setattr(nn.Linear, "forward", print)',
+        "nn.Linear.forward = print",
+        "torch.nn.functional.relu = print",
+        """
+import dataclasses
+dataclasses.dataclass(nn.Linear)
+""",
+        "import copy; copy.deepcopy(nn.Linear(2,2)).__dict__",
+        """
+class A(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("x", torch.ones(1))
+a = A(); a.register_forward_hook(print).hooks_dict_ref
+""",
+        "a = nn.Sequential(nn.Linear(2,2)); a.state_dict().__class__",
+        "a = nn.Linear(2,2).state_dict(); a._metadata",
+        """
+import torch as t
+t.nn.utils.rnn
+""",
+        "torch.nn.init.torch",
+        "torch.nn.init.math",
+        "torch.nn.utils.parametrize",
+        """
+p = nn.ParameterDict({"__array_interface__": {"data": (1, False), "shape": (1,), "typestr": "<f8", "version": 3}})
+""",
+        'p = nn.ModuleDict({"__deepcopy__": nn.Linear(1,1)})',
+        'p = nn.ModuleDict(); p["__deepcopy__"] = nn.Linear(1,1)',
+        'p = nn.Linear(1,1); p.add_module("__array__", nn.Linear(1,1))',
+        """
+from collections import OrderedDict
+p = nn.Sequential(OrderedDict([("__array__", nn.Linear(1,1))]))
+""",
+        """
+class M(nn.Module):
+    pass
+class T:
+    def __radd__(self, other): self.got = other; return self
+m = M(); t = T()
+m._call_impl += t
+t.got
+assert t.got is not None
+""",
+        """
+class L(nn.LSTM):
+    def __init__(self):
+        super().__init__(2,3)
+        self._flat_weights = [torch.ones(1)]*4
+L()(torch.ones(5,1,2))
+""",
+        """
+l = nn.LSTM(2,3)
+l.hidden_size = 100000
+l(torch.ones(5,1,2))
+""",
+        """
+l = nn.GRUCell(2,3)
+l.hidden_size = 100000
+l(torch.ones(5,2))
+""",
+        """
+class T(nn.Module):
+    def __float__(self):
+        L.clear(); return 1.0
+L = [T()] + [1.0]*1000
+torch.tensor(L)
+""",
+        "nn.Linear(2,2).register_forward_hook.__self__",
+        "nn.utils.parameters_to_vector.__globals__",
+        "nn.init.no_such_",
+        "nn.Transformer.generate_square_subsequent_mask",
+        "nn.Embedding.from_pretrained(torch.ones(2,2))",
+        """
+m = nn.LSTM(2,3); m.batch_sizes = 3
+m(nn.utils.rnn.pack_sequence([torch.ones(2,2)]))
+""",
+        """
+m = nn.LSTM(2,3); m.num_layers = 50
+m(torch.ones(5,1,2))
+""",
+        """
+m = nn.LSTM(2,3); m.proj_size = 2
+m(torch.ones(5,1,2))
+""",
+        """
+m = nn.LSTM(2,3); m.bidirectional = True
+m(torch.ones(5,1,2))
+""",
+        """
+m = nn.LSTM(2,3); m.bias = False
+m(torch.ones(5,1,2))
+""",
+        """
+m = nn.LSTM(2,3); m.weight_hh_l0 = nn.Parameter(torch.ones(1))
+m(torch.ones(5,1,2))
+""",
+        "m = nn.LSTM(2,3); m.flatten_parameters(); m.all_weights",
+        'getattr(nn.Linear(1,1), "_parameters", 3)',
+        'm = nn.Linear(1,1); m.register_buffer("__array_interface__", torch.ones(1))',
+        'm = nn.Linear(1,1); m.register_parameter("__array_struct__", nn.Parameter(torch.ones(1)))',
+        """
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        setattr(self, "__array__", nn.Linear(1,1))
+M()
+""",
+        'm = nn.ModuleDict({"a": nn.Linear(1,1)}); m.update({"__array__": nn.Linear(1,1)})',
+        """
+try:
+    m = nn.ModuleDict({"__array__": nn.Linear(1,1)})
+finally:
+    pass
+""",
+        """
+class M(nn.Module):
+    _modules = {}
+x = M(); x._modules
+""",
+        """
+class T:
+    def __radd__(self, other): self.got = other; return self
+nn.Linear.forward += T()
+""",
+    ),
+    "arrays": (
+        "x = torch.ones(3).numpy(); x.data",
+        "x = torch.ones(3).numpy(); x.ctypes",
+        'x = torch.ones(3).numpy(); x.tofile("/tmp/canary10")',
+        'np.load("/tmp/x")',
+        "np.fromfile",
+        "np.memmap",
+        "np.vectorize",
+        "np.random.seed.__self__",
+        "np.random.RandomState",
+        "from numpy import os",
+        """
+class A:
+    def __iter__(self): return iter([A()])
+np.array([A()])
+""",
+        """
+import types
+ns = types.SimpleNamespace(**{"__array_interface__": {"data": (140000000000000, False), "shape": (1,), "typestr": "<f8", "version": 3}})  # noqa: E501
+np.array(ns)
+""",
+        "x = np.array([10**30]); ",
+        """
+class T:
+    def __init__(self): self.n = 0
+np.array([T()], dtype=object)
+""",
+        """
+class M(nn.Module):
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i): return 1.0
+L = [M()] + [1.0]*1000
+np.array(L)
+""",
+        """
+class M:
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i): return 1.0
+L = [M()] + [1.0]*100000
+np.ones(2) + L
+""",
+        """
+class M:
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i): return 1.0
+L = [M()] + [1.0]*100000
+sum([L], np.ones(2))
+""",
+        """
+class M:
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i): return 1.0
+L = [M()] + [1.0]*100000
+[np.ones(2)] == [L]
+""",
+        """
+class M:
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i): return 1.0
+L = [M()] + [1.0]*100000
+a = np.ones(2); a[:] = L
+""",
+        """
+class M:
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i): return 1
+L = [M()] + [1]*100000
+a = np.ones(2); a[L]
+""",
+        "a = np.add(np.ones(1000), 1, where=np.zeros(1000) > 1)",
+        "a = np.sum(np.ones(3), out=np.zeros(1))",
+        "np.ones(3).astype(object)",
+        'np.ones(3).astype("O")',
+        'np.zeros(3, dtype=[("a","O")])',
+        "torch.ones(3).numpy().reshape(3).T.base",
+        "np.ones(3).tolist.__self__",
+        "a = np.ones(3); a.sum._array",
+        "x = np.ones(3); x.shape = (10**9,)",
+        "x = np.ones(3); x.dtype = int",
+        "x = np.ones(3); x.strides = (10**9,)",
+        "x = np.ones(3); x.flags",
+        "x = np.ones(3); x.resize(10**6)",
+        "x = np.ones(3); x.setfield",
+        "x = np.ones(3); x.view",
+        'np.array("2020", dtype="datetime64")',
+        "np.array([1, None])",
+        "np.array({1: 2})",
+        "np.asarray(nn.Linear(1,1))",
+        "np.stack([nn.ModuleList([nn.Linear(1,1)])])",
+        """
+class L(nn.Module):
+    def __len__(self):
+        S.clear(); return 1
+    def __getitem__(self, i): return 1.0
+S = [L()] + [1.0]*100000
+np.ones(2) == S
+""",
+        """
+class L(Exception):
+    def __len__(self):
+        S.clear(); return 1
+    def __getitem__(self, i): return 1.0
+S = [L()] + [1.0]*100000
+max([S, np.ones(2)])
+""",
+        """
+import dataclasses
+@dataclasses.dataclass
+class L:
+    a: int = 1
+    def __len__(self):
+        S.clear(); return 1
+    def __getitem__(self, i): return 1.0
+S = [L()] + [1.0]*100000
+divmod(np.ones(2), S)
+""",
+        """
+class D(torch.utils.data.Dataset):
+    def __len__(self):
+        S.clear(); return 1
+    def __getitem__(self, i): return 1.0
+S = [torch.utils.data.Subset(D(), D())] + [1.0]*100000
+sum([S], np.ones(2))
+""",
+        """
+class D(torch.utils.data.Dataset):
+    def __len__(self): return 2
+    def __getitem__(self, i): return 1.0
+S = torch.utils.data.random_split(D(), [1, 1])
+np.ones(2) + S
+""",
+        """
+import collections
+P = collections.namedtuple("P", "a b")
+class L(P):
+    def __len__(self):
+        S.clear(); return 1
+    def __getitem__(self, i): return 1.0
+S = [L(1,2)] + [1.0]*100000
+sum([S], np.ones(2))
+""",
+        "x = torch.ones(2); x.data = np.ones(2)",
+        "np.random.set_state",
+        "np.random.get_state",
+        "np.random.bit_generator",
+        "np.errstate",
+        "np.seterr",
+        "np.set_printoptions",
+        "np.lib",
+        "np.ctypeslib",
+        "np.core",
+        "np.random.mtrand",
+        "np.linalg.linalg",
+        'np.frombuffer(b"aaaa")',
+        "np.fromstring",
+        "np.ndarray((3,))",
+        "np.empty(10)",
+        "np.float64.__mro__",
+        "np.float64(3).tobytes()",
+        "np.float64(3).data",
+        "np.float64(3).dtype.type",
+        "np.int32(3).setflags",
+        "torch.from_numpy(np.broadcast_to(np.ones(1), (10**9,)))",
+        "from numpy import ctypeslib",
+    ),
+    "functions with a backward": (
+        """
+class F(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x); ctx._raw_saved_tensors = 3
+        return x
+    @staticmethod
+    def backward(ctx, g): return g
+F.apply(torch.ones(2, requires_grad=True)).sum().backward()
+""",
+        """
+class F(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return ctx.__class__
+F.apply(torch.ones(2, requires_grad=True))
+""",
+        "a = nn.Linear(2,2); a.apply(lambda m: m.__dict__)",
+        """
+class A(Function): pass
+A.apply.__globals__
+""",
+        """
+class A(Function): pass
+A._backward_cls
+""",
+        """
+class A(Function): pass
+A._is_legacy
+""",
+        """
+w = torch.ones(1, requires_grad=True)
+o = torch.optim.Adam([w], lr=.1, fused=True)
+w.sum().backward(); o.step()
+""",
+        """
+w = torch.ones(1, requires_grad=True)
+o = torch.optim.Adam([w], lr=.1)
+o.param_groups[0]["fused"] = True
+w.sum().backward(); o.step()
+""",
+        """
+class T:
+    def __radd__(self, other): self.got = other; return self
+class F2(Function):
+    @staticmethod
+    def forward(ctx, x): return x*1
+    @staticmethod
+    def backward(ctx, g): return g
+t = T()
+F2._backward_cls += t
+""",
+        """
+class X:
+    pass
+class F2(Function):
+    @staticmethod
+    def forward(ctx, x): return x*1
+    @staticmethod
+    def backward(ctx, g): return g
+F2._backward_cls = X
+F2.apply(torch.ones(2, requires_grad=True))
+""",
+        """
+class G(Function):
+    @staticmethod
+    def forward(ctx, x): return x
+    @staticmethod
+    def backward(ctx, g): return g
+G._backward_cls
+""",
+        """
+class G(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.needs_input_grad = 3
+        return x*1
+    @staticmethod
+    def backward(ctx, g): return g
+G.apply(torch.ones(2, requires_grad=True))
+""",
+        """
+class G(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x); ctx.to_save = 3
+        return x*1
+    @staticmethod
+    def backward(ctx, g): return g
+G.apply(torch.ones(2, requires_grad=True))
+""",
+        """
+w = torch.ones(2, requires_grad=True); o = torch.optim.SGD([w], lr=1e400, momentum=.9); w.sum().backward(); o.step()
+o.state
+""",
+    ),
+    "optimizers": (
+        "torch.optim.SGD([torch.ones(1,requires_grad=True)], lr=.1).state",
+        "torch.optim.SGD([torch.ones(1,requires_grad=True)], lr=.1).__class__",
+        "torch.optim.SGD([torch.ones(1,requires_grad=True)], lr=.1).register_step_post_hook(print)",
+        """
+w = torch.ones(1, requires_grad=True)
+o = torch.optim.SGD([w], lr=.1)
+s = torch.optim.lr_scheduler.StepLR(o, 1)
+s.load_state_dict({"__array_interface__": {"data": (1, False), "shape": (1,), "typestr": "<f8", "version": 3}})
+""",
+        """
+w = torch.ones(2, requires_grad=True); o = torch.optim.SGD([w], lr=.1)
+s = torch.optim.lr_scheduler.LambdaLR(o, lambda e: 1.)
+s.optimizer
+""",
+        "torch.optim.SGD.step",
+        "torch.optim.Optimizer",
+        "class O(torch.optim.SGD): pass",
+        "torch.optim.lr_scheduler.LRScheduler",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tries_are_refused(family: str, tmp_path: Path) -> None:
+    """Each is refused by a guard, whatever it catches itself: not by chance through an error of Python's or torch's."""
+    canary = tmp_path / "canary"
+    before = (
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.default_generator.get_state(),
+        np.random.get_state()[1].tolist(),
+    )
+    through = [
+        text for text in FAMILIES[family] if not isinstance(ended_by(text.replace(CANARY, str(canary))), JvpError)
+    ]
+    assert through == []
+    assert not canary.exists()
+    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == before[:2]
+    assert torch.equal(torch.default_generator.get_state(), before[2])
+    assert np.random.get_state()[1].tolist() == before[3]
+
+
+HONEST = (
+    """
+import torch.nn as nn, copy, math
+from types import SimpleNamespace
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(2, 2) for _ in range(config.depth)])
+        self.scales = nn.ParameterDict({"a": nn.Parameter(torch.ones(2))})
+        self.lstm = nn.LSTM(2, 3)
+        self._calls = 0
+    def forward(self, x):
+        self._calls += 1
+        for layer in self.layers:
+            x = torch.tanh(layer(x)) * self.scales["a"]
+        return self.lstm(x.view(1, 1, 2))[0].sum()
+net = Net(SimpleNamespace(depth=3))
+twin = copy.deepcopy(net)
+optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+for _ in range(3):
+    optimizer.zero_grad()
+    loss = net(torch.ones(2)) - twin(torch.ones(2)).detach()
+    assert loss.grad_fn is not None and len(loss.grad_fn.next_functions) == 2 and loss.grad_fn.name() == "SubBackward0"
+    loss.backward()
+    optimizer.step()
+assert net._calls == 3 and math.factorial(5) == 120
+""",
+    """
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        ctx.power = 2
+        return x ** ctx.power
+    @staticmethod
+    def backward(ctx, g):
+        x, = ctx.saved_tensors
+        return g * 2 * x
+x = torch.tensor([3.], requires_grad=True)
+x.register_hook(lambda g: g + 1)
+Square.apply(x).sum().backward()
+assert x.grad.tolist() == [7.]
+""",
+    """
+calls = []
+def i():
+    calls.append(1)
+    return 0
+a = [1, 2]
+a[i()] += 5
+assert a == [6, 2] and calls == [1]
+x = torch.ones(3); y = x
+x[i():2] *= 3
+x += 1
+assert y.tolist() == [4, 4, 2] and calls == [1, 1]
+d = {"k": 1}; d["k"] <<= 2
+l = [1]; k = l; k += [2]
+assert d == {"k": 4} and l == [1, 2]
+class Vector:
+    def __init__(self, v): self.v = v
+    def __getitem__(self, n): return self.v[n]
+    def __len__(self): return len(self.v)
+    def __rmul__(self, n): return Vector([n * each for each in self.v])
+assert (np.float64(2) * Vector([1, 2]))[1] == 4
+""",
+    """
+def batches(n):
+    for k in range(n):
+        yield torch.full((2,), float(k))
+total = sum(each.sum() for each in batches(3))
+a = np.array([1., 2.]).reshape(2, 1) @ np.ones((1, 2))
+assert total == 6 and a.sum(axis=0).tolist() == [3., 3.] and np.add(a, 1).shape == (2, 2)
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.arange(4.), torch.arange(4.)), batch_size=2)
+assert [x.tolist() for x, y in loader] == [[0., 1.], [2., 3.]]
+first, rest = torch.utils.data.random_split(range(5), [2, 3])
+assert len(first) == 2 and torch.distributions.Gamma(torch.ones(2), 1.).rsample().shape == (2,)
+assert torch.func.vmap(torch.func.grad(lambda x: x ** 3))(torch.ones(2)).tolist() == [3., 3.]
+""",
+)
+
+
+@pytest.mark.parametrize("text", HONEST)
+def test_honest_programs_run(text: str) -> None:
+    """Programs that do nothing but arithmetic are carried out to their end, and what they assert holds."""
+    assert ended_by(text) is None
+
+
+def test_python_runs_what_stands_on_a_command_line_alone() -> None:
+    """A request of a batch, which may come by HTTP, is the language's or refused."""
+    text = "import torch\nclass A:\n    def __enter__(self): pass\n    def __exit__(self, *a): pass\nx = torch.ones(2, requires_grad=True)\n"  # noqa: E501
+    text += "with A(): (x * x).sum().backward()\n"
+    request = make_request({"expression": text}, BATCH)
+    assert as_meant(request, runs=True).pasted == text
+    with suppress(JvpError):
+        assert as_meant(request).pasted is None
+
+
+def test_memory_that_torch_left_unwritten_is_zeros() -> None:
+    """A layer that doesn't fill its weights shows nothing of what the memory held before."""
+    text = """
+class Bare(nn.Linear):
+    def reset_parameters(self): pass
+kept = [torch.full((300, 300), 7.) for _ in range(5)]
+del kept
+assert Bare(300, 300).weight.abs().sum() == 0 and torch.empty(300).abs().sum() == 0
+"""
+    assert ended_by(text) is None
+
+
+def test_what_is_called_after_the_program_is_behind_the_guards_too() -> None:
+    """A function of a program, called once it has run: what it may not do is an error, and it leaves torch's settings alone."""
+    from jvpcli.closed.derived import Watch
+    from jvpcli.closed.execution import _Guard, _run
+
+    kept: list[object] = []
+    watch = Watch(1, lambda call: kept.append(call.function))
+    text = """
+def f(x):
+    torch.set_grad_enabled(False); torch.set_default_dtype(torch.float64)
+    return F.max_pool2d(torch.ones(1, 1, 4, 4), 2, dilation=D[0]) * x
+D = [1]
+try: torch.func.grad(f)(torch.ones(1))
+except Exception: pass
+D[0] = 2**31 - 1
+"""
+    settings = torch.is_grad_enabled(), torch.get_default_dtype()
+    guard = _Guard(watch, LIMIT)
+    with guard:
+        _run(compiled(text), 0, watch, guard)
+    torch.set_grad_enabled(settings[0])
+    torch.set_default_dtype(settings[1])
+    function = kept[0]
+    assert callable(function)
+    with pytest.raises(JvpError):
+        function(torch.ones(1))
+    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == settings
