@@ -59,7 +59,7 @@ def jvp(shell: Any, line: str, cell: str | None = None) -> Any:
     argv = [name, *(_arranged(name, words[1:], cell) if name in COMPUTING else [*map(_unquoted, words[1:]), *_below(cell)])]
     context = Context(None, io.StringIO(), io.StringIO(), COLUMNS)
     try:
-        if name == "serve" and not {"--status", "--stop", "--help"} & set(argv):
+        if name == "serve" and not {"--status", "--stop", "--help", "-h"} & set(argv):
             raise UsageError(
                 "jvp serve answers until it is ended, and the notebook would wait for that",
                 hints=("jvp serve   # in a terminal",),

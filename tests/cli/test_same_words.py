@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy
 import pytest
 
 RAISED = [
@@ -80,13 +81,16 @@ def test_where_the_graph_ends_is_underlined(jvp, expression, end, why):
     assert why in error["explanation"]
 
 
-def test_integers_have_a_command_with_floats(jvp):
+def test_integers_have_a_command_with_floats(jvp, tmp_path):
     error = json.loads(jvp("inspect", "x * n", "--x", "torch.arange(3)", "--n", "2", "--dtype", "int64", "--json").out)[
         "error"
     ]
     assert error["hints"] == ['jvp inspect "x * n" --x "(torch.arange(3)).float()" --n 2']
     error = json.loads(jvp("inspect", "x * 2", "--x", "[true,false]", "--json").out)["error"]
     assert error["hints"] == ['jvp inspect "x * 2" --x "[1,0]"']
+    numpy.save(tmp_path / "true.npy", numpy.arange(3))
+    error = json.loads(jvp("inspect", "x * 2", "--x", f"@{tmp_path / 'true.npy'}", "--json").out)["error"]
+    assert error["hints"] == ["Store floating numbers in the file: array.astype('float32'), or tensor.float()"]
 
 
 @pytest.mark.parametrize(

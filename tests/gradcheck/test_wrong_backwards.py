@@ -185,6 +185,29 @@ def test_a_gradient_that_rounding_has_made_is_lost_and_not_wrong(function, deriv
     assert jvpcli.check(with_backward(function, lambda gradient: 1.001 * gradient), x=ordinary).verdict == "wrong_backward"
 
 
+@pytest.mark.parametrize("distance", [1e-9, 1e-12])
+def test_a_kink_close_by_is_none_here(distance):
+    """The wide steps see the value jump, by as little as the kink is away."""
+    x = torch.tensor([1 + distance], dtype=torch.float64)
+    for function in (lambda x: torch.relu(x - 1), lambda x: torch.maximum(x, torch.ones_like(x))):
+        assert jvpcli.check(with_backward(function, lambda gradient: gradient), x=x).verdict == "pass"
+        assert jvpcli.check(with_backward(function, lambda gradient: 2 * gradient), x=x).verdict == "wrong_backward"
+
+
+def test_a_zero_that_only_roundings_let_pass_was_not_compared():
+    x = torch.tensor([1.5], dtype=torch.float64)
+    for constant, expected in ((1e9, ("wrong_backward", False)), (1e12, ("pass", None))):
+        wrong = with_backward(lambda x, constant=constant: x + constant, lambda gradient: 0 * gradient)
+        result = jvpcli.check(wrong, x=x)
+        assert (result.verdict, result.report.comparisons[0].agrees) == expected
+
+
+def test_a_derivative_below_all_numbers_is_zero():
+    x = torch.tensor([1e200], dtype=torch.float64)
+    assert jvpcli.check("1 / x", x=x).passed
+    assert jvpcli.check("1 / x", x=torch.tensor([1e-200, 1e200], dtype=torch.float64)).verdict == "kink"
+
+
 def test_numbers_too_small_for_a_formula_cut_no_graph():
     """atan2's own formula divides by x² + y², which is 0 at 1e-200."""
     x, y = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1e-200, 2e-200))

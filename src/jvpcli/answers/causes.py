@@ -352,9 +352,10 @@ def _batches(recorder: Recorder, attempt: Attempt) -> Cause | None:
     module = attempt.modules[-1] if attempt.modules else None
     if not isinstance(module, nn.MultiheadAttention):
         return None
-    query, key, *_ = (x for x in pieces(attempt.arguments) if isinstance(x, Tensor))
-    if query.dim() != 3 or key.dim() != 3 or query.shape[1] == key.shape[1]:
+    given = [x for x in pieces(attempt.arguments) if isinstance(x, Tensor)]
+    if len(given) < 2 or any(x.dim() != 3 for x in given[:2]) or given[0].shape[1] == given[1].shape[1]:
         return None
+    query, key = given[:2]
     path, sizes = recorder.path_of(attempt.modules), f"{query.shape[1]} of queries and {key.shape[1]} of keys"
     words = f"MultiheadAttention{f' {path}' if path else ''} was made for a batch at axis"
     if module.batch_first:

@@ -296,7 +296,7 @@ def nothing_to_differentiate(
     roots = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in parameters))
     if not kinds and not roots and (made := _with_leaves(request)) is not None:
         return worded(_no_leaf(request, made))
-    cure = command(replace(request, wrt=roots) if roots else _in_floats(request)) if kinds or roots else None
+    cure = command(replace(request, wrt=roots)) if roots else _in_floats(request) if kinds else None
     none = "the expression uses no input" if isinstance(request.expression, str) else "the function is given no tensor"
     error = NotDifferentiableError(
         "there is nothing to differentiate: " + (kinds or none),
@@ -350,11 +350,15 @@ def _no_leaf(request: Request, made: Request) -> JvpError:
     )
 
 
-def _in_floats(request: Request) -> Request:
-    """The request with floating inputs: of numbers by their dtype, of expressions by a cast, of true and false as 1 and 0."""
+def _in_floats(request: Request) -> str | None:
+    """The command with floating inputs: of numbers by their dtype, of expressions by a cast, of true and false as 1 and 0."""
     inputs = {name: _in_float(value) if isinstance(value, str) else value for name, value in request.inputs.items()}
-    return replace(request, inputs=inputs, dtype="float32")
+    if any(isinstance(value, str) and value.startswith("@") and not value.endswith(".json") for value in inputs.values()):
+        return "Store floating numbers in the file: array.astype('float32'), or tensor.float()"
+    return command(replace(request, inputs=inputs, dtype="float32"))
 
 
 def _in_float(value: str) -> str:
+    if value.startswith("@"):
+        return value
     return f"({value}).float()" if is_expression(value) else value.replace("true", "1").replace("false", "0")

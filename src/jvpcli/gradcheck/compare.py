@@ -13,7 +13,7 @@ from math import ceil, floor, log2, ulp
 import torch
 from torch import Tensor
 
-from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
+from jvpcli.gradcheck.differences import SAFETY, TINY, TOP, Estimate, Line, Quick, estimate, quick, quick_step, scales
 from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.nearby import direction
 from jvpcli.request import Tell
@@ -143,6 +143,10 @@ def compare_outputs(function: RealFunction, jacobian: Tensor) -> Compared | None
     jumps = first.jump.abs() > 4 * first.noise
     if not bool((off <= allowed).all() and off.isfinite().all() and shown.all()) or bool(lasting(line, first, jumps).any()):
         return None
+    if bool((first.noise > shares.sum(1)).any()):  # a wide step may show what roundings hide over a narrow one: of x + 1e12
+        moved = (line(2.0**TOP) - line.base).abs()
+        if bool(((moved > SAFETY * function.noise) & (moved < first.noise * 2.0**TOP)).any()):
+            return None
     return Compared(function.m, OUTPUTS, products=float(off.max()) if function.m else None)
 
 
@@ -216,6 +220,7 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
     if nearest is not None:
         kind, nearest = _refined(function, nearest, floor)
         entries += [nearest] if kind == MISMATCH else []
+        unsure, nearest = (unsure + 1, None) if kind == UNSURE else (unsure, nearest)
     return Compared(
         compared=int(finite.sum()) * function.n - unsure - len(unseen),
         what=ENTRIES,
@@ -258,6 +263,8 @@ def _refined(function: RealFunction, entry: Entry, floor: float) -> tuple[str, E
     if not entry.difference < torch.inf:
         return AGREES, entry
     kind, better = entry_at(function, entry.row, entry.column, entry.analytic, floor)
+    if kind == AGREES and entry.analytic == 0 and max(better.error, floor) < abs(better.numeric):
+        return UNSURE, better  # so rounded that zero is let pass, and yet hardly zero
     return (kind, better) if kind == MISMATCH else (AGREES, min(entry, better, key=lambda found: found.difference))
 
 
@@ -340,7 +347,7 @@ def _judge(
         return (UNSURE if abs(analytic) < torch.inf else KINK), entry  # a derivative that grows without end
     if weight < abs(analytic) < min(allowed, 2 * abs(number - analytic)) and abs(number - analytic) <= allowed:
         return (UNSEEN if is_unseen(function, UNSURE, entry) else UNSURE), entry
-    if abs(number - analytic) <= allowed:
+    if abs(number - analytic) <= allowed or entry.difference == 0:
         return AGREES, entry
     return _settled(function, again, position, entry, size, floor) or (MISMATCH, entry)
 

@@ -66,7 +66,8 @@ JUMP = 1e-2
 
 def settled(function: RealFunction, kind: str, entry: Entry) -> tuple[str, Entry]:
     """What an entry that differs, or that seems to be at a kink, turns out to be, and the entry with what was found."""
-    if kind == KINK and _is_bend(function, entry):
+    bend = _bend(function, entry) if kind == KINK else None
+    if bend is not None:
         kind, entry = MISMATCH, replace(entry, below=None, above=None)
         if entry.difference <= tolerance(function.eps) * abs(entry.numeric) + SAFETY * entry.error:
             return AGREES, entry
@@ -74,6 +75,8 @@ def settled(function: RealFunction, kind: str, entry: Entry) -> tuple[str, Entry
     closely = _closely(function, entry, known) if kind == MISMATCH else None
     if closely is not None and not closely.error < closely.difference <= SAFETY * closely.error:
         return AGREES if closely.difference <= closely.error else MISMATCH, closely
+    if bend is not None and bend.difference <= tolerance(function.eps) * abs(bend.numeric):
+        return AGREES, bend
     if is_unseen(function, kind, entry):
         return UNSEEN, entry
     if kind != MISMATCH:
@@ -112,18 +115,20 @@ def excused(function: RealFunction, compared: Compared) -> Compared:
     )
 
 
-def _is_bend(function: RealFunction, entry: Entry) -> bool:
-    """Whether the jump of the derivative is gone over some of the numbers around x: a fast bend looks like a kink from afar."""
+def _bend(function: RealFunction, entry: Entry) -> Entry | None:
+    """The entry over some of the numbers around x, if the jump of the derivative is gone there: from afar a fast bend, or a kink
+    close by, looks like one that is right here."""
     x, sides = float(function.x[entry.column]), (entry.below, entry.above)
     if x == 0 or any(side is None or not abs(side) < math.inf for side in sides):
-        return False
-    jump = abs(sides[1] - sides[0])  # type: ignore[operator]
-    line = replace(along(function, entry.row, entry.column), direction=_alone(function, entry.column, math.ulp(x)))
-    for steps in (4, 64, 1024):
+        return None
+    jump, apart = abs(sides[1] - sides[0]), math.ulp(x)  # type: ignore[operator]
+    line = replace(along(function, entry.row, entry.column), direction=_alone(function, entry.column, apart))
+    for steps in (4, 64, 256, 1024):
         found = quick(line, steps)
-        if abs(float(found.jump)) / math.ulp(x) + float(found.noise) / math.ulp(x) < jump / 10:
-            return True
-    return False
+        error = (abs(float(found.jump)) + float(found.noise)) / apart
+        if error < jump / 10:
+            return replace(entry, numeric=float(found.derivative) / apart, error=error, below=None, above=None)
+    return None
 
 
 def _alone(function: RealFunction, column: int, size: float) -> Tensor:
