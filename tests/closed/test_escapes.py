@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from jvpcli.closed.execution import compiled, run_through
+from jvpcli.closed.execution import Settings, compiled, run_through
 from jvpcli.errors import JvpError
 from jvpcli.language.pasted import as_meant
 from jvpcli.options import BATCH, make_request
@@ -18,12 +18,13 @@ CANARY = "/tmp/canary10"
 """The file that the tries would make."""
 
 LIMIT = 2 * 10**9
+SETTINGS = Settings(memory_limit=LIMIT)
 
 
 def ended_by(text: str) -> BaseException | None:
     """What ends a program: an error, or nothing."""
     try:
-        return run_through(compiled(text), 0, LIMIT)[1]
+        return run_through(compiled(text), SETTINGS)[1]
     except JvpError as error:
         return error
 
@@ -969,7 +970,8 @@ np.array([A()])
 """,
         """
 import types
-ns = types.SimpleNamespace(**{"__array_interface__": {"data": (140000000000000, False), "shape": (1,), "typestr": "<f8", "version": 3}})  # noqa: E501
+ns = types.SimpleNamespace(**{"__array_interface__": {"data": (140000000000000, False), "shape": (1,), "typestr": "<f8",
+    "version": 3}})
 np.array(ns)
 """,
         "x = np.array([10**30]); ",
@@ -1351,10 +1353,10 @@ def test_honest_programs_run(text: str) -> None:
 
 def test_python_runs_what_stands_on_a_command_line_alone() -> None:
     """A request of a batch, which may come by HTTP, is the language's or refused."""
-    text = "import torch\nclass A:\n    def __enter__(self): pass\n    def __exit__(self, *a): pass\nx = torch.ones(2, requires_grad=True)\n"  # noqa: E501
-    text += "with A(): (x * x).sum().backward()\n"
+    text = "import torch\nclass A:\n    def __enter__(self): pass\n    def __exit__(self, *a): pass\n"
+    text += "x = torch.ones(2, requires_grad=True)\nwith A(): (x * x).sum().backward()\n"
     request = make_request({"expression": text}, BATCH)
-    assert as_meant(request, runs=True).pasted == text
+    assert as_meant(request, may_run=True).pasted == request
     with suppress(JvpError):
         assert as_meant(request).pasted is None
 
@@ -1390,7 +1392,7 @@ D[0] = 2**31 - 1
     settings = torch.is_grad_enabled(), torch.get_default_dtype()
     guard = _Guard(watch, LIMIT)
     with guard:
-        _run(compiled(text), 0, watch, guard)
+        _run(compiled(text), SETTINGS, watch, guard)
     torch.set_grad_enabled(settings[0])
     torch.set_default_dtype(settings[1])
     function = kept[0]

@@ -32,7 +32,7 @@ from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
-from jvpcli.language.optimizers import SCHEDULES
+from jvpcli.language.optimizers import SCHEDULES, WAYS
 
 FILE = "<program>"
 """The name of the file that a program's code has."""
@@ -512,7 +512,11 @@ def _optimizer(name: str) -> type:
 
 
 def _holds_plain(optimizer: Any) -> bool:
-    """Whether an optimizer holds tensors and numbers alone, and nothing of the program that would run in its steps."""
+    """Whether an optimizer holds tensors and numbers alone, nothing of the program that would run in its steps, and is asked for no
+    way of its own to carry one out, in which torch trusts the shapes of what it holds.
+    """
+    if any(group.get(way) for group in optimizer.param_groups for way in WAYS):
+        return False
     groups, states = optimizer.param_groups, optimizer.state.values()
     values = [value for group in groups for name, value in group.items() if name != "params"]
     kinds = {type(part) for value in values for part in (value if type(value) is tuple else (value,))}
