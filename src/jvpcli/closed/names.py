@@ -512,8 +512,9 @@ def _optimizer(name: str) -> type:
 
 
 def _holds_plain(optimizer: Any) -> bool:
-    """Whether an optimizer holds tensors and numbers alone, nothing of the program that would run in its steps, and is asked for no
-    way of its own to carry one out, in which torch trusts the shapes of what it holds.
+    """Whether an optimizer holds tensors and numbers alone, and nothing of the program that would run in its steps.
+
+    Not where it is asked for a way of its own to carry a step out, in which torch trusts the shapes of what it holds.
     """
     if any(group.get(way) for group in optimizer.param_groups for way in WAYS):
         return False
