@@ -195,6 +195,7 @@ WITHOUT_ORACLE = {
     "second.jump": "what holds of every function",
     "definite.unknown": "that nothing is known",
     "warning.no_tensor": "what jvp leaves out of an answer",
+    "warning.as_python": "how jvp has read a program, and nothing of the function",
     "warning.fallback": "how jvp has computed, and nothing of the function",
     "warning.tied": "which names of the user's modules mean one tensor",
     "warning.no_graph": "what jvp keeps of the caller's graph",

@@ -66,7 +66,8 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
     try:
         return _answered(found, answer)
     except Exception as error:  # what PyTorch raises, or doesn't do, is told; else why the language refuses it
-        if isinstance(error, EvaluationError) or (isinstance(error, JvpError) and found.failed is not None):
+        fails = isinstance(error, JvpError) and found.failed is not None
+        if fails or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError)):
             raise
         raise refusal from None
 

@@ -189,7 +189,8 @@ def estimate(line: Line) -> Estimate:
     derivative = torch.where(edge, torch.where(up.isnan(), down, up), both)
     error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
     growing = [_growing(side) for side in (above, below)]
-    flatter = above[-1].abs() < below[-1].abs(), below[-1].abs() < above[-1].abs()
+    steep = [side[-1].abs().nan_to_num(posinf=0.0) for side in (above, below)]  # what is infinite is no steepness
+    flatter = above[-1].abs() < steep[1], below[-1].abs() < steep[0]
     lone = growing[0] ^ growing[1]  # beside a kink close by one side grows until it is as steep as the other
     growing = [grows & ~(lone & flat) for grows, flat in zip(growing, flatter, strict=True)]
     kink = _lasting(torch.stack(above), torch.stack(below), both, line, scatter, steps) | (edge & (growing[0] | growing[1]))
