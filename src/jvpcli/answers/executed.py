@@ -26,7 +26,7 @@ from jvpcli.errors import (
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.pasted import refuse_lacking
 from jvpcli.language.source import read_source
-from jvpcli.language.trees import Arguments
+from jvpcli.language.trees import Arguments, is_below
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.recorder import Recorder
@@ -229,7 +229,7 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
     arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
     values = inputs_of(arguments, ())
     asked = [names[place] for place in call.places]
-    wrt = [name for name in values for own in asked if name == own or name.startswith((f"{own}[", f"{own}."))]
+    wrt = [name for name in values for own in asked if is_below(name, own)]
     return replace(
         request,
         expression=call.function,

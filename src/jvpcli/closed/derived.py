@@ -39,28 +39,34 @@ class Watch:
     Attributes:
         target: the one that is asked about; None: none.
         meet: is handed it.
-        count: how many were made.
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
-        lines: the line of each.
+        lines: the line of each that was made.
         failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
         ended: what was refused, after which the program does nothing more; None: nothing.
     """
 
     target: int | None = None
     meet: Callable[[Any], None] = lambda call: None
-    count: int = 0
     depth: int = 0
     lines: list[int] = field(default_factory=list)
     failed: BaseException | None = None
     ended: BaseException | None = None
 
-    def asked(self, call: Callable[[], Asked], line: int) -> None:
-        """Counts a call."""
-        if self.depth:
-            return
-        self.count += 1
+    @property
+    def count(self) -> int:
+        """How many were made."""
+        return len(self.lines)
+
+    def counts(self, line: int) -> None:
+        """Counts a call on a line."""
         self.lines.append(line)
         self.failed = None
+
+    def asked(self, call: Callable[[], Asked], line: int) -> None:
+        """Counts a derivative of a function that is no part of another, and hands it on if it is the one."""
+        if self.depth:
+            return
+        self.counts(line)
         if self.count == self.target:
             self.meet(call())
 
@@ -80,25 +86,21 @@ class Derived:
     Attributes:
         function: what is differentiated.
         of: what torch makes of it.
+        places: the positions of the arguments that it differentiates by.
     """
 
-    __slots__ = ("_line", "_places", "_watch", "aux", "function", "of")
+    __slots__ = ("_line", "_watch", "aux", "function", "of", "places")
 
     def __init__(
         self, watch: Watch, line: Callable[[], int], function: Any, of: Any, places: Any = 0, aux: bool = False
     ) -> None:
         self._watch, self._line, self.function, self.of, self.aux = watch, line, function, of, aux
-        self._places = tuple(places) if isinstance(places, (tuple, list)) else (places,)
-
-    @property
-    def places(self) -> tuple[int, ...]:
-        """The positions of the arguments that it differentiates by."""
-        return self._places
+        self.places = tuple(places) if isinstance(places, (tuple, list)) else (places,)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Asks for the derivative there."""
         watch = self._watch
-        watch.asked(lambda: Asked(self.function, arguments, keywords, self._places, ignored=self.aux), self._line())
+        watch.asked(lambda: Asked(self.function, arguments, keywords, self.places, ignored=self.aux), self._line())
         with watch.inside():
             return self.of(*arguments, **keywords)
 
@@ -107,7 +109,7 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
     """torch.func as a program has it."""
     func = torch.func
 
-    def derived(of: Callable[..., Any], second: bool = False, value: bool = False) -> Callable[..., Any]:
+    def derived(of: Callable[..., Any], second: bool = False) -> Callable[..., Any]:
         def make(function: Any, argnums: Any = 0, has_aux: bool = False, **options: Any) -> Derived:
             given = {} if second else {"has_aux": has_aux}
             made = of(function, argnums, **given, **options)

@@ -97,9 +97,7 @@ def at_call(
             met(read_call(func, args, keywords))
         return make()
 
-    for begin in dict.fromkeys(
-        (number - 1, 0)
-    ):  # where the graph goes back behind the call before, all of it is noted down
+    for begin in dict.fromkeys((number - 1, 0)):  # where the graph goes back behind the call before, all of it is noted down
         watch = Watch(number, met)
         guard = _Guard(watch, settings.memory_limit)
         recorder = _Late(derivative, watch, begin)
@@ -156,22 +154,22 @@ def _again(guard: _Guard) -> Iterator[None]:
 
 @contextmanager
 def _behind(guard: _Guard) -> Iterator[None]:
-    """Around what is called once the program has run: what is refused is an error there, and settings are left as they were."""
-    dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
+    """Around what is called once the program has run: what is refused is an error there."""
     try:
-        with walled(), _named(), torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
+        with walled(), _apart(), torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
             yield
     except Ended as ended:
         guard.watch.ended = None
         raise ended.error from None
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(enabled)
 
 
 @contextmanager
-def _named() -> Iterator[None]:
-    """Inside, no module gets a part, parameter or buffer with a name that has a meaning for Python, or for numpy."""
+def _apart() -> Iterator[None]:
+    """Inside, no module gets a part, parameter or buffer with a name that has a meaning for Python, or for numpy.
+
+    Behind it torch's settings are as they were.
+    """
+    dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
     handles = [
         register(_check_name)
         for register in (
@@ -185,6 +183,8 @@ def _named() -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(enabled)
 
 
 def _check_name(_: Any, name: str, __: Any) -> None:
@@ -194,17 +194,15 @@ def _check_name(_: Any, name: str, __: Any) -> None:
 
 @contextmanager
 def _in_order(seed: int) -> Iterator[None]:
-    """Inside, random numbers begin from a seed; behind it torch's settings are as they were."""
-    dtype, state, enabled = torch.get_default_dtype(), torch.default_generator.get_state(), torch.is_grad_enabled()
-    torch.default_generator.manual_seed(seed)
-    torch.set_grad_enabled(True)
+    """Inside, gradients are recorded, and random numbers begin from a seed; behind it all is as it was."""
+    state = torch.default_generator.get_state()
     try:
-        with _named():
+        with _apart():
+            torch.default_generator.manual_seed(seed)
+            torch.set_grad_enabled(True)
             yield
     finally:
-        torch.set_default_dtype(dtype)
         torch.default_generator.set_state(state)
-        torch.set_grad_enabled(enabled)
 
 
 @lru_cache(maxsize=8192)
@@ -298,9 +296,7 @@ class _Guard(TorchFunctionMode):
         """Makes a derivative call, and counts it if it is one of the program's own."""
         line = 0 if self.watch.depth else _direct_line()
         if line:
-            self.watch.count += 1
-            self.watch.lines.append(line)
-            self.watch.failed = None
+            self.watch.counts(line)
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}

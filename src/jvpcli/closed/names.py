@@ -160,13 +160,11 @@ class Program:
 
     def _fetch(self, module: str, name: str | None = None) -> Any:
         root, _, rest = module.partition(".")
-        found: Any = self.spaces.get(root)
+        if root == "tqdm" and name is not None:
+            return _passed_on
+        found: Any = INERT if root in SHOWN else self.spaces.get(root)
         if found is None:
-            found = INERT if root in SHOWN else None
-            if root == "tqdm" and name is not None:
-                return _passed_on
-            if found is None:
-                raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
+            raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
         if found is INERT:
             return INERT
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):

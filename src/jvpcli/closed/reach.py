@@ -409,16 +409,6 @@ BITS = {"Mult": "op:mul", "Pow": "op:pow", "LShift": "op:lshift"}
 MOST_ITEMS = 10_000_000
 
 
-def binary(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """An operator that makes no number, text or list of any size."""
-
-    def bounded(left: Any, right: Any) -> Any:
-        check_sizes(operator.__name__, left, right)
-        return operator(left, right)
-
-    return bounded
-
-
 def check_sizes(name: str, left: Any, right: Any) -> None:
     """Refuse what an operator would make too large.
 

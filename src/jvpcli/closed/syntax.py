@@ -1,9 +1,8 @@
 """What a program may be written with, and where the guards stand in it.
 
-A program is compiled by Python itself once every node of its tree is of a list,
-and no name in it is one of Python's own. What reads
-or sets an attribute, is imported, or may make a number or a text of any size, is handed to a guard first; so are the turns of
-loops and functions, which are counted. The guards' names hold a colon, which no text can write.
+A program is compiled by Python itself once every node of its tree is of a list, and no name in it is one of Python's own. What
+reads or sets an attribute, is imported, or may make a number or a text of any size, is handed to a guard first; so are the turns
+of loops and functions, which are counted. The guards' names hold a colon, which no text can write.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ READABLE = frozenset(
 )
 """Attributes with a meaning for Python that a program may name; what an object gives of them is the guard's to say."""
 
-UNBOUNDED = (ast.Mult, ast.Pow, ast.LShift, ast.Mod, ast.Add)
+UNBOUNDED = (ast.Mult, ast.Pow, ast.LShift, ast.Mod)
 """Operators by which a few characters make a number, a text or a list of any size."""
 
 WIDE = re.compile(r"\d{4}")
@@ -203,11 +202,7 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
-        if (
-            isinstance(node.op, ast.Add)
-            or not isinstance(node.op, UNBOUNDED)
-            or _is_small(node.op, node.left, node.right)
-        ):
+        if not isinstance(node.op, UNBOUNDED) or _is_small(node.op, node.left, node.right):
             return node
         return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
 
