@@ -31,7 +31,7 @@ SUGAR = re.compile(
 )
 """Without these a text has no statements that Python says in another way than the language."""
 
-LIBRARY_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod|pow)\b")
+STANDARD_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod|pow)\b")
 """Without these a text names nothing of Python's own library."""
 
 
@@ -86,10 +86,10 @@ def _parse(
         from jvpcli.language.classes import without_classes
 
         tree = without_classes(text, tree, owned).tree
-    if LIBRARY_WORDS.search(source):
-        from jvpcli.language.library import with_library
+    if STANDARD_WORDS.search(source):
+        from jvpcli.language.standard_functions import with_standard_functions
 
-        tree = with_library(tree)
+        tree = with_standard_functions(tree)
     return lowered(text, tree, input_names, functions)
 
 

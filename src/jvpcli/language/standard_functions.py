@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from jvpcli.language.names import assigned, dotted, imported_paths
 
-LIBRARY: Mapping[str, str] = {
+FUNCTIONS: Mapping[str, str] = {
     "functools.reduce": """
         def reduce(function, items, *first):
             items = [*first, *items]
@@ -114,7 +114,7 @@ LIBRARY: Mapping[str, str] = {
 """The functions, by their paths; what Python gives one by one is a list."""
 
 
-def with_library(tree: ast.Module) -> ast.Module:
+def with_standard_functions(tree: ast.Module) -> ast.Module:
     """The tree with the functions of Python's library that it names, each in front, in the language's own words."""
     paths, own, used = imported_paths(tree), _own_names(tree), dict[str, ast.AST]()
     for parent in ast.walk(tree):  # whose chains may be longer than Python would go down
@@ -122,7 +122,7 @@ def with_library(tree: ast.Module) -> ast.Module:
             for place, part in enumerate(value if isinstance(value, list) else [value]):
                 root, dot, rest = dotted(part).partition(".") if isinstance(part, (ast.Name, ast.Attribute)) else ("", "", "")
                 path = f"{paths.get(root, root)}{dot}{rest}"
-                if path not in LIBRARY or root in own or not isinstance(getattr(part, "ctx", None), ast.Load):
+                if path not in FUNCTIONS or root in own or not isinstance(getattr(part, "ctx", None), ast.Load):
                     continue
                 used.setdefault(path, part)
                 name = ast.copy_location(ast.Name(path, ast.Load()), part)
@@ -135,7 +135,7 @@ def with_library(tree: ast.Module) -> ast.Module:
 
 def _placed(path: str, node: ast.AST) -> ast.stmt:
     """A function of the library; what fails in it stands where it is named first."""
-    (found,) = ast.parse(textwrap.dedent(LIBRARY[path])).body
+    (found,) = ast.parse(textwrap.dedent(FUNCTIONS[path])).body
     assert isinstance(found, ast.FunctionDef)
     found.name = path
     for part in ast.walk(found):
