@@ -415,6 +415,15 @@ def test_the_last_derivative_is_that_of_python(name, monkeypatch):
         ours.remove(next(each for each in ours if fits(each, g)))
 
 
+def test_a_second_result_is_not_differentiated():
+    """d/dt Σ k t² = 2 k t, whatever `has_aux` gives beside it, of one row or of each."""
+    lines = ["import torch", "k, x = 2., torch.tensor([[1., 2.]])", "f = lambda t: ((k * t ** 2).sum(), t * 5)"]
+    for asked in ("torch.func.grad(f, has_aux=True)(x)", "torch.vmap(torch.func.grad(f, has_aux=True))(x)"):
+        found = to_dict(as_run("\n".join([*lines, asked])))
+        assert found["outputs"].keys() == {"y"}
+        assert found["vjp"]["t"]["value"] == [[4.0, 8.0]]
+
+
 def test_what_pytorch_raises_in_the_call_is_told():
     text = "import torch\nx = torch.ones(2, requires_grad=True)\ny = x * 2\ny.backward(torch.ones(3))\n"
     with pytest.raises(Exception, match="shape") as raised:

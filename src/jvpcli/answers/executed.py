@@ -232,13 +232,22 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
     wrt = [name for name in values for own in asked if is_below(name, own)]
     return replace(
         request,
-        expression=call.function,
+        expression=_first_of(call.function) if call.ignored else call.function,
         inputs=values,
         wrt=tuple(wrt),
         arguments=arguments,
         grad_outputs=tuple((None, v) for v in _several(call.cotangent)),
         tangent=tuple(zip(asked, _several(call.tangent), strict=False)),
     )
+
+
+def _first_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function without the second result that `has_aux` tells of, which is not differentiated."""
+
+    def first(*arguments: Any, **keywords: Any) -> Any:
+        return function(*arguments, **keywords)[0]
+
+    return first
 
 
 def _several(given: Any) -> Sequence[Any]:
