@@ -127,7 +127,7 @@ def changed(statement: ast.AST) -> set[str]:
             owners += [node.value] if getattr(node, "attr", "") != "grad" else []
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
-            in_place = name.endswith("_") and not name.startswith("_")
+            in_place = (name.endswith("_") and not name.startswith("_")) or name.startswith("register_")
             of_function = in_place and root_of(node.func) in ("nn", "init", "torch")  # nn.init.zeros_(w)
             given = [*node.args[:1], *(part.value for part in node.keywords if part.arg == "tensor")]
             owners += given if of_function else [node.func.value] if name in LIST_METHODS or in_place else []

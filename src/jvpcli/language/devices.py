@@ -58,21 +58,22 @@ class _Moves(ast.NodeTransformer):
         self.paths, self.modules = imported_paths(tree), {*constructed(tree)}
         self.typed: dict[str, str] = {}
         self.once = {name for name, count in Counter(assigned(tree.body)).items() if count == 1}
+        self.classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
         self.modules |= {name for part in tree.body for name in self._moved_names(part)}
 
     def _moved_names(self, statement: ast.stmt) -> Sequence[str]:
-        """The names of `net = nn.Linear(2, 1).cuda()`."""
+        """The names of `net = nn.Linear(2, 1).cuda()`, and of objects of the program's own classes."""
         value = statement.value if isinstance(statement, ast.Assign) else None
         while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not class_of(value.func, self.paths):
             value = value.func.value
-        made = isinstance(value, ast.Call) and class_of(value.func, self.paths)
+        made = isinstance(value, ast.Call) and (class_of(value.func, self.paths) or path(value.func) in self.classes)
         targets = statement.targets if isinstance(statement, ast.Assign) and made else []
         return [part.id for part in targets if isinstance(part, ast.Name)]
 
     def _is_module(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Name):
             return node.id in self.modules
-        return isinstance(node, ast.Call) and bool(class_of(node.func, self.paths))
+        return isinstance(node, ast.Call) and (bool(class_of(node.func, self.paths)) or path(node.func) in self.classes)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""

@@ -6,6 +6,7 @@ Names resolve through the catalogue by exact path, so nothing can be reached tha
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,9 @@ TYPED: Mapping[str, str] = {
 
 KINDS = ("int", "float", "complex", "bool", "str", "list", "tuple", "dict", "torch.Tensor", "numpy.ndarray")
 """Types that `isinstance` knows."""
+
+MODULE_KIND = re.compile(r"torch\.nn\.[A-Z]\w*")
+"""Classes of modules, which it knows, too."""
 
 USUAL: Mapping[str, str] = {
     "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
@@ -501,7 +505,7 @@ class Expressions(Lowering):
         parts = node.elts if isinstance(node, ast.Tuple) else [node]
         names = [".".join(self.dotted(part) or [dotted(part)]) for part in parts]
         for part, name in zip(parts, names, strict=True):
-            if name not in KINDS or self.is_value(name):
+            if (name not in KINDS and not MODULE_KIND.fullmatch(name)) or self.is_value(name):
                 raise self.at(part, ForbiddenError(f"`isinstance` knows only {', '.join(KINDS)} here, and tuples of these."))
         return Const(tuple(names))
 

@@ -39,7 +39,6 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.operations import can_require_grad, describe
 from jvpcli.language.parse import lowered, read_program
-from jvpcli.language.plain import plain_or_none
 from jvpcli.language.source import SourceText
 
 CLASSES = frozenset({
@@ -414,18 +413,16 @@ class _Maker:
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [value for part in given for value in self.written_out(part)]
-        named = [(each, self.dtype(each.value)) for each in node.keywords if each.arg == "dtype"]
-        dtypes = {each.arg: dtype for each, dtype in named if dtype or (plain_or_none(each.value) is None and isinstance(
-            each.value, ast.Constant
-        ))}  # fmt: skip
-        keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each.arg not in dtypes}
+        dtypes = {each: dtype for each in node.keywords if each.arg == "dtype" and (dtype := self.dtype(each.value))}
+        keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each not in dtypes}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
-        keywords.update({key or "": value for key, value in dtypes.items()})
+        if dtypes:
+            keywords["dtype"] = next(iter(dtypes.values()))
         kind: type[nn.Module] = getattr(nn, name)
         try:
             if name != "Sequential" and self.may_not_fit(integers):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, UnknownNameError
 from jvpcli.language import arrays, catalog, limits, refusals
@@ -335,10 +335,14 @@ def of_type(run: Run, equation: Equation) -> Operand:
         return Const("dict" in names.value)
     if items_in(operand) is not None:
         return Const(kind_of(operand) in names.value)
+    modules = tuple(getattr(nn, name.rpartition(".")[2]) for name in names.value if name.startswith("torch.nn."))
+    if modules and isinstance(operand, Const) and isinstance(known := operand.value, Known):  # a module of torch's by its name
+        made = getattr(run.functions.get(known.op.removeprefix(f"call:{IMPORTED}")), "function", None)
+        return Const(isinstance(made, modules))
     value, unsure = run.read(run.written_out(operand)), {"float", "complex", "numpy.ndarray"}
     if isinstance(value, Array) and not value.ndim and not unsure.isdisjoint(names.value):
         raise ForbiddenError("Whether numpy has a number here, or an array without axes, is not known.")
-    return Const(isinstance(value, tuple(TYPES[name] for name in names.value)))
+    return Const(isinstance(value, tuple(TYPES[name] for name in names.value if name in TYPES)))
 
 
 HANDLERS: Mapping[str, Handler] = {

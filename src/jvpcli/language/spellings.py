@@ -223,7 +223,7 @@ class _Spellings(ast.NodeTransformer):
                     yield from (id(call) for call in ast.walk(part) if isinstance(call, ast.Call))
 
     def _is_called(self, value: ast.expr) -> bool:
-        """Whether a value is a function or a module: a lambda, or what a class of torch.nn or a function of the text gives."""
+        """Whether a value is a function or a module: a lambda, or what a class or a function of the text gives."""
         if isinstance(value, ast.Name):
             return value.id in self.functions
         named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
