@@ -314,7 +314,7 @@ OF_MODULES: dict[str, list[str]] = {
     "objects": [
         "net.__class__", "net.__class__.__mro__", "net.forward.__globals__", "net.register_forward_hook(open)",
         "net.get_submodule('l')", "net[0] = x", "net.forward = open", "net.open('CANARY')", "setattr(n, 'k', open)",
-        "getattr(n, '__class__')", "vars(net)", "del net[0]", "type(net)",
+        "getattr(n, '__class__')", "vars(net)", "type(net)",
     ],
     "changes of parameters": [
         "net[0].weight.data = open", "net[0].weight.data = open('CANARY')", "net[0].weight.data = torch.load('CANARY')",

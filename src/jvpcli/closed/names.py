@@ -378,7 +378,7 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
-    fills = [name for name in dir(nn.init) if name.endswith("_") and name[0] != "_"]
+    fills = ["calculate_gain", *(name for name in dir(nn.init) if name.endswith("_") and name[0] != "_")]
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {

@@ -44,10 +44,7 @@ def of_class(name: str, line: int) -> JvpError:
     """A class of the program's own, with the line of the text that it begins on."""
     return ForbiddenError(
         f"Only Python can run the class `{name}` on line {line}.",
-        hints=[
-            "Save the program, and let Python run it between guards: jvp inspect - < FILE",
-            "Or save the class alone, and name its file: jvp inspect EXPR --import FILE.py",
-        ],
+        hints=["Save it in a file, and name that: jvp inspect EXPR --import FILE.py"],
     )
 
 
@@ -193,8 +190,7 @@ def path(parts: Sequence[str], called: bool, functions: Collection[str] = ()) ->
         owner, _, name = written.rpartition(".")
         beside = [each.removeprefix(f"{owner}.") for each in functions if each.startswith(f"{owner}.")]
         if called and owner in functions and not name.isdecimal() and not difflib.get_close_matches(name, beside):
-            message = f"`.{name}` of `{owner}` can't be called here: only Python can run it."
-            return ForbiddenError(message, hints=["Save the program, and let Python run it: jvp inspect - < FILE"])
+            return ForbiddenError(f"`.{name}` of `{owner}` can't be called here: only Python can run it.")
         below = [name for name in functions if name.startswith(f"{parts[0]}.")]
         near = difflib.get_close_matches(written, functions, 3) or below[:3]
         return UnknownNameError(f"There is no `{written}` to call.", hints=_did_you_mean(near))
@@ -222,7 +218,7 @@ def _no_such_path(root: str, written: str) -> JvpError:
     if owner == "torch.nn" and catalog.is_function(f"torch.nn.functional.{name}"):
         return UnknownNameError(f"There is no `{written}`: the function is `F.{name}`.", hints=_did_you_mean([f"F.{name}"]))
     if owner == "torch.nn.init":
-        message = f"`{written}` can't be used: torch.nn.init sets parameters of modules here, and few of it other tensors."
+        message = f"`{written}` can't be used here: only Python can run it."
         return ForbiddenError(message, hints=["Give a tensor its numbers where it is made: w = torch.randn(3, 4)"])
     reason = catalog.why_forbidden(whole)
     if reason:
