@@ -40,59 +40,7 @@ def d(u, by, v=None):
         u, by, torch.ones_like(u) if v is None else v, create_graph=True, allow_unused=True, materialize_grads=True
     )[0]
 
-class S(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, t, k=1.0):
-        ctx.save_for_backward(t)
-        ctx.k = k
-        return t.sin() * k
-
-    @staticmethod
-    def backward(ctx, v):
-        t, = ctx.saved_tensors
-        return v * t.cos() * ctx.k, None
-
-class M(nn.Module):
-    def __init__(self, k, depth=2):
-        super().__init__()
-        self.k = k
-        self.acts = nn.ModuleList()
-        for _ in range(depth):
-            self.acts.append(nn.Tanh())
-        self.named = nn.ModuleDict({"one": nn.Tanh(), "two": nn.Softplus()})
-        self.reset()
-
-    def reset(self, shift=0.25):
-        self.shift = shift
-
-    @staticmethod
-    def half(t):
-        return t * 0.5
-
-    @classmethod
-    def quarter(cls, t):
-        return cls.half(cls.half(t))
-
-    @property
-    def twice(self):
-        return self.k * 2
-
-    def scaled(self, t):
-        return t * self.k
-
-    def forward(self, t, which="one"):
-        for act in self.acts:
-            t = act(self.scaled(t)) + t
-        for name, act in self.named.items():
-            t = M.half(act(t)) + self.shift
-        return self.named[which](t) * self.twice
-
-class R(M):
-    def forward(self, t, which="two"):
-        return super().forward(t, which) + M.scaled(self, t)
-
 net = nn.Sequential(nn.Tanh(), nn.Softplus())
-m, r = M(0.5), R(0.25, depth=1)
 a = torch.sin(x)
 b = x * 2 + w
 c = a
@@ -100,34 +48,20 @@ items = [a, b]
 """
 NAMES = ("a", "b", "c")
 HOSTILE = (
-    "class A: pass", "class A(dict): pass\na = A(k=a)['k']",
-    "class A(nn.Module):\n    def __getattr__(self, k): return k\nA().os",
-    "class A(M):\n    def __init__(self): super().__init__(2, depth=10**9)\na = A()(a)", "m.__class__", "m.__dict__",
-    "m._modules", "class A:\n    def __init__(self): self.k = A()\nA()", "S.forward.__code__", "S.__mro__", "S.apply.__self__",
-    "S.apply.__func__", "class A(S):\n    @staticmethod\n    def forward(ctx, t): return ctx.__class__\na = A.apply(a)",
-    "m.forward.__globals__", "S(a)",
-    "class A(S):\n    @staticmethod\n    def backward(ctx, v): return A.apply(v)\na = A.apply(a)", "S.apply(S)",
-    "m.k.__class__", "class A(S):\n    @staticmethod\n    def forward(ctx, t): return A.apply(t)\na = A.apply(a)",
-    "m.named.__class__", "m.named.items().__class__", "m.named['__class__']", "m.acts.append(open)", "m.named['k'] = open",
-    "nn.init.constant_(m.k, open)", "nn.init.zeros_(net)", "net[0].weight = open", "net.load_state_dict(torch.load('CANARY'))",
-    "net.load_state_dict({'__class__': a})", "m.apply(open)", "m.apply(m.apply)", "def f(t): t.apply(f)\nnet.apply(f)",
-    "for p in net.parameters(): p.__class__ = f", "for p in net.modules(): p.forward = f", "M.half.__globals__", "M.quarter(M)",
-    "getattr(m, '__class__')", "getattr(m, a)", "setattr(m, '__class__', M)", "x.register_hook(open)", "b.register_hook(b)",
-    "x.register_hook(lambda v: v.__class__)", "b.register_hook(lambda v: torch.load('CANARY'))",
-    "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: object = open\nA().k('CANARY')",
-    "m.register_buffer('a', a)", "class A(torch.nn.Linear): pass\na = A(3, 3)(a)", "class A(metaclass=M): pass", "m.k = torch",
-    "S.apply = f", "setattr(m, 'k', a)", "class A:\n    k = __import__('os')\nA().k", "m.acts.__class__", "m.acts[0].__class__",
-    "M.forward(m, a)", "super().__init__()", "import os", "from os import system", "exec('x')", "f.__globals__",
-    "net.__class__", "net._modules", "net.register_forward_hook(print)", "a.register_hook(lambda g: g * 0)",
-    "net[0].forward.__func__", "net.apply(print)", "net.__dict__",
-    "torch.nn.utils.parametrize.register_parametrization(net, 'weight', f)", "torch.save(net, 'a')", "net.state_dict()",
-    "nn.Module()", "nn.Sequential.__init__(net)", "torch.func.functional_call(net, {'__class__': a}, a)",
-    "import pickle\npickle.loads(b'')", "net.__reduce__()", "net.__setstate__({})", "net.to(torch.os)", "net.share_memory()",
-    "items.append(items)", "torch.func.grad(torch.load)(a)", "torch.vmap(open)(a)", "d.__code__", "d.__defaults__",
-    "torch.optim.SGD.__init__(a)", "torch.optim.os", "torch.autograd.Function",
-    "torch.autograd.graph.saved_tensors_hooks(f, f)", "torch.func.jacrev(f).__wrapped__", "(lambda: a).__closure__",
-    "def h(): nonlocal a\nh()", "global a", "del torch", "with open('a') as q: pass", "try: a\nexcept: b",
-    "f = torch.autograd.grad\nf.__globals__", "a.grad_fn.next_functions",
+    "class A: pass", "nn.init.zeros_(net)", "net[0].weight = open", "net.load_state_dict(torch.load('CANARY'))",
+    "net.load_state_dict({'__class__': a})", "def f(t): t.apply(f)\nnet.apply(f)",
+    "for p in net.parameters(): p.__class__ = f", "for p in net.modules(): p.forward = f", "x.register_hook(open)",
+    "b.register_hook(b)", "x.register_hook(lambda v: v.__class__)", "b.register_hook(lambda v: torch.load('CANARY'))",
+    "import os", "from os import system", "exec('x')", "f.__globals__", "net.__class__", "net._modules",
+    "net.register_forward_hook(print)", "a.register_hook(lambda g: g * 0)", "net[0].forward.__func__", "net.apply(print)",
+    "net.__dict__", "torch.nn.utils.parametrize.register_parametrization(net, 'weight', f)", "torch.save(net, 'a')",
+    "net.state_dict()", "nn.Module()", "nn.Sequential.__init__(net)",
+    "torch.func.functional_call(net, {'__class__': a}, a)", "import pickle\npickle.loads(b'')", "net.__reduce__()",
+    "net.__setstate__({})", "net.to(torch.os)", "net.share_memory()", "items.append(items)",
+    "torch.func.grad(torch.load)(a)", "torch.vmap(open)(a)", "d.__code__", "d.__defaults__", "torch.optim.SGD.__init__(a)",
+    "torch.optim.os", "torch.autograd.Function", "torch.autograd.graph.saved_tensors_hooks(f, f)",
+    "torch.func.jacrev(f).__wrapped__", "(lambda: a).__closure__", "def h(): nonlocal a\nh()", "global a", "del torch",
+    "with open('a') as q: pass", "try: a\nexcept: b", "f = torch.autograd.grad\nf.__globals__", "a.grad_fn.next_functions",
 )  # fmt: skip
 
 ENDLESS = (
@@ -215,9 +149,7 @@ def _expression(random: Random, loops: int, depth: int = 0) -> str:
         f"{one} + {other}", f"{one} * 0.5", f"torch.sin({sub})", f"f({one})", f"f({sub}, u={other})", "items[-1] * 1.0",
         f"({sub} if {other}.sum() > 0 else {other} * 2)", f"g(lambda t: t * 0.5 + {one}, {sub})", f"net({sub})",
         f"torch.vmap(lambda t: t ** 2 + t)({sub})", f"torch.stack([t for t in ({one}, {other})]).mean(0)",
-        f"torch.where({one} > 0, {sub}, {other})", f"{one}.detach() * x", f"m({sub})", f"m.scaled({sub}) + {other}",
-        f"r({sub})", f"M.quarter({sub})", f"m({sub}, which='two')",
-        f"S.apply({sub})", f"S.apply({one}, 0.5) * {other}", f"g(m, {sub})", f"g(S.apply, {sub})",
+        f"torch.where({one} > 0, {sub}, {other})", f"{one}.detach() * x", f"g(net, {sub})",
     ]  # fmt: skip
     if loops < 2:
         choices += [

@@ -310,159 +310,61 @@ def test_what_is_passed_over_does_not_run(canary: Path) -> None:
     assert canary.read_text() == SECRET
 
 
-CLASSES = """\
-class N(nn.Module):
-    def __init__(self, k=2.0):
-        super().__init__()
-        self.l = nn.Linear(2, 2)
-        self.ls = nn.ModuleList([nn.Linear(2, 2), nn.Tanh()])
-        self.w = nn.Parameter(torch.ones(2))
-        self.k = k
-    def scaled(self, t):
-        return t * self.k
-    def forward(self, t):
-        return self.scaled(self.l(t)) * self.w
-class S(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, t):
-        ctx.save_for_backward(t)
-        return t.sin()
-    @staticmethod
-    def backward(ctx, g):
-        t, = ctx.saved_tensors
-        return g * t.cos()
-n = N()
-y = S.apply(n(x))
-"""
-
-STATIC = "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n        {}\n" + (
-    "    @staticmethod\n    def backward(ctx, g):\n        return g\nA.apply(x)"
-)
-INIT = "class A(nn.Module):\n    def __init__(self):\n        {}\n    def forward(self, t):\n        return t\na = A()\na(x)"
-
-MORE = INIT.format("super().__init__()\n        self.l = nn.Linear(2, 2)\n        {}")
-
-OF_CLASSES: dict[str, list[str]] = {
+OF_MODULES: dict[str, list[str]] = {
     "objects": [
-        "n.__class__", "n.__dict__", "n.__class__.__mro__", "n._modules", "n._parameters", "n.forward.__globals__",
-        "n.forward.__func__",
-        "n.scaled.__self__", "n.l.__class__", "n.ls.__class__", "n.ls[0].__class__", "n.ls._modules", "n.w.__class__",
-        "n.k.__class__",
-        "N.__subclasses__()", "N.__init__", "N.forward(x, x)", "N.forward.__code__", "N", "n.__call__.__func__",
-        "n.__init__(3)",
-        "n.apply(open)", "n.register_buffer('a', x)", "n.register_forward_hook(open)", "n.state_dict()",
-        "n.l.register_forward_hook(open)",
-        "n.load_state_dict(torch.load('CANARY'))", "n.children()", "n.modules()", "n.named_modules()", "n.get_submodule('l')",
-        "n.l = open", "n.l = x", "n.forward = open", "n.scaled = lambda t: t", "n.__class__ = N", "n.open('CANARY')",
-        "setattr(n, 'k', open)", "getattr(n, '__class__')", "vars(n)", "del n.l", "type(n)", "super()", "super().__init__()",
-    ],
-    "definitions": [
-        "class A(dict):\n    pass\na = A(k=x)", "class A(type):\n    pass\nA('B', (), {})",
-        "class A(metaclass=type):\n    pass\na = A()",
-        "class A(torch.utils.data.Dataset):\n    pass\na = A()",
-        "class A(N, S):\n    pass\na = A()", "@open\nclass A:\n    pass\na = A()",
-        "class A(open('CANARY')):\n    pass\na = A()",
-        "class A:\n    t = 2\n    def __add__(self, o):\n        return open(o)\na = A()\na + 'CANARY'",
-        "class A:\n    t = 2\n    def __getitem__(self, o):\n        return o.__class__\na, b = A(), A()\na[b]",
-        "import collections\nP = collections.namedtuple('P', 'a __class__')\nP(x, x)", "import typing\n"
-        "class P(typing.NamedTuple):\n    a: int\n    __slots__: int\nP(x, x)", "import collections\n"
-        "P = collections.namedtuple('P', 'a b')\np = P(x, x)\np._make(open)",
-        "class A:\n    t = 2\n    def __getattr__(self, o):\n        return x\na = A()\na.b",
-        "class A:\n    t = 2\n    def __len__(self):\n        return self.__class__\na = A()\nx * len(a)",
-        "class A:\n    import os\na = A()", "class A:\n    k = __import__('os')\na = A()\na.k",
-        "class A:\n    k = open('CANARY')\na = A()\na.k",
-        "class A:\n    class B:\n        pass\na = A()",
-        "class A:\n    @open\n    def f(self, t):\n        return t\na = A()\na.f(x)",
-        "class A:\n    def f(self, t, k=open):\n        return k('CANARY')\na = A()\na.f(x)", "def f():\n    return N()\nf()",
-        "[N() for _ in range(2)]", "n = N()\nn = x", "lambda: N()",
-        "class N:\n    def os(self):\n        return torch.os\nm = N()\nm.os()",
-    ],
-    "what __init__ does": [
-        INIT.format(line) for line in (
-            "open('CANARY', 'w')", "self.f = open('CANARY')", "import os", "self.__class__ = N", "self.__dict__['k'] = 1",
-            "setattr(self, '__class__', 1)", "self.l = nn.Linear(10**9, 10**9)", "self.ls = [nn.Linear(2, 2)] * 10**9",
-            "super().__init__.__func__",
-            "self.apply(open)", "self.register_forward_hook(open)", "nn.Module.__init__.__globals__",
-            "self.l = nn.DataParallel(n)",
-            "nn.init.constant_(n.l, 0)", "while True: pass", "self.l = eval('nn.Linear')(2, 2)", "return open('CANARY')",
-            "self.k = torch.load('CANARY')\n        self.l = nn.Parameter(torch.load('CANARY'))", "exec('import os')",
-        )
-    ],
-    "contexts": [
-        *(STATIC.format(line) for line in (
-            "return ctx.__class__", "return ctx._forward_cls", "ctx.__dict__['k'] = t\n        return t",
-            "return open('CANARY')",
-            "return ctx.register_hook(open)", "import os\n        return os.remove('CANARY')", "return torch.load('CANARY')",
-            "return t.numpy().tofile('CANARY')",
-        )),
-        "S.__mro__", "S.forward(x, x)", "S.backward", "S.apply.__func__", "S.apply.__self__", "S.__dict__", "S()", "S(x)",
-        "S.vmap",
-        "S.forward.__globals__", "torch.autograd.Function.apply(x)", "torch.autograd.Function", "S.apply = open",
-        "S.forward = open",
-        "class A(torch.autograd.Function):\n    def forward(self, t):\n        return t\nA.apply(x)",
-        "class A(S):\n    apply = open\nA.apply(x)",
-        *(STATIC.format(line) for line in (
-            "ctx.mark_non_differentiable(open)", "ctx.mark_non_differentiable(3)", "ctx.set_materialize_grads(open)",
-            "ctx.mark_dirty.__func__", "return ctx.set_materialize_grads.__self__",
-        )),
-        "class A(S):\n    @staticmethod\n    @open\n    def backward(ctx, g):\n        return g\nA.apply(x)",
+        "net.__class__", "net.__class__.__mro__", "net.forward.__globals__", "net.register_forward_hook(open)",
+        "net.get_submodule('l')", "net[0] = x", "net.forward = open", "net.open('CANARY')", "setattr(n, 'k', open)",
+        "getattr(n, '__class__')", "vars(net)", "type(net)",
     ],
     "changes of parameters": [
-        "n.l.weight.data = open", "n.l.weight.data = open('CANARY')", "n.l.weight.data = torch.load('CANARY')",
-        "n.l.weight.data = torch.zeros(10**12)", "n.l.weight.data = x.numpy()", "n.l.weight = open", "n.l.weight = n.l",
-        "n.l.weight = nn.Parameter(open)", "n.l.weight.__class__ = N", "n.l.weight.requires_grad = open",
-        "n.l.weight.grad = open", "n.l.weight.data.resize_(10**12)", "n.l.weight.data.set_(x)",
-        "n.l.weight.data.as_strided_((2,2,20000),(20000,2**62-39999,1),0)", "n.l.weight.data.tofile('CANARY')",
-        "n.l.weight.storage()", "n.l.weight.data.share_memory_()", "n.l.in_features = 10**9", "n.l.forward = open",
-        "n.l.__class__ = N", "n.l.__dict__['k'] = x", "n.l._parameters['weight'] = x", "nn.init.constant_(n.l.weight, open)",
-        "nn.init.os", "nn.init.math.os", "nn.init._no_grad_fill_(n.l.weight, 1)", "nn.init.__builtins__['open']('CANARY')",
-        "nn.init.uniform_(n)", "nn.init.uniform_(x)", "nn.init.uniform_(n.l.weight, generator=x)", "nn.init.warnings.warn('a')",
-        "nn.init.dirac_(n.l.weight, 0)", "nn.init.kaiming_uniform_(n.l.weight, mode=open)", "nn.init.zeros_(*[n.l.weight])",
-        "nn.init.zeros_(**{'tensor': n.l.weight})", "from torch.nn.init import os\nos.remove('CANARY')",
-        "from torch.nn.init import warnings as w\nw.warn('a')", "from torch.nn import init\ninit.torch.load('CANARY')",
-        "for p in n.parameters():\n    p.data = open('CANARY')", "for p in n.modules():\n    p.__class__ = N",
-        "for p in n.modules():\n    p.forward = open",
-        "for m in n.modules():\n    open('CANARY', 'w')\n    nn.init.zeros_(m.weight)",
-        "for m in n.modules():\n    if m.__class__.__mro__:\n        nn.init.zeros_(m.weight)",
-        "for m in n.modules():\n    if isinstance(m, open):\n        nn.init.zeros_(m.weight)",
-        "for m in n.modules():\n    if hasattr(m, '__class__') and m.__dict__:\n        nn.init.zeros_(m.weight)",
+        "net[0].weight.data = open", "net[0].weight.data = open('CANARY')", "net[0].weight.data = torch.load('CANARY')",
+        "net[0].weight.data = torch.zeros(10**12)", "net[0].weight.data = x.numpy()", "net[0].weight = open",
+        "net[0].weight = net[0]", "net[0].weight = nn.Parameter(open)", "net[0].weight.requires_grad = open",
+        "net[0].weight.grad = open", "net[0].weight.data.resize_(10**12)", "net[0].weight.data.set_(x)",
+        "net[0].weight.data.as_strided_((2,2,20000),(20000,2**62-39999,1),0)", "net[0].weight.data.tofile('CANARY')",
+        "net[0].weight.storage()", "net[0].weight.data.share_memory_()", "net[0].in_features = 10**9",
+        "net[0].forward = open", "net[0].__dict__['k'] = x", "net[0]._parameters['weight'] = x", "nn.init.math.os",
+        "nn.init._no_grad_fill_(net[0].weight, 1)", "nn.init.__builtins__['open']('CANARY')", "nn.init.uniform_(net)",
+        "nn.init.uniform_(x)", "nn.init.uniform_(net[0].weight, generator=x)", "nn.init.warnings.warn('a')",
+        "nn.init.dirac_(net[0].weight, 0)", "nn.init.kaiming_uniform_(net[0].weight, mode=open)",
+        "nn.init.zeros_(*[net[0].weight])", "nn.init.zeros_(**{'tensor': net[0].weight})",
+        "from torch.nn.init import os\nos.remove('CANARY')", "from torch.nn.init import warnings as w\nw.warn('a')",
+        "from torch.nn import init\ninit.torch.load('CANARY')", "for p in net.parameters():\n    p.data = open('CANARY')",
+        "for p in net.modules():\n    p.forward = open",
+        "for m in net.modules():\n    open('CANARY', 'w')\n    nn.init.zeros_(m.weight)",
+        "for m in net.modules():\n    if m.__class__.__mro__:\n        nn.init.zeros_(m.weight)",
+        "for m in net.modules():\n    if isinstance(m, open):\n        nn.init.zeros_(m.weight)",
+        "for m in net.modules():\n    if hasattr(m, '__class__') and m.__dict__:\n        nn.init.zeros_(m.weight)",
         (
-            "for p in n.parameters():\n    for q in n.parameters():\n        for r in n.parameters():\n"
-            "            for s in n.parameters():\n                for t in n.parameters():\n"
-            "                    for u in n.parameters():\n                        t.data.fill_(1)"
+            "for p in net.parameters():\n    for q in net.parameters():\n        for r in net.parameters():\n"
+            "            for s in net.parameters():\n                for t in net.parameters():\n"
+            "                    for u in net.parameters():\n                        t.data.fill_(1)"
         ),
-        "for m in n.modules():\n    while True:\n        nn.init.zeros_(m.weight)",
-        "for m in n.modules():\n    import os\n    nn.init.zeros_(m.weight)",
+        "for m in net.modules():\n    while True:\n        nn.init.zeros_(m.weight)",
+        "for m in net.modules():\n    import os\n    nn.init.zeros_(m.weight)",
     ],
-    "derived": [
-        *(f"class A(nn.{base}):\n    pass\na = A(2, 2)\na(x)" for base in ("Transformer", "DataParallel", "Buffer",
-        "ModuleDict")),
-        *(f"class A(nn.Linear):\n    pass\na = A(2, 2)\na.{name}" for name in (
-            "__class__", "__dict__", "_parameters", "_forward_hooks", "forward.__func__", "__init__(3, 3)", "weight.__class__",
-            "weight.storage()", "named_modules()", "open('CANARY')", "register_parameter('a', x)", "share_memory()",
-            "in_features()",
-        )),
-        *(f"class A(nn.Linear):\n    def {name}(self, *a):\n        return a\na = A(2, 2)\na(x)" for name in (
-            "__new__", "__getattr__", "__setattr__", "__init_subclass__", "__reduce__", "__deepcopy__", "__torch_function__",
-        )),
-        "class A(nn.Conv1d):\n    def _conv_forward(self, *a):\n        return a\na = A(2, 2, 1)\na(x)",
-        "class A(nn.Tanh):\n    def reset_parameters(self):\n        pass\na = A()\na(x)",
-        "class A(nn.Linear):\n    def reset_parameters(self):\n        open('CANARY', 'w')\na = A(2, 2)\na(x)",
-        "class A(nn.Linear):\n    def reset_parameters(self):\n        self.reset_parameters()\na = A(2, 2)\na(x)",
-        "class A(nn.Linear):\n    def __init__(s):\n        super().__init__(2, 2)\n        super().__init__(3, 3)\nA()(x)",
-        "class A(nn.Linear):\n    def __init__(self):\n        super().__init__(10**9, 10**9)\na = A()\na(x)",
-        "class A(nn.Linear):\n    def __init__(s):\n        s.k = nn.Linear(2, 2)\n        super().__init__(2, 2)\nA()(x)",
-        "class A(nn.Linear):\n    def forward(self, t):\n        self.weight = t\n        return t\na = A(2, 2)\na(x)",
-        "class A(nn.Dropout):\n    def __init__(self):\n        super().__init__(0.5)\n        self.p = 0.1\na = A()\na(x)",
-        "class A(nn.Linear):\n    def forward(self, t):\n        return super().__init__.__globals__\na = A(2, 2)\na(x)",
-        "class A(nn.Linear, nn.Tanh):\n    pass\na = A(2, 2)\na(x)", "class A(N, nn.Linear):\n    pass\na = A(2, 2)\na(x)",
-        "class A(nn.Sequential):\n    pass\na = A(open)\na(x)", "class A(nn.Sequential):\n    pass\na = A()\na.append(a)\na(x)",
-        "class A(nn.ModuleList):\n    pass\na = A([nn.Tanh()])\na(x)",
-        "class A(nn.Linear):\n    pass\na = A(2, 2, device=open)\na(x)",
-        "class A(nn.Linear):\n    pass\na = A(2, 2, **{'.derived': 3})\na(x)",
+    "apply": [
+        "net.apply(net)", "net.apply(net.apply)", "net.apply(lambda m: open('CANARY'))", "net.apply(torch.save)",
+        "net.apply('os')", "def f(m):\n    m.apply(f)\n    nn.init.zeros_(net[0].weight)\nnet.apply(f)",
+        "def f(m):\n    net.apply(f)\n    net.apply(f)\n    nn.init.zeros_(net[0].weight)\nnet.apply(f)",
+        "def f(m):\n    return m.__class__.__mro__\nnet.apply(f)",
+        "def f(m):\n    m.weight.data = m.__class__\nnet.apply(f)", "def f(m):\n    torch.save(m, 'CANARY')\nnet.apply(f)",
+        "def f(m):\n    nn.init.constant_(m.weight, m.__class__.__name__.__class__)\nnet.apply(f)",
+        "def f(m):\n    name = m.__class__.__name__\n    name.format(m)\n    m.weight.data.zero_()\nnet.apply(f)",
+        "def f(m, k):\n    m.weight.data.zero_()\nnet.apply(f)",
+        "def f(*m):\n    nn.init.zeros_(net[0].weight)\nnet.apply(f)",
+    ],
+    "states": [
+        "net.load_state_dict(open)", "net.load_state_dict({'__class__': x})",
+        "net.load_state_dict({'l.weight': open('CANARY')})", "net.load_state_dict(net.state_dict(), strict=open)",
+        "net.load_state_dict(net[0].state_dict())", "net[0].load_state_dict({'weight': x, 'bias': x})",
+        "net[0].load_state_dict({**x})", "net[0].load_state_dict({'weight': torch.ones(2, 2), 'bias': open})",
+        "net.load_state_dict(net.state_dict().__class__)", "net.state_dict()['l.weight']",
+        "net.load_state_dict(x.state_dict())",
     ],
     "built": [
-        "l = []\nfor k in range(10**6):\n    l.append(nn.Tanh())\nl[0](x)", "l = []\nl.append(l)\nl.append(nn.Tanh())\nl[1](x)",
+        "l = []\nfor k in range(10**6):\n    l.append(nn.Tanh())\nl[0](x)",
+        "l = []\nl.append(l)\nl.append(nn.Tanh())\nl[1](x)",
         "l = []\nfor k in range(3):\n    l.append(nn.Tanh())\n    open('CANARY', 'w')\nl[0](x)",
         "l = []\nfor k in open('CANARY'):\n    l.append(nn.Tanh())\nl[0](x)",
         "l = []\nfor k in range(2):\n    l.append(nn.Linear(10**9, 10**9))\nl[0](x)", "l = [nn.Tanh()]\nl.__class__",
@@ -471,121 +373,59 @@ OF_CLASSES: dict[str, list[str]] = {
         "s = nn.Sequential(nn.Tanh())\ns[::0](x)", "s = nn.Sequential(nn.Tanh())\ns.append(s)\ns(x)",
         "s = nn.Sequential(nn.Tanh())\ns.append(open)\ns(x)", "a = nn.Linear(2, 2)\na.in_features.__class__",
         "a = nn.Linear(2, 2)\na._buffers", "a = nn.Linear(2, 2)\na.training.real.__class__",
-        "a = nn.Upsample(2)\na.mode.format(a)",
-        "a = nn.Linear(2, 2)\ngetattr(a, '__class__')", "a = nn.Linear(2, 2)\ngetattr(a, '_modules')", "getattr(x, '__class__')",
-        "getattr(x, 'grad_fn.next_functions')(x)", "getattr(torch, 'load')('CANARY')", "getattr(x, 'tofile')('CANARY')",
-        "n.double(open)", "n.half().__class__", "n.float()._modules",
-    ],
-    "apply": [
-        "n.apply(open)", "n.apply(n)", "n.apply(n.apply)", "n.apply(lambda m: open('CANARY'))", "n.apply(torch.save)",
-        "n.apply('os')", "n.l.apply(S.apply)", "def f(m):\n    m.apply(f)\n    nn.init.zeros_(n.l.weight)\nn.apply(f)",
-        "def f(m):\n    n.apply(f)\n    n.apply(f)\n    nn.init.zeros_(n.l.weight)\nn.apply(f)",
-        "def f(m):\n    return m.__class__.__mro__\nn.apply(f)", "def f(m):\n    m.weight.data = m.__class__\nn.apply(f)",
-        "def f(m):\n    torch.save(m, 'CANARY')\nn.apply(f)",
-        "def f(m):\n    nn.init.constant_(m.weight, m.__class__.__name__.__class__)\nn.apply(f)",
-        "def f(m):\n    name = m.__class__.__name__\n    name.format(m)\n    m.weight.data.zero_()\nn.apply(f)",
-        "def f(m, k):\n    m.weight.data.zero_()\nn.apply(f)", "def f(*m):\n    nn.init.zeros_(n.l.weight)\nn.apply(f)",
-    ],
-    "states": [
-        "n.load_state_dict(open)", "n.load_state_dict(torch.load('CANARY'))", "n.load_state_dict({'__class__': x})",
-        "n.load_state_dict({'l.weight': open('CANARY')})", "n.load_state_dict(n.state_dict(), strict=open)",
-        "n.load_state_dict(n.l.state_dict())", "n.l.load_state_dict({'weight': x, 'bias': x})", "n.l.load_state_dict({**x})",
-        "n.l.load_state_dict({'weight': torch.ones(2, 2), 'bias': open})", "n.load_state_dict(n.state_dict().__class__)",
-        "n.state_dict()",
-        "n.state_dict()['l.weight']", "n.load_state_dict(x.state_dict())", "n.load_state_dict(N.state_dict())",
-    ],
-    "collections": [
-        MORE.format("self.d = nn.ModuleDict({'__class__': nn.Tanh()}); self.d.__class__"),
-        MORE.format("self.d = nn.ModuleDict({open: nn.Tanh()})"), MORE.format("self.d = nn.ModuleDict({'a': open})"),
-        MORE.format("self.d = nn.ModuleDict(**{'a': open('CANARY')})"),
-        MORE.format("self.d = nn.ParameterDict({'a': open('CANARY')})"),
-        MORE.format("self.d = nn.ParameterList([torch.load('CANARY')])"),
-        MORE.format("self.d = nn.ModuleList()\n        for k in range(10**6): self.d.append(nn.Tanh())"),
-        MORE.format("self.d = nn.ModuleList()\n        self.d.append(self.d)"),
-        MORE.format("self.s = nn.Sequential()\n        self.s.append(self.s)"),
-        MORE.format("self.s = nn.Sequential()\n        self.s.add_module('__class__', nn.Tanh())\n        self.s.__class__"),
-        MORE.format("self.add_module('__class__', nn.Tanh())\n        self.__class__.__mro__"),
-        MORE.format("self.register_buffer('__dict__', x)\n        self.__dict__['k'] = 1"),
-        MORE.format("self.add_module(f'{self.__class__}', nn.Tanh())"),
-        MORE.format("self.add_module(f'{10**9:>1000000000}', nn.Tanh())"),
-        MORE.format("self.add_module('a' * 10**9, nn.Tanh())"), MORE.format("setattr(self, '__class__', N)"),
-        MORE.format("setattr(self, 'forward', open)"), MORE.format("setattr(n, 'k', open)"),
-        MORE.format("setattr(self, 'k', open('CANARY'))"), MORE.format("getattr(self, '__class__').__mro__"),
-        MORE.format("self.k = getattr(self, '__dict__')"), MORE.format("getattr(torch, 'load')('CANARY')"),
-        MORE.format("getattr(self, 'l').__class__"),
-        MORE.format("self.d = nn.ModuleDict({str(k): nn.Tanh() for k in range(10**7)})"), "n.ls.append(open)",
-        "n.ls['a'] = open", "n.ls.insert(0, open)", "n.ls.extend(open('CANARY'))", "n.ls.__add__(n.ls)",
-        "nn.ModuleList.__init__(n)", "d = nn.ModuleDict({'a': n})\nd.a.__class__",
-        "d = nn.ModuleDict({'a': nn.Tanh()})\nd.pop('a').__class__", "d = nn.ModuleDict({'a': nn.Tanh()})\nd['__class__']",
-    ],
-    "class and static methods": [
-        "N.scaled(x)", "N.scaled.__globals__", "N.__init__(n)", "N.__new__(N)", "N.mro()",
-        "class A:\n    @classmethod\n    def f(cls):\n        return cls.__mro__\nA.f()",
-        "class A:\n    @classmethod\n    def f(cls):\n        return cls\nA.f()",
-        "class A:\n    @classmethod\n    def f(cls):\n        return cls()\nA.f()",
-        "class A:\n    @classmethod\n    def f(cls, t):\n        return cls.f(t)\nA.f(x)",
-        "class A:\n    @staticmethod\n    def f(t):\n        return open('CANARY')\nA.f(x)",
-        "class A:\n    @staticmethod\n    def f(t):\n        return A.f(t)\nA.f(x)",
-        "class A:\n    @staticmethod\n    @open\n    def f(t):\n        return t\nA.f(x)",
-        "class A:\n    @classmethod\n    @property\n    def f(cls):\n        return cls.__dict__\nA.f",
-        "getattr(N, '__class__')", "getattr(N, 'scaled').__globals__", "class A(N, S):\n    pass\na = A()",
-        "class A(N):\n    def __init__(self):\n        N.__init__.__globals__\na = A()", "N.forward(x, x)",
-        "N.forward(open, x)", "class A:\n    @property\n    def f(self):\n        return self.f\na = A()\na.f",
-    ],
-    "records": [
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: object = open\na = A()\na.k('CANARY')",
-        (
-            "from dataclasses import dataclass, field\n@dataclass\nclass A:\n"
-            "    k: object = field(default_factory=open)\na = A()\na.k"
-        ),
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(open)\na.k('CANARY')",
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(1)\na.__dataclass_fields__",
-        (
-            "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\n    def __post_init__(self):\n"
-            "        open('CANARY', 'w')\na = A(1)"
-        ),
-        "from dataclasses import make_dataclass as dataclass\n@dataclass\nclass A:\n    k: int\na = A(1)",
-        "import dataclasses\ndataclasses.sys.exit()",
-        "from dataclasses import dataclass\n@dataclass(open('CANARY', 'w'))\nclass A:\n    __slots__: int = 1\na = A()",
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    __class__: int\na = A(1)\na.__class__",
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    def __getattr__(self, k):\n        return k\na = A()\na.k",
+        "a = nn.Upsample(2)\na.mode.format(a)", "a = nn.Linear(2, 2)\ngetattr(a, '__class__')",
+        "a = nn.Linear(2, 2)\ngetattr(a, '_modules')", "getattr(x, '__class__')", "getattr(x, 'grad_fn.next_functions')(x)",
+        "getattr(torch, 'load')('CANARY')", "getattr(x, 'tofile')('CANARY')", "net.double(open)", "net.half().__class__",
+        "net.float()._modules",
     ],
     "hooks": [
         "z = x * 2\nz.register_hook(open)\nz", "z = x * 2\nz.register_hook(lambda g: open('CANARY'))\nz",
         "z = x * 2\nz.register_hook(torch.load)\nz", "z = x * 2\nz.register_hook(lambda g: g.__class__)\nz",
         "z = x * 2\nz.register_hook(hook=print)\nz", "z = x * 2\nz.register_hook(lambda g, k=open: k('CANARY'))\nz",
-        "z = x * 2\nz.register_hook(z.register_hook)\nz", "def f(k):\n    def g(v):\n        open(k)\n    return g\n"
-        "z = x * 2\nz.register_hook(f('CANARY'))\nz",
-        "d = {}\nn.register_forward_hook(lambda m, i, o: d.setdefault('k', open))\nn(x)",
-        "def f(m, i, o):\n    o[0] = 5\nn.register_forward_hook(f)\nn(x)",
-        "def f(m, i, o):\n    o.mul_(2)\nn.register_forward_hook(f)\nn(x)",
-        "def f(m, i, o):\n    m.weight = o\nn.l.register_forward_hook(f)\nn(x)",
+        "z = x * 2\nz.register_hook(z.register_hook)\nz",
+        "def f(k):\n    def g(v):\n        open(k)\n    return g\nz = x * 2\nz.register_hook(f('CANARY'))\nz",
+        "d = {}\nnet.register_forward_hook(lambda m, i, o: d.setdefault('k', open))\nnet(x)",
+        "def f(m, i, o):\n    o[0] = 5\nnet.register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    o.mul_(2)\nnet.register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    m.weight = o\nnet[0].register_forward_hook(f)\nnet(x)",
         "def f(g):\n    g[i] = 0\ni = 1\nz = x * 2\nz.register_hook(f)\ntorch.autograd.grad(z.sum(), x)[0] * 2",
-        "g = []\nz = x * 2\nz.register_hook(lambda v: g.append(v))\nz * len(g)",
-        "n.register_forward_hook(open)",
-        *(f"def f(m, i, o):\n    {line}\nn.l.register_forward_hook(f)\nn(x)" for line in (
-            "print(torch.rand(1))", "torch.manual_seed(5)", "n.zero_grad()", "m.eval()", "o.sum().backward()", "d[0](o)",
-            "open(o)", "np.save('CANARY', o)", "o.numpy().tofile('CANARY')", "raise ValueError('a')", "while True: pass",
-            "m.ks.append(o)",
-        )),
-        "def len(t):\n    t.mul_(3)\ndef f(m, i, o):\n    len(o)\nn.l.register_forward_hook(f)\nn(x)",
-        *(f"d = {{'s': 1.}}\ndef f(m, i, o):\n    d['s'] = 4.\nn.l.register_forward_hook(f)\n{line}" for line in (
-            "def g(t):\n    return t * d['s']\ng(n(x))", "def g(t, d=d):\n    return t * d['s']\ng(n(x))", "n(x) * d['s']",
-        )),
+        "g = []\nz = x * 2\nz.register_hook(lambda v: g.append(v))\nz * len(g)", "net.register_forward_hook(open)",
+        "def f(m, i, o):\n    print(torch.rand(1))\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    torch.manual_seed(5)\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    net.zero_grad()\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    m.eval()\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    o.sum().backward()\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    d[0](o)\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    open(o)\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    np.save('CANARY', o)\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    o.numpy().tofile('CANARY')\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    raise ValueError('a')\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    while True: pass\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def f(m, i, o):\n    m.ks.append(o)\nnet[0].register_forward_hook(f)\nnet(x)",
+        "def len(t):\n    t.mul_(3)\ndef f(m, i, o):\n    len(o)\nnet[0].register_forward_hook(f)\nnet(x)",
+        (
+            "d = {'s': 1.}\ndef f(m, i, o):\n    d['s'] = 4.\nnet[0].register_forward_hook(f)\ndef g(t):\n"
+            "    return t * d['s']\ng(net(x))"
+        ),
+        (
+            "d = {'s': 1.}\ndef f(m, i, o):\n    d['s'] = 4.\nnet[0].register_forward_hook(f)\ndef g(t, d=d):\n"
+            "    return t * d['s']\ng(net(x))"
+        ),
+        "d = {'s': 1.}\ndef f(m, i, o):\n    d['s'] = 4.\nnet[0].register_forward_hook(f)\nnet(x) * d['s']",
         "k = 3.\ndef f(g):\n    global k\n    k = 5.\nz = x * 2\nz.register_hook(f)\nz * k",
-        "n.l.register_full_backward_hook(lambda m, a, b: a)", "z = x * 2\nh = z.register_hook(lambda g: g)\nh.remove.__func__",
-
+        "net[0].register_full_backward_hook(lambda m, a, b: a)",
+        "z = x * 2\nh = z.register_hook(lambda g: g)\nh.remove.__func__",
         "z = x * 2\nz.register_hook(lambda g: (lambda: 0).__globals__)\nz",
     ],
 }  # fmt: skip
-"""What programs with classes in them may try."""
+"""What programs may try with modules, and with hooks, as they run."""
 
 
-@pytest.mark.parametrize("family", OF_CLASSES)
-def test_a_program_with_classes_reaches_nothing(family: str, canary: Path) -> None:
-    for attempt in OF_CLASSES[family]:
+@pytest.mark.parametrize("family", OF_MODULES)
+def test_a_program_reaches_nothing_as_it_runs(family: str, canary: Path) -> None:
+    for attempt in OF_MODULES[family]:
         with pytest.raises(JvpError) as caught:
-            _ = pose(Request(f"{CLASSES}{attempt.replace('CANARY', str(canary))}", {"x": "1,2"})).evaluation
+            _ = pose(Request(f"{NET}{attempt.replace('CANARY', str(canary))}", {"x": "1,2"})).evaluation
         assert caught.value.exit_code in (ExitCode.REFUSED, ExitCode.LIMIT, ExitCode.EVALUATION), attempt
         assert caught.value.span is not None, attempt
         assert SECRET not in f"{caught.value.message}{caught.value.explanation}{caught.value.hints}"
@@ -649,23 +489,6 @@ def test_a_hook_reaches_nothing_as_the_backward_pass_runs(canary: Path) -> None:
             jvpcli.inspect(text, {"x": [1.0, 2.0]})
         assert caught.value.exit_code in (ExitCode.REFUSED, ExitCode.LIMIT, ExitCode.EVALUATION), hook
     assert canary.read_text() == SECRET
-
-
-OF_OBJECTS = [
-    "class A:\n    def __init__(self):\n        self.k = A()\na = A()",
-    INIT.format("for k in range(90):\n            for j in range(90):\n                self.k = j"),
-    "class A(N):\n    def forward(self, t):\n        return self(t)\na = A()\na(x)",
-    STATIC.format("return A.apply(t)"),
-    STATIC.format("while True:\n            t = t + 1"),
-    "for k in range(100000):\n    x = S.apply(x)\nx",
-    "class A(S):\n    @staticmethod\n    def forward(ctx, t):\n        return A.apply(A.apply(t))\nA.apply(x)",
-]
-
-
-@pytest.mark.parametrize("bomb", OF_OBJECTS)
-def test_objects_and_contexts_end_at_a_limit(bomb: str) -> None:
-    with pytest.raises(LimitError):
-        _ = pose(Request(f"{CLASSES}{bomb}", {"x": "1,2"})).evaluation
 
 
 BOMBS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -225,8 +225,6 @@ def _read(request: Request) -> Problem:
         imports = replace(imports, functions=functions, modules=modules)
     given = request.wrt
     trained = tuple(name for name, x in imports.parameters.items() if x.requires_grad)
-    frozen: set[str] = set() if made is None else {name for name in imports.parameters if name not in trained}
-    _refuse_frozen(given, frozen)
     wanted = trained if made is not None and request.wrt is None and not request.inputs else request.wrt
     named = None if wanted is None else expanded(wanted, imports.parameters)
     tied = imports.tied(named or ())
@@ -242,34 +240,8 @@ def _read(request: Request) -> Problem:
         request = replace(request, wrt=meant or named or None)
     words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
     called = [name for name in imports.functions if name.partition(".")[0] in words]
-    if request.wrt is None and not frozen.isdisjoint(inputs):
-        request = replace(request, wrt=tuple(name for name, x in inputs.items() if name not in frozen and can_require_grad(x)))
-        if not request.wrt:
-            raise _all_frozen(inputs)
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
-
-
-def _refuse_frozen(wanted: Iterable[str] | None, frozen: Collection[str]) -> None:
-    """Refuse parameters as what is differentiated to that the program itself has frozen.
-
-    Raises:
-        NotDifferentiableError: there is such a one.
-    """
-    for name in wanted or ():
-        if name in frozen:
-            raise NotDifferentiableError(
-                f"`{name}` is frozen: the program sets requires_grad to False for it, so it gets no gradient.",
-                torch_message="One of the differentiated Tensors does not require grad",
-            )
-
-
-def _all_frozen(inputs: Iterable[str]) -> NotDifferentiableError:
-    return NotDifferentiableError(
-        "there is nothing to differentiate: the program sets requires_grad to False for all that it computes with",
-        explanation=f"That is {', '.join(inputs)}. Gradients would flow to an input, or to a parameter that is not frozen.",
-        torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
-    )
 
 
 @lru_cache(maxsize=16)

@@ -87,7 +87,7 @@ class Program:
             return CHANGES[name](left, right)
 
         return {
-            syntax.READ: self._kept(reach.read),
+            syntax.READ: self._kept(_read),
             syntax.SET: self._kept(reach.settable),
             syntax.FETCH: self._fetch,
             syntax.TURN: self.turn,
@@ -178,7 +178,7 @@ class Program:
     def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
         word = _word(name)
         try:
-            return getattr(reach.read(value, word), word, *default)
+            return getattr(_read(value, word), word, *default)
         except ForbiddenError as error:
             if default and not hasattr(value, word):
                 return default[0]
@@ -187,7 +187,7 @@ class Program:
     def _hasattr(self, value: Any, name: Any) -> bool:
         word = _word(name)
         try:
-            return hasattr(reach.read(value, word), word)
+            return hasattr(_read(value, word), word)
         except ForbiddenError:
             return False
 
@@ -265,6 +265,22 @@ def _kinds(kinds: Any) -> Any:
     if isinstance(kinds, tuple):
         return tuple(map(_kinds, kinds))
     return kinds.kind if isinstance(kinds, Named) else kinds
+
+
+def _read(value: Any, name: str) -> Any:
+    """What an attribute is read from; `m.__class__` of a module is `type(m)`."""
+    return _OfKind(value) if name == "__class__" and isinstance(value, nn.Module) else reach.read(value, name)
+
+
+class _OfKind:
+    """What has the class of a module, and nothing else of it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.kind = _type(module)
+
+    @property
+    def __class__(self) -> Any:
+        return self.kind
 
 
 def _type(value: Any) -> Any:
@@ -378,7 +394,7 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
-    fills = [name for name in dir(nn.init) if name.endswith("_") and name[0] != "_"]
+    fills = ["calculate_gain", *(name for name in dir(nn.init) if name.endswith("_") and name[0] != "_")]
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {

@@ -197,6 +197,8 @@ def read(value: Any, name: str) -> Any:
         raise _refused(value, name)
     if value is nn.Module and name == "__init__":
         return value
+    if name == "__name__" and isinstance(value, type) and issubclass(value, nn.Module):
+        return value
     if isinstance(value, nn.Module) and (name in value._parameters or name in value._buffers or name in value._modules):
         return value
     if _own_classes(kind):

@@ -571,7 +571,7 @@ def is_true(node: ast.expr | None) -> bool:
 
 def is_block(statement: ast.AST) -> bool:
     """Whether a statement holds others."""
-    return isinstance(statement, (ast.For, ast.While, ast.If, ast.With, ast.FunctionDef, ast.ClassDef, ast.Try))
+    return isinstance(statement, (ast.For, ast.While, ast.If, ast.With, ast.FunctionDef, ast.Try))
 
 
 def text_of(node: ast.AST, source: str) -> str:

@@ -18,7 +18,6 @@ from jvpcli.language.names import (
     dotted,
     free_names,
     imported_paths,
-    without_mode,
 )
 
 
@@ -30,7 +29,6 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
     tree = ast.Module(list(statements), [])
     paths = imported_paths(tree)
     names: set[str] = set()
-    classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
     def draws(node: ast.AST) -> bool:
         return any(isinstance(part, ast.Call) and of_call(part) for part in running(node))
@@ -40,12 +38,12 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
             return constructors
         if dotted(node.func) in names:
             return True
+        if not names.isdisjoint(map(dotted, node.args)):  # vmap(f)
+            return True
         root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         if path.startswith(("torch.nn.init.", "numpy.random.", "np.random.")):
-            return True
-        if not names.isdisjoint(map(dotted, node.args)):  # net.apply(init)
             return True
         return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 
@@ -59,15 +57,9 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and any(map(draws, node.body)):
                 new.add(node.name)
-            elif isinstance(node, ast.ClassDef):
-                inside = [part for method in node.body if isinstance(method, ast.FunctionDef) for part in method.body]
-                if random_module(node) or any(map(draws, inside)) or not names.isdisjoint(map(dotted, node.bases)):
-                    new.add(node.name)
             elif isinstance(node, ast.Assign):
                 bodies = [part.body for part in ast.walk(node.value) if isinstance(part, ast.Lambda)]
-                made = without_mode(node.value)
-                is_object = isinstance(made, ast.Call) and dotted(made.func) in classes & names
-                if any(map(draws, bodies)) or random_module(node.value) or is_object:
+                if any(map(draws, bodies)) or random_module(node.value):
                     new.update(assigned([node]))
         if new <= names:
             return draws
@@ -135,7 +127,7 @@ def changed(statement: ast.AST) -> set[str]:
             owners += [node.value] if getattr(node, "attr", "") != "grad" else []
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
-            in_place = name.endswith("_") and not name.startswith("_")
+            in_place = (name.endswith("_") and not name.startswith("_")) or name.startswith("register_")
             of_function = in_place and root_of(node.func) in ("nn", "init", "torch")  # nn.init.zeros_(w)
             given = [*node.args[:1], *(part.value for part in node.keywords if part.arg == "tensor")]
             owners += given if of_function else [node.func.value] if name in LIST_METHODS or in_place else []

@@ -615,7 +615,7 @@ def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tenso
                 f"`{name}` is changed in place where autograd does not see it.",
                 explanation="Values were overwritten through .data, .detach() or under torch.no_grad(): the output then "
                 "belongs to other inputs than its gradient does.",
-                hints=[f"Work on a copy: {name} = {name}.clone()."],
+                hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else (),
             )
 
 
@@ -628,13 +628,13 @@ def _run(
     handlers = sequences.HANDLERS
     if program.has_statements:
         from jvpcli.language import (  # most texts have no statements but assignments
-            custom,
             derivatives,
             flow,
+            hooked,
             optimizers,
             transforms,
         )
 
-        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **custom.HANDLERS}
+        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **hooked.HANDLERS}
         handlers |= optimizers.HANDLERS
     return Run(program, inputs, memory_limit, functions, handlers)

@@ -12,8 +12,8 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import array_names, catalog, refusals
-from jvpcli.language.lowering import FORWARD, Custom, Lowering, Scope
-from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on
+from jvpcli.language.lowering import Hooked, Lowering, Scope
+from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on, without_mode
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
@@ -516,11 +516,10 @@ class Expressions(Lowering):
 
     def functional_call(self, node: ast.Call, depth: int) -> Operand:
         """`functional_call(net, parameters, arguments)`: a call of the module with other values of its parameters."""
-        own = [keyword for keyword in node.keywords if keyword.arg == FORWARD]
-        owner = self.module_named(node.args[0]) if len(node.args) == 3 and len(own) == len(node.keywords) else ""
+        owner = self.module_named(node.args[0]) if len(node.args) == 3 and not node.keywords else ""
         if not owner or not self.is_program:
             raise self.at(node, refusals.functional_call())
-        given = tuple(self.expr(part, depth) for part in (*node.args[1:], *(keyword.value for keyword in own)))
+        given = tuple(self.expr(part, depth) for part in node.args[1:])
         reads = tuple((name, self.input(name, node)) for name in self.parameters if name.startswith(f"{owner}."))
         return self.emit(f"functional:{owner}", given, node, reads)
 
@@ -636,7 +635,7 @@ class Expressions(Lowering):
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
         if self.is_module(func):
-            return self.modules[id(constructor(func))]
+            return self.modules[id(without_mode(func))]
         if isinstance(func, (ast.Attribute, ast.Subscript)):
             name = self.submodule(self.dotted(func) or [])
         else:
@@ -660,7 +659,7 @@ class Expressions(Lowering):
 
     def is_module(self, node: ast.expr) -> bool:
         """Whether an expression constructs a module, which is made before the program runs."""
-        return id(constructor(node)) in self.modules
+        return id(without_mode(node)) in self.modules
 
     def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
         """The positional arguments."""
@@ -688,9 +687,9 @@ class Expressions(Lowering):
         known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
         return Const(None, f"torch.{WORDS[name]}") if known else None
 
-    def custom(self, node: Custom, depth: int) -> Operand:
-        """A function with a backward of its own."""
-        return self.emit(f"custom:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
+    def hooked(self, node: Hooked, depth: int) -> Operand:
+        """A tensor with a hook that gives a gradient back."""
+        return self.emit(f"hook:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
 
     # Dictionaries, and names that are set inside of an expression
 
@@ -735,7 +734,7 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
     ast.NamedExpr: Expressions.named,
-    Custom: Expressions.custom,
+    Hooked: Expressions.hooked,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 
@@ -771,13 +770,6 @@ def _is_numpys(name: str = "", *rest: str) -> bool:
     """Whether a name of numpy's has a meaning here: its functions, its numbers, its dtypes."""
     known = not rest and (name in NUMBERS or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
     return known or ".".join((name, *rest)) in array_names.NAMES
-
-
-def constructor(node: ast.expr) -> ast.expr:
-    """`nn.Linear(3, 4)` of `nn.Linear(3, 4).eval()`."""
-    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
-        node = node.func.value
-    return node
 
 
 def _plain_owner(operand: Operand) -> str | None:

@@ -12,12 +12,9 @@ from jvpcli.language import catalog, limits, refusals
 from jvpcli.language.source import SourceText
 from jvpcli.program import IMPORTED, Block, Const, Equation, Known, Operand, Pack, Ref, refs
 
-FORWARD = ".forward"
-"""The keyword, which no text can write, by which a functional_call is given the function of an object."""
 
-
-class Custom(ast.expr):
-    """`Square.apply`: a function with a backward of its own, by the names of its static methods; no text is read as one."""
+class Hooked(ast.expr):
+    """A tensor with a hook: `parts` are the tensor, the hook and what that reads; no text is read as one."""
 
     _fields = ("parts",)
 

@@ -19,32 +19,26 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
-from jvpcli.language.classes import without_classes
 from jvpcli.language.dependence import drawing, needed
 from jvpcli.language.evaluate import default_dtype, run_for, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.makers import DTYPES
 from jvpcli.language.names import (
     assigned,
     constructed,
-    copied,
-    copied_module,
     default_set,
     dotted,
+    dtype_named,
     free_names,
     in_order,
     separated,
+    with_modules_apart,
     without_mode,
 )
-from jvpcli.language.objects import DERIVED, RESETS, placed
 from jvpcli.language.operations import can_require_grad, describe
-from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered, read_program
-from jvpcli.language.plain import literal, plain_or_none
-from jvpcli.language.preparations import Finder, Trained, holder, without_uncalled
 from jvpcli.language.source import SourceText
 
 CLASSES = frozenset({
@@ -138,9 +132,7 @@ class Module(ImportedFunction):
         if named:  # loss(input=x, target=y)
             keywords = {name: value for name, value in keywords.items() if "." in name}
             arguments = self.in_order(arguments, named)
-        line = type(self.function).__mro__  # where a class of the text has any name
-        torchs = (each for each in line if each.__module__.startswith("torch."))
-        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in torchs)
+        takes_integers = type(self.function).__name__ in OF_INTEGERS
         for value in _flat(arguments):
             if value is None:
                 continue  # a state that begins as zeros
@@ -181,12 +173,10 @@ def construct(
     seed: int = 0,
     memory_limit: int | None = None,
     inputs: Mapping[str, Tensor] | None = None,
-    owned: bool = False,
 ) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
 
     Random numbers are drawn in the order of the text: what draws before a constructor, maybe of `inputs`, is run for that.
-    `owned`: the program is run with parameters of its own, and trains them itself.
 
     Raises:
         ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
@@ -195,12 +185,11 @@ def construct(
         LimitError: they make modules that are too large; `memory_limit` is in bytes.
     """
     try:
-        text, read = read_program(source)
+        text, tree = read_program(source)
     except JvpError:
         return None
-    program = without_classes(text, read, owned)
-    tree, statements = program.tree, program.statements
-    found = constructed(ast.Module(statements, []))
+    tree = with_modules_apart(tree)
+    statements, found = tree.body, constructed(tree)
     if not found:
         return None
     bound = _bound(tree)
@@ -209,11 +198,9 @@ def construct(
     functions: dict[str, Module] = {}
     draws = drawing(statements, constructors=False)
     made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
-    done, copies = 0, {name for part in read.body if copied_module(part) for name in assigned([part])}
+    done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     maker.shared = frozenset(name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
-    finder = Finder.of(ast.Module(statements, []), [*modules, *found])
-    changes = Changes(finder, modules, _Behind(maker, (), {}, functions, modules, seed), maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
@@ -222,43 +209,28 @@ def construct(
             before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
             if any(draws(part) for part in before[done:] if id(getattr(part, "value", None)) not in made):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
-                    last = placed(ast.Expr(ast.Constant(0)), before[-1])
-                    maker.run([*needed(DRAW, before), last], inputs or {}, functions, seed)
+                    maker.run([*needed(DRAW, before), _expression(ast.Constant(0), before[-1])], inputs or {}, functions, seed)
             done = len(before)
-            behind = maker.behind = _Behind(maker, before, inputs or {}, functions, modules, seed)
-            owner, undrawn = name, torch.default_generator.get_state()
-            if classes[id(node)] == "Parameter":
-                owner, _, own = name.rpartition(".")
-                maker.register(modules[owner], own, node, behind((), _written(node.args[0]), {}))
-            else:
-                modules[name] = maker.make(node)
-                for call in reversed(_chained(tree, node)):
-                    modules[name].train(_mode(call, maker))
-                if isinstance(program.changes.get(name), Trained):  # in the modes that are set before
-                    _set_modes(ast.Module([*before], []), modules, bound, maker)
-                if name in program.changes:
-                    changes.value = behind
-                    if not {*assigned(before[-1:])} & program.changes.keys():
-                        changes.begin()
-                    try:
-                        changes.run([program.changes[name]], {})
-                    except RecursionError:
-                        raise maker.at(node, LimitError("This nests too deeply to be carried out.")) from None
-            if name.partition(".")[0] in copies:  # which draws no numbers
-                torch.default_generator.set_state(undrawn)
+            maker.behind = _Behind(maker, before, inputs or {}, functions, seed)
+            modules[name] = maker.make(node)
+            for call in reversed(_chained(tree, node)):
+                modules[name].train(_mode(call, maker))
             state = torch.default_generator.get_state()
             seed_now = torch.default_generator.initial_seed()
-            for path, part in _parts(modules[owner]):
-                called = f"{owner}.{path}" if path else owner
+            for path, part in _parts(modules[name]):
+                called = f"{name}.{path}" if path else name
                 functions[called] = Module(called, part, (), modules, seed=seed_now, left=state, drawn=maker.drawn)
             if not maker.is_once and next(modules[name].parameters(), None) is not None:
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 raise maker.at(node, ForbiddenError(message, hints=[ONCE]))
     _check_names(tree, found, bound, maker)
-    trained = {name: part.body for name, part in program.changes.items() if isinstance(part, Trained)}
-    whole = [each for part in without_uncalled(statements) for each in trained.get("".join(assigned([part])), [part])]
-    _set_modes(ast.Module(whole, []), modules, bound, maker)
+    _set_modes(tree, modules, bound, maker)
     return Imports(functions, modules)
+
+
+def _expression(value: ast.expr, node: ast.AST) -> ast.Expr:
+    """A value as a statement that stands in the place of a part of the text."""
+    return ast.fix_missing_locations(ast.copy_location(ast.Expr(value), node))
 
 
 def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -436,37 +408,27 @@ class _Maker:
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
         name = self.classes[id(node)]
-        own = [keyword for keyword in node.keywords if keyword.arg == DERIVED]
-        if taken := [word for word in _set_anew(own) if hasattr(nn.Module, word) and self.is_torchs(word)]:
-            message = f"`{taken[0]}` is what torch calls of a module, and a class of the program sets it anew"
-            hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
-            raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
-        if name == "Module" and not node.args:
-            return _derived(nn.Module, own)()  # of an object, whose parts have names of their own
         if name not in CLASSES:
             hints = ["A file of yours can: --import FILE.py"]
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [value for part in given for value in self.written_out(part)]
-        named = [(each, self.dtype(each.value)) for each in node.keywords if each.arg == "dtype"]
-        dtypes = {each.arg: dtype for each, dtype in named if dtype or (plain_or_none(each.value) is None and isinstance(
-            each.value, ast.Constant
-        ))}  # fmt: skip
-        own_or_dtype = [*own, *(each for each in node.keywords if each.arg in dtypes)]
-        keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each not in own_or_dtype}
+        dtypes = {each: dtype for each in node.keywords if each.arg == "dtype" and (dtype := self.dtype(each.value))}
+        keywords = {each.arg or "**": self.argument(each.value) for each in node.keywords if each not in dtypes}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
-        keywords.update({key or "": value for key, value in dtypes.items()})
-        kind = _derived(getattr(nn, name), own)
+        if dtypes:
+            keywords["dtype"] = next(iter(dtypes.values()))
+        kind: type[nn.Module] = getattr(nn, name)
         try:
             if name != "Sequential" and self.may_not_fit(integers):
                 with torch.device("meta"):  # where nothing takes memory
                     self.check_memory(node, kind(*arguments, **keywords))
-            made: nn.Module = kind(*arguments, **keywords)
+            made = kind(*arguments, **keywords)
         except LimitError:
             raise
         except Exception as error:
@@ -476,41 +438,23 @@ class _Maker:
             raise self.at(node, refused) from None
         if name != "Sequential":
             self.held = self.check_memory(node, made)
-        anew = [word for word in _set_anew(own) if not hasattr(nn.Module, word)]
-        if taken := [word for word in anew if hasattr(made, word) is not (word == RESETS)]:
-            message = f"`{taken[0]}` is what nn.{name} computes with itself, and a class that is derived from it sets it anew"
-            hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
-            raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         return made
 
     def dtype(self, node: ast.expr) -> torch.dtype | None:
         """The dtype of parameters that an argument names; None of anything else."""
-        name = dotted(self.numbers.get(dotted(node), node))
-        return getattr(torch, name[6:]) if name in DTYPES else None
-
-    def is_torchs(self, name: str) -> bool:
-        """Whether a method of nn.Module is read here with torch's meaning, whatever class sets it anew."""
-        return name.startswith("_") or name in ("eval", "zero_grad") or (name == "train" and ".eval(" in self.text.source)
+        name = dtype_named(dotted(self.numbers.get(dotted(node), node)))
+        return None if name is None else getattr(torch, name)
 
     def run(
         self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
     ) -> Any:
         """What the last of some statements gives, and random numbers as they leave them, which begin with `seed`."""
         torch.default_generator.manual_seed(seed)
-        modules = next(iter(functions.values())).modules if functions else {}
-        known = tuple(Imports(functions, modules).reads(scope).items())
-        program = lowered(self.text, ast.Module([*statements], []), tuple(scope), known)
+        imports = Imports(functions, next(iter(functions.values())).modules if functions else {})
+        scope = {**scope, **imports.parameters}
+        program = lowered(self.text, ast.Module([*statements], []), tuple(scope), tuple(imports.reads(scope).items()))
         found, self.drawn = run_for(program, scope, functions, self.memory_limit)
         return found
-
-    def register(self, holder: nn.Module, name: str, node: ast.Call, value: Any) -> None:
-        """Give an object a parameter of its own, with a value."""
-        if not isinstance(value, Tensor) or not can_require_grad(value):
-            raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
-        if hasattr(holder, name) and name not in holder._parameters:
-            raise self.at(node, ForbiddenError(f"A parameter can't be called `{name}` here."))
-        holder.register_parameter(name, nn.Parameter(value.detach()))
-        self.held = self.check_memory(node, holder)
 
     def may_not_fit(self, integers: list[int]) -> bool:
         """Whether a module of these sizes might take more than is left: its parameters are products of them."""
@@ -562,9 +506,6 @@ class _Maker:
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
         known = self.shared.isdisjoint(free_names(node)) and isinstance(node, COMPUTED)
-        node = _Held(self.behind.functions if self.behind is not None else {}).visit(copied(node))
-        if isinstance(node, ast.Constant):
-            return node.value
         if self.behind is None or not self.is_once or not known:
             return self.refuse(node)
         self.computed += 1
@@ -596,21 +537,6 @@ class _Maker:
         return error.with_context(span=self.text.span(node), source=self.text.source)
 
 
-def _derived(kind: type[nn.Module], own: Sequence[ast.keyword]) -> type[nn.Module]:
-    """A class of torch.nn, or one of the program's name that is derived from it, and whose parameters the program resets."""
-    if not own:
-        return kind
-    (classes, anew), *_ = (keyword.value.value for keyword in own)  # type: ignore[attr-defined]
-    reset = {RESETS: lambda self: None} if RESETS in anew and hasattr(kind, RESETS) else {}
-    return type(classes[0], (kind,), {OF_PROGRAM: classes, **reset})
-
-
-def _set_anew(own: Sequence[ast.keyword]) -> Iterator[str]:
-    """The names that a class of the program gives a meaning of its own."""
-    for keyword in own:
-        yield from keyword.value.value[1]  # type: ignore[attr-defined]
-
-
 def _spread(node: ast.expr) -> Iterator[ast.expr]:
     """What an argument stands for: `*[nn.Tanh() for _ in range(3)]` and `*[a, b]` for several, any other for itself."""
     written = node.value if isinstance(node, ast.Starred) else None
@@ -629,80 +555,22 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
 
 @dataclass(frozen=True)
 class _Behind:
-    """Evaluates expressions behind the statements that stand before, with parameters as they are then."""
+    """Evaluates expressions behind the statements that stand before a constructor."""
 
     maker: _Maker
     before: Sequence[ast.stmt]
     scope: Mapping[str, Tensor]
     functions: Mapping[str, Module]
-    modules: Mapping[str, nn.Module]
     seed: int
 
-    def __call__(self, behind: Sequence[ast.stmt], node: ast.expr, held: Mapping[str, Tensor], whole: bool = False) -> Any:
-        """What one gives behind further statements, with tensors under further names; `whole`: behind all before."""
-        asked = [*behind, placed(ast.Expr(node), node)]
-        kept = list(self.before) if whole else needed(ast.Module(asked, []), self.before)
-        now = _Now(NOW, nn.Module(), (), self.modules, drawn=self.maker.drawn)  # they draw once more what they have drawn
-        parameters, functions = Imports(self.functions, self.modules).parameters, {**self.functions, NOW: now}
-        statements = [*kept, holder(NOW, node), *asked]
-        scope = {name: _differentiable(x) for name, x in self.scope.items()} if whole else self.scope
-        found = self.maker.run(statements, {**scope, **parameters, **held}, functions, self.seed)
-        if not any(map(drawing(statements, constructors=False), statements)):
-            now.leave()
-            self.maker.drawn = now.drawn
-        return found
-
-    def of(self, node: ast.expr, behind: Sequence[ast.stmt] = (), whole: bool = False) -> Any:
-        """What an expression gives here, or behind further statements; random numbers stay as they are."""
+    def of(self, node: ast.expr) -> Any:
+        """What one gives there; random numbers stay as they are."""
         state, drawn = torch.default_generator.get_state(), self.maker.drawn
-        found = self(behind, node, {}, whole)
+        asked = _expression(node, node)
+        found = self.maker.run([*needed(asked, self.before), asked], self.scope, self.functions, self.seed)
         torch.default_generator.set_state(state)
         self.maker.drawn = drawn
         return found
-
-
-def _differentiable(x: Tensor) -> Tensor:
-    """An input as a leaf, which a program that calls backward makes of it."""
-    return x.detach().requires_grad_() if x.is_floating_point() or x.is_complex() else x
-
-
-class _Held(ast.NodeTransformer):
-    """Puts the numbers that modules were made with in the place of `net.fc.in_features`."""
-
-    def __init__(self, functions: Mapping[str, Module]) -> None:
-        self.functions = functions
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """What is read of a module, if it is a number."""
-        made = self.functions.get(dotted(node.value))
-        found = vars(made.function).get(node.attr) if made is not None else None
-        known = all(type(each) in (int, float) for each in (found if isinstance(found, tuple) else (found,)))
-        return literal(found, node) if known else self.generic_visit(node)
-
-
-NOW = "now.0"
-"""The name, which no text can write, of what stands between the statements before and what is asked."""
-
-
-class _Now(Module):
-    """Random numbers as they are now."""
-
-    @property
-    def began_so(self) -> bool:
-        """They go on whatever they began from."""
-        return True
-
-
-def _written(node: ast.expr) -> ast.expr:
-    """`torch.empty(2, 3)` as what says that nothing was written there yet: NaNs."""
-    sizes = node.args if isinstance(node, ast.Call) and not node.keywords else []
-    if dotted(getattr(node, "func", node)) not in ("torch.empty", "torch.Tensor", "torch.FloatTensor") or not all(
-        type(plain_or_none(size)) is int for size in sizes
-    ) or not sizes:  # fmt: skip
-        return node
-    full = ast.Attribute(ast.Name("torch", ast.Load()), "full", ast.Load())
-    nan = ast.Attribute(ast.Name("math", ast.Load()), "nan", ast.Load())
-    return placed(ast.Call(full, [ast.Tuple(list(sizes), ast.Load()), nan], []), node)
 
 
 def _first(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -26,11 +25,6 @@ SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.Im
 
 Use = tuple[str, bool]
 """A name, and whether it is assigned there."""
-
-
-def may_hold(tree: ast.Module, source: str) -> bool:
-    """Whether a text can have classes, objects or modules of its own: one expression without a word of modules has none."""
-    return len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr) or re.search("nn|Sequential|hook", source) is not None
 
 
 def is_program(tree: ast.Module, source: str) -> bool:
@@ -94,6 +88,18 @@ def separated(statement: ast.Assign) -> list[ast.Assign]:
     return [ast.Assign([part], each, lineno=0) for part, each in zip(target.elts, value.elts, strict=True)]
 
 
+def with_modules_apart(tree: ast.Module) -> ast.Module:
+    """A program, in which each module gets its name in a statement of its own: not `a, b = nn.Tanh(), 2`."""
+    paths, found = imported_paths(tree), list[ast.stmt]()
+    for statement in tree.body:
+        parts = separated(statement) if isinstance(statement, ast.Assign) else []
+        made = [isinstance(part.value, ast.Call) and bool(class_of(part.value.func, paths)) for part in parts]
+        known = all(is_made or isinstance(part.value, ast.Constant) for is_made, part in zip(made, parts, strict=True))
+        apart = len(parts) > 1 and any(made) and known
+        found += [ast.fix_missing_locations(ast.copy_location(part, statement)) for part in parts] if apart else [statement]
+    return ast.Module(found, [])
+
+
 def assigned(statements: Iterable[ast.AST]) -> list[str]:
     """The names that statements assign, their functions' own names left out, in order and each once."""
     return list(dict.fromkeys(name for name, stored in _of_all(statements) if stored))
@@ -106,8 +112,6 @@ def free_names(node: ast.AST) -> set[str]:
     if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
         of_its_own = {name for each in node.generators for name in assigned([each.target])}
         return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
-    if isinstance(node, ast.ClassDef):
-        return set().union(*map(free_names, (*node.bases, *node.body))) - {*assigned(node.body)}
     if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
         return set().union(*map(free_names, ast.iter_child_nodes(node)))
     own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
@@ -147,15 +151,6 @@ def imported_paths(tree: ast.Module) -> dict[str, str]:
     return paths
 
 
-def copied_module(statement: ast.stmt) -> str:
-    """`net` of `target = copy.deepcopy(net).to(device)`; empty of any other statement."""
-    call = statement.value if isinstance(statement, ast.Assign) else None
-    while isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call):
-        call = call.func.value
-    is_copy = isinstance(call, ast.Call) and dotted(call.func).endswith("deepcopy") and len(call.args) == 1
-    return dotted(call.args[0]) if is_copy and isinstance(call, ast.Call) else ""
-
-
 def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]]]:
     """The constructors of torch.nn's classes in a text, each by the name that its module gets.
 
@@ -166,17 +161,12 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
     classes: dict[int, str] = {}
     inner: set[int] = set()
     calls: list[ast.Call] = []
-    parameters = {id(part.value) for part in tree.body if isinstance(part, ast.Assign) and "." in dotted(part.targets[0])}
     for node in in_order(tree):
         name = class_of(node.func, paths) if isinstance(node, ast.Call) else ""
-        name = name or ("Parameter" if id(node) in parameters and is_parameter(node, paths) else "")
         if name and isinstance(node, ast.Call):
             calls.append(node)
             classes[id(node)] = name
             inner.update(id(part) for argument in (*node.args, *node.keywords) for part in ast.walk(argument))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):  # which can't be read itself
-            inner.update(id(part) for part in ast.walk(node))
     found: dict[str, tuple[ast.Call, Mapping[int, str]]] = {}
     named = {id(without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
     taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -206,14 +196,20 @@ def default_set(statement: ast.AST) -> str | None:
         return None
     (given,) = call.args
     written = given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else dotted(given)
-    root, _, name = written.rpartition(".")
+    known = dtype_named(written)
+    return None if known is None else f"torch.{known}"
+
+
+def dtype_named(path: str) -> str | None:
+    """`float64` of `torch.float64`, `torch.double` and `torch.DoubleTensor`; None of what parameters can't have."""
+    root, _, name = path.rpartition(".")
     name = DTYPES.get(name, name)
-    return f"torch.{name}" if root == "torch" and name in ("float16", "bfloat16", "float32", "float64") else None
+    return name if root == "torch" and name in ("float16", "bfloat16", "float32", "float64") else None
 
 
 def without_mode(node: ast.expr) -> ast.expr:
     """`nn.Linear(3, 4).eval()` without what follows the constructor."""
-    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train", "double"):
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
         node = node.func.value
     return node
 
@@ -279,9 +275,6 @@ def _uses(node: ast.AST) -> Iterator[Use | ast.AST]:
         yield from ((name, True) for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names)
     elif isinstance(node, ast.Lambda):
         yield from _defaults(node.args)
-    elif isinstance(node, ast.ClassDef):
-        yield from node.bases
-        yield node.name, True
     elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
         yield from _of_comprehension(node)
     elif not isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -15,7 +15,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
-from jvpcli.language.expressions import MAX_DEPTH, OF_OPTIMIZERS, OPERATORS, Expressions, constructor, flat_parts
+from jvpcli.language.expressions import MAX_DEPTH, OF_OPTIMIZERS, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
 from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
@@ -40,9 +40,12 @@ def read_program(source: str) -> tuple[SourceText, ast.Module]:
 
     Raises:
         ExpressionSyntaxError: with the place, in Python's own words.
+        ForbiddenError: it has a class of its own, which only Python can run.
         LimitError: it is too long, or nests deeper than Python can read.
     """
     text, tree = read_source(source)
+    if "class" in source:
+        _refuse_classes(text, tree)
     if text.pieces or SUGAR.search(source) is None:
         return text, tree
     from jvpcli.language.sugar import without_sugar  # few texts have any
@@ -53,19 +56,26 @@ def read_program(source: str) -> tuple[SourceText, ast.Module]:
         return read_source(source)
 
 
+def _refuse_classes(text: SourceText, tree: ast.Module) -> None:
+    """Raises at the first class that a text has."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            span = _head(text.source, text.span(node))
+            line = text.source.count("\n", 0, span[0]) + 1
+            raise refusals.of_class(node.name, line).with_context(span=span, source=text.source)
+
+
 def parse(
     source: str,
     input_names: Collection[str] | None = None,
     functions: Mapping[str, Sequence[str]] | None = None,
-    owned: bool = False,
 ) -> Program:
     """Lower the text of an expression to a Program.
 
     Free names are the inputs, in the order of their first use.  If `input_names` is given, any other free name is
     refused with the nearest right ones; an input may then also hide a builtin or a namespace of its name.
     `functions` are the names of imported functions, each with the inputs that it takes without the text's giving them
-    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.  `owned`: the program is run
-    with inputs of its own, which may be moved: it trains its modules as it runs.
+    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.
 
     Raises:
         ExpressionSyntaxError: it isn't Python's syntax, or not in a form that the language has.
@@ -75,17 +85,19 @@ def parse(
     """
     names = None if input_names is None else tuple(input_names)
     known = tuple((name, tuple(taken)) for name, taken in (functions or {}).items())
-    return (_remembered if len(source) <= SHORT else _parse)(source, names, known, owned)
+    return (_remembered if len(source) <= SHORT else _parse)(source, names, known)
 
 
 def _parse(
-    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...], owned: bool
+    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_program(source)
-    if names.may_hold(tree, source):
-        from jvpcli.language.classes import without_classes
+    if functions:
+        tree = names.with_modules_apart(tree)
+    if ".register_hook" in source:
+        from jvpcli.language.hooks import with_hooks
 
-        tree = without_classes(text, tree, owned).tree
+        tree = with_hooks(text, tree)
     if STANDARD_WORDS.search(source):
         from jvpcli.language.standard_functions import with_standard_functions
 
@@ -109,8 +121,7 @@ def lowered(
     if is_program and text.pieces:
         raise LimitError("The program has an expression that is too long to be read.", source=source)
     made = names.constructed(tree) if functions else {}
-    holders = {name: name if name in dict(functions) else name.rpartition(".")[0] for name in made}  # of a parameter its object
-    modules = {id(node): holders[name] for name, (node, _) in made.items() if holders[name] in dict(functions)}
+    modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
     draws = False
     if modules:
         from jvpcli.language.dependence import drawing
@@ -303,7 +314,7 @@ class _Statements(Expressions):
             return
         handler = STATEMENTS.get(type(node))
         if handler is None:
-            raise self.at(_head(self.text.source, self.text.span(node)), refusals.statement(type(node)))
+            raise self.at(_head(self.text.source, self.text.span(node)), refusals.node(type(node)))
         handler(self, node)
 
     def expression(self, node: ast.Expr) -> None:
@@ -315,11 +326,6 @@ class _Statements(Expressions):
             module = self.module_path(node.value.func.value)  # type: ignore[attr-defined]
             known = bool(module) and any(name.startswith(f"{module}.") for name in self.parameters)
             self.emit(f"cleared:{module}" if known else CLEAR, (), node)
-        elif method == "load_state_dict" and self.is_program and (pairs := self.loaded(node.value)):
-            with self.block() as equations:
-                for own, other in pairs:
-                    self.emit("method:copy_", (own, other), node)
-            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
         elif method == "retain_grad":
             return  # what is asked says whose gradient it is
         elif method in ("eval", "train") and self.sets_mode(node.value.func.value):  # type: ignore[attr-defined]
@@ -333,17 +339,6 @@ class _Statements(Expressions):
         """`net.body` of that path, which no name of the text's own stands for; empty of anything else."""
         path = ".".join(self.dotted(node) or []) if isinstance(node, (ast.Name, ast.Attribute)) else ""
         return "" if self.is_value(path) else path
-
-    def loaded(self, call: ast.expr) -> list[tuple[Operand, Operand]]:
-        """`target.load_state_dict(net.state_dict())`: the parameters of two modules in pairs; none where they are not alike."""
-        given = call.args[0] if isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords else None
-        if not isinstance(given, ast.Call) or names.method_of(ast.Expr(given)) != "state_dict":
-            return []
-        roots = [self.module_path(each.func.value) for each in (call, given)]  # type: ignore[attr-defined]
-        own, others = ([name for name in self.parameters if root and name.startswith(f"{root}.")] for root in roots)
-        if [name[len(roots[0]) :] for name in own] != [name[len(roots[1]) :] for name in others]:
-            return []
-        return [(self.input(name, call), self.input(other, call)) for name, other in zip(own, others, strict=True)]
 
     def is_of_optimizer(self, func: ast.Attribute) -> bool:
         """`optimizer.step`, `optimizer.zero_grad` of what may be an optimizer of the program."""
@@ -363,7 +358,7 @@ class _Statements(Expressions):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
-            self.constructed(self.modules[id(constructor(node.value))], node.value)  # it is made before the program runs
+            self.constructed(self.modules[id(names.without_mode(node.value))], node.value)  # it is made before the program runs
             self.has_made = True
             return
         self.steps |= bool(self.optimizer(node.value)) and any(name in self.read for name in names.assigned([node]))

@@ -375,7 +375,7 @@ def _refuse_called_flags(tree: ast.Module, last: int, text: SourceText) -> None:
     """
     if is_session(text.source.splitlines()):
         return
-    run = (part for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)))
+    run = (part for part in tree.body if not isinstance(part, ast.FunctionDef))
     calls = (node for part in run for node in ast.walk(part) if isinstance(node, ast.Call) and node.lineno <= last)
     for node in calls:
         if isinstance(node.func, ast.Attribute) and node.func.attr in FLAGS:
@@ -448,10 +448,8 @@ def _of_what_is_read(pasted: Pasted) -> Pasted:
 
 def _whose_gradients(statements: Sequence[ast.stmt], place: int, training: Training) -> set[str]:
     """The modules whose gradients are read behind a statement."""
-    plain = {part.name for part in statements if isinstance(part, ast.ClassDef) and not part.bases}
-    objects = [part for part in statements if isinstance(part, ast.Assign) and called_by(ast.Expr(part.value)) in plain]
     read = set[str]().union(*(free_names(part) for part in statements[place + 1 :] if reads_grad(part)))
-    return (read & training.modules) - {*assigned(objects)}
+    return read & training.modules
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:

@@ -21,7 +21,6 @@ NODES: dict[type[ast.AST], str] = {
     ast.AsyncFunctionDef: "`async` is not part of the language",
     ast.AsyncFor: "`async` is not part of the language",
     ast.AsyncWith: "`async` is not part of the language",
-    ast.ClassDef: "a `class` runs only from a file of yours",
     ast.Try: "`try` is not part of the language",
     ast.Starred: "`*` can't stand here",
     ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
@@ -41,12 +40,12 @@ def node(kind: type[ast.AST]) -> JvpError:
     return ForbiddenError(reason[:1].upper() + reason[1:] + ".")
 
 
-def statement(kind: type[ast.stmt]) -> JvpError:
-    """A statement that the language doesn't have; a command shows where it may run."""
-    refused = node(kind)
-    if kind is ast.ClassDef:
-        refused.hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
-    return refused
+def of_class(name: str, line: int) -> JvpError:
+    """A class of the program's own, with the line of the text that it begins on."""
+    return ForbiddenError(
+        f"Only Python can run the class `{name}` on line {line}.",
+        hints=["Save it in a file, and name that: jvp inspect EXPR --import FILE.py"],
+    )
 
 
 def manager(managers: Collection[str]) -> JvpError:
@@ -120,8 +119,6 @@ def no_result(node: ast.stmt) -> JvpError:
             f"The program ends where `{node.name}` is defined, and nothing calls it.",
             hints=[f"End it with a call: {node.name}({', '.join(part.arg for part in node.args.args)})"],
         )
-    if isinstance(node, ast.ClassDef):
-        return ExpressionSyntaxError(f"The program ends where the class `{node.name}` is defined, and nothing uses it.")
     return ExpressionSyntaxError("The program ends with a statement that gives no value; end it with the value to differentiate.")
 
 
@@ -190,6 +187,10 @@ def path(parts: Sequence[str], called: bool, functions: Collection[str] = ()) ->
     """
     if parts[0] in functions:
         written = ".".join(parts)
+        owner, _, name = written.rpartition(".")
+        beside = [each.removeprefix(f"{owner}.") for each in functions if each.startswith(f"{owner}.")]
+        if called and owner in functions and not name.isdecimal() and not difflib.get_close_matches(name, beside):
+            return ForbiddenError(f"`.{name}` of `{owner}` can't be called here: only Python can run it.")
         below = [name for name in functions if name.startswith(f"{parts[0]}.")]
         near = difflib.get_close_matches(written, functions, 3) or below[:3]
         return UnknownNameError(f"There is no `{written}` to call.", hints=_did_you_mean(near))
@@ -217,7 +218,7 @@ def _no_such_path(root: str, written: str) -> JvpError:
     if owner == "torch.nn" and catalog.is_function(f"torch.nn.functional.{name}"):
         return UnknownNameError(f"There is no `{written}`: the function is `F.{name}`.", hints=_did_you_mean([f"F.{name}"]))
     if owner == "torch.nn.init":
-        message = f"`{written}` can't be used: torch.nn.init sets parameters of modules here, and few of it other tensors."
+        message = f"`{written}` can't be used here: only Python can run it."
         return ForbiddenError(message, hints=["Give a tensor its numbers where it is made: w = torch.randn(3, 4)"])
     reason = catalog.why_forbidden(whole)
     if reason:

@@ -530,19 +530,6 @@ class Run:
         finally:
             self.in_loop = outer
 
-    @contextmanager
-    def standing_for(self, operands: Mapping[int, Operand]) -> Iterator[None]:
-        """Inside, inputs of the program, by their slots, stand for something else."""
-        outermost = self.bound
-        while hasattr(outermost, "around"):
-            outermost = outermost.around
-        before = {slot: outermost[slot] for slot in operands}
-        outermost.update(operands)
-        try:
-            yield
-        finally:
-            outermost.update(before)
-
     def turn(self) -> None:
         """Count a turn of a loop, a call, a change of a list."""
         self.turns += 1

@@ -26,17 +26,16 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 
 
 def modules_of(statements: Sequence[ast.stmt]) -> set[str]:
-    """The names of what the classes of torch.nn, and those of the program, make; a parameter is a tensor."""
-    classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
+    """The names of what the classes of torch.nn make; a parameter is a tensor."""
     made = [part for part in statements if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and (
-        path(part.value.func) in classes or path(part.value.func).startswith(("nn.", "torch.nn."))
+        path(part.value.func).startswith(("nn.", "torch.nn."))
     )]  # fmt: skip
     return {name for part in made if of_leaf(part.value) is None for name in names_made(part)}
 
 
 def functions_of(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements that give a name to a function or a class, which reads the names in it when it is called."""
-    return [part for part in statements if isinstance(part, (ast.FunctionDef, ast.ClassDef)) or (
+    """The statements that give a name to a function, which reads the names in it when it is called."""
+    return [part for part in statements if isinstance(part, ast.FunctionDef) or (
         isinstance(part, ast.Assign) and isinstance(part.value, ast.Lambda)
     )]  # fmt: skip
 
@@ -335,7 +334,7 @@ def names_changed(statement: ast.stmt) -> set[str]:
     """The names whose values a statement may give or change."""
     if isinstance(statement, ast.Assign) and of_leaf(statement.value):
         return set()
-    if isinstance(statement, (ast.Assign, ast.FunctionDef, ast.ClassDef)):
+    if isinstance(statement, (ast.Assign, ast.FunctionDef)):
         roots = {root_of(item) for target in getattr(statement, "targets", []) for item in items(target)}
         name = getattr(statement, "name", "")
         return {*assigned([statement]), *roots, name}

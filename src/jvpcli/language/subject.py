@@ -134,7 +134,7 @@ def _is_derivative(call: ast.Call, code: str) -> bool:
 
 def _inner_first(node: ast.AST) -> Iterator[ast.Call]:
     """The calls in a statement, those in the arguments of others before them; not in what runs another time or not at all."""
-    if isinstance(node, (ast.Lambda, ast.FunctionDef, ast.ClassDef, ast.comprehension, ast.GeneratorExp, ast.ListComp)) or (
+    if isinstance(node, (ast.Lambda, ast.FunctionDef, ast.comprehension, ast.GeneratorExp, ast.ListComp)) or (
         isinstance(node, ast.stmt) and is_block(node)
     ):
         return

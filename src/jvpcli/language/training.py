@@ -15,7 +15,6 @@ from jvpcli.language.names import (
     assigned,
     class_of,
     copied,
-    copied_module,
     free_names,
     imported_paths,
     read_first,
@@ -31,7 +30,7 @@ class Training:
     Attributes:
         moved: by the names of optimizers, and of the functions that step them, the names that their parameters are made of.
         schedules: the names of what moves learning rates.
-        modules: the names of modules, and of objects of the program's classes.
+        modules: the names of modules.
         searching: the names of the optimizers that ask for gradients at several places in a step.
     """
 
@@ -48,7 +47,6 @@ class Training:
         schedules: set[str] = set()
         modules: set[str] = set()
         searching: set[str] = set()
-        classes = {part.name for part in statements if isinstance(part, ast.ClassDef)}
         statements = [each for part in statements for each in (separated(part) if isinstance(part, ast.Assign) else [part])]
         parts = [(place, part) for place, part in enumerate(statements) if isinstance(part, ast.Assign)]
         for place, each in parts:
@@ -57,8 +55,7 @@ class Training:
             made = call  # `Net()` of `Net().to(device).train()`
             while isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
                 made = made.func.value
-            constructs = isinstance(made, ast.Call) and (class_of(made.func, paths) or path(made.func) in classes)
-            if constructs or copied_module(each) in modules:
+            if isinstance(made, ast.Call) and class_of(made.func, paths):
                 modules |= {*names}
             if isinstance(call, ast.Name) and call.id in moved:  # by another name
                 moved |= dict.fromkeys(names, moved[call.id])

@@ -19,7 +19,7 @@ from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import can_require_grad, describe
 from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref, refs
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, refs
 
 Arguments = Sequence[Operand]
 Keywords = Mapping[str, Operand]
@@ -537,7 +537,7 @@ def transform(run: Run, equation: Equation) -> Operand:
 def functional_call(run: Run, equation: Equation) -> Operand:
     """A module with other values of parameters: `torch.func.functional_call(net, {"weight": w}, (x,))`."""
     call = Call(run, equation)
-    given, arguments, *function = run.held_items(equation.operands)
+    given, arguments = run.held_items(equation.operands)
     held = [entries_in(part) for part in items_in(given) or [given]]
     own = {name: run.held(operand) for name, operand in equation.keywords}
     modules = [part for name, part in run.functions.items() if f"{name}.".startswith(f"{equation.target}.")]
@@ -552,10 +552,6 @@ def functional_call(run: Run, equation: Equation) -> Operand:
             raise UnknownNameError(f"`{name}` is no parameter here; there are {', '.join(shapes) or 'none'}.")
         if shape != shapes[name]:
             raise EvaluationError(f"`{name}` has shape {shapes[name]}, and one of shape {shape} is given for it.")
-    if function:
-        slots = [(name, operand.slot) for name, operand in equation.keywords if isinstance(operand, Ref)]
-        with run.standing_for({slot: named[name] for name, slot in slots if name in named}):
-            return call.value(function[0], call.parts(arguments))
     keywords = tuple({**own, **named}.items())
     return run.do(f"call:{IMPORTED}{equation.target}", call.parts(arguments), equation.span, keywords)
 
