@@ -56,7 +56,7 @@ class Branch:
 
 def view(page: Explored) -> Mapping[str, Any]:
     """The templates' variables."""
-    forms, kinds = page.forms, _kinds(page.forms)
+    forms, kinds = page.report, _kinds(page.report)
     numbers = _with_letters(page)
     data = inspect_data(numbers, WORDS)
     lights = {(pair["y"], pair["x"]): _lights(page, pair) for pair in data["pairs"]}
@@ -84,7 +84,7 @@ def view(page: Explored) -> Mapping[str, Any]:
 
 def _with_letters(page: Explored) -> InspectReport:
     """The numbers with the axes lettered as in the forms."""
-    letters = page.forms.indices
+    letters = page.report.indices
 
     def lettered(y: str, x: str, contraction: Contraction) -> Contraction:
         if y not in letters:
