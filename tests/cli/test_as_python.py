@@ -210,7 +210,7 @@ class Odd: pass
 w = torch.nn.Parameter(torch.tensor([1., 2.]))
 a, (b, c) = np.array([1., 2.]), ([1, 2], 3)
 flag, odd = True, Odd()
-assert type(w) is torch.nn.Parameter and w.requires_grad and a.dtype == np.float64 and flag in (True, False)
+assert isinstance(w, torch.nn.Parameter) and w.requires_grad and a.dtype == np.float64 and type(flag) is bool
 assert type(b) is list and all(type(k) is int for k in b) and type(c) is int
 ((w * torch.tensor(a)).sum() * sum(b) * c * flag * q).backward()
 """
@@ -261,12 +261,12 @@ def test_a_line_of_a_batch_is_what_the_command_prints(jvp, fields):
 def test_nothing_is_run_unless_who_starts_it_says_so(jvp):
     (line,) = jvp("batch", stdin=request()).out.splitlines()
     error = json.loads(line)["error"]
-    assert (error["code"], error["hints"]) == ("forbidden", [WAY.format(command="inspect")])
+    assert (error["code"], error["hints"][-1]) == ("forbidden", WAY.format(command="inspect"))
     (line,) = jvp("batch", stdin=request(as_python=True)).out.splitlines()
     assert json.loads(line)["error"]["message"] == "a request has no field `as_python`"
     with pytest.raises(ForbiddenError) as refused:
         jvpcli.hessian(SEVERAL)
-    assert refused.value.hints == (WAY.format(command="hessian"),)
+    assert refused.value.hints[-1] == WAY.format(command="hessian")
 
 
 def test_what_python_can_t_run_either_is_no_way(jvp):

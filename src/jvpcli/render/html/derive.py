@@ -83,7 +83,7 @@ def view(page: Explored) -> Mapping[str, Any]:
 
 
 def _with_letters(page: Explored) -> InspectReport:
-    """The numbers with the axes lettered as in the forms."""
+    """The numbers with the axes lettered as in the forms, and what there is to know of these."""
     letters = page.report.indices
 
     def lettered(y: str, x: str, contraction: Contraction) -> Contraction:
@@ -92,7 +92,8 @@ def _with_letters(page: Explored) -> InspectReport:
         return replace(contraction, einsum=f"{letters[y]},{letters[y]}{letters[x]}->{letters[x]}")
 
     contraction = {y: {x: lettered(y, x, c) for x, c in others.items()} for y, others in page.numbers.contraction.items()}
-    return replace(page.numbers, contraction=contraction)
+    warnings = tuple(dict.fromkeys((*page.numbers.warnings, *page.report.warnings)))
+    return replace(page.numbers, contraction=contraction, warnings=warnings)
 
 
 def _kinds(forms: DeriveReport) -> Kinds:
