@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -33,9 +34,12 @@ from jvpcli.language.pasted import no_such_call, refuse_lacking
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.trees import Arguments, is_below
 from jvpcli.problem import Problem
+from jvpcli.program import Program
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
+from jvpcli.recording.places import PROGRAM
 from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
 
@@ -164,14 +168,15 @@ def executed(request: Request) -> Executed | None:
         raise error
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
-    number, calls = _picked(lines, request.call, read_source(request.expression)[0])
+    text = read_source(request.expression)[0]
+    number, calls = _picked(lines, request.call, text)
     line = next(call.line for call in calls if call.explained)
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
         try:
-            meant = replace(_asked(call, recorder, plain), calls=calls)
+            meant = replace(_placed(_asked(call, recorder, plain), text), calls=calls)
         except JvpError:
             if whole:
                 raise
@@ -209,13 +214,30 @@ def _picked(lines: Sequence[int], number: int | None, text: SourceText) -> tuple
     Raises:
         UsageError: there is no such line.
     """
-    places = {n: text.source.count("\n", 0, text.position(n, 0)) + 1 for n in sorted({*lines})}  # prompts and all
+    places = {n: _line(n, text) for n in sorted({*lines})}
     asked = lines[-1] if number is None else next((n for k, n in enumerate(places, 1) if k == number), None)
     calls = tuple(Call(k, places[n], text.lines[n - 1].strip(), n == asked) for k, n in enumerate(places, 1))
     if asked is None:
         assert number is not None
         raise no_such_call(number, calls)
     return len(lines) - [*reversed(lines)].index(asked), calls
+
+
+def _line(number: int, text: SourceText) -> int:
+    """A line of a program as the text has it that was pasted, with prompts and all."""
+    return text.source.count("\n", 0, text.position(number, 0)) + 1
+
+
+def _placed(request: Request, text: SourceText) -> Request:
+    """The request, whose steps are on the lines of the text that was pasted."""
+    problem = request.expression
+    if not isinstance(problem, Problem) or not isinstance(problem.function, Program):
+        return request
+    sites = {
+        slot: replace(site, line=_line(site.line, text)) if site.file == PROGRAM else site
+        for slot, site in problem.function.sites.items()
+    }
+    return replace(request, expression=replace(problem, function=replace(problem.function, sites=sites)))
 
 
 def _as_asked(found: Executed, asked: Request) -> Executed:
@@ -240,8 +262,8 @@ def _as_asked(found: Executed, asked: Request) -> Executed:
     if asked.command == "check":
         request = request.checked()
     refuse_lacking(request)
-    if request.command == "derive" and not isinstance(request.expression, Problem):
-        request = _opened(request)
+    if request.command == "derive":
+        request = _in_formulas(request)
     return replace(found, request=request, own=own)
 
 
@@ -265,13 +287,28 @@ def _by(wrt: tuple[str, ...], request: Request) -> dict[str, Any]:
     return {"expression": replace(problem, wrt=names), "wrt": names}
 
 
-def _opened(request: Request) -> Request:
-    """The derivative of a function as that of the steps that it takes."""
-    from jvpcli.answers.trace import opened_problem  # loaded only where a function is to be had in formulas
+def _in_formulas(request: Request) -> Request:
+    """The request with steps that can be had in formulas, those of a function too, and inputs of names that code can have:
+    `net_0_weight` is `net.0.weight`.
+    """
+    from jvpcli.answers.trace import opened_problem  # loaded only where formulas are asked for
 
     problem = opened_problem(request)
-    inputs = {name: x.detach() for name, x in problem.inputs.items()}
-    return replace(request, expression=problem, inputs=inputs, wrt=problem.wrt, arguments=None)
+    program, names = problem.function, dict[str, str]()
+    assert isinstance(program, Program)
+    for name in problem.inputs:
+        names[name] = free_name(re.sub(r"\W+", "_", name).strip("_"), {each: each for each in names.values()})
+    inputs = {names[name]: x for name, x in problem.inputs.items()}
+    wrt = tuple(names[name] for name in problem.wrt)
+    program = replace(program, inputs=tuple(names[name] for name in program.inputs))
+    return replace(
+        request,
+        expression=replace(problem, function=program, inputs=inputs, wrt=wrt),
+        inputs={name: x.detach() for name, x in inputs.items()},
+        wrt=wrt,
+        tangent=tuple((names.get(name or "", name), u) for name, u in request.tangent),
+        arguments=None,
+    )
 
 
 def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:

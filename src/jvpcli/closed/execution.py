@@ -20,14 +20,14 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from jvpcli.closed import reach
 from jvpcli.closed.derived import Asked, Watch
 from jvpcli.closed.given import Given, with_given
-from jvpcli.closed.names import FILE, Ended, Program, found_without_import
+from jvpcli.closed.names import Ended, Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
 from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.recording.derivatives import Derivative, read_call
-from jvpcli.recording.places import OURS, TORCH
+from jvpcli.recording.places import OURS, PROGRAM, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
 
@@ -47,11 +47,11 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
         UsageError: it has no such name.
     """
     code = "\n".join(read_source(text)[0].lines)
-    linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
+    linecache.cache[PROGRAM] = (len(code), None, code.splitlines(keepends=True), PROGRAM)
     try:
         tree = ast.parse(code)
         tree = with_given(tree, given, found_without_import()) if given else tree
-        return compile(guarded(tree), FILE, "exec", dont_inherit=True)
+        return compile(guarded(tree), PROGRAM, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ForbiddenError(f"Python can't read it: {error}") from None
 
@@ -323,4 +323,4 @@ def _direct_line() -> int:
         frame.f_code.co_filename.startswith(HANDED_ON) or frame.f_code.co_filename.startswith(OURS)
     ):
         frame = frame.f_back  # type: ignore[assignment]
-    return frame.f_lineno if frame is not None and frame.f_code.co_filename == FILE else 0
+    return frame.f_lineno if frame is not None and frame.f_code.co_filename == PROGRAM else 0

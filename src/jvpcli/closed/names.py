@@ -34,9 +34,7 @@ from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
 from jvpcli.language.optimizers import SCHEDULES, WAYS
-
-FILE = "<program>"
-"""The name of the file that a program's code has."""
+from jvpcli.recording.places import PROGRAM
 
 MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
@@ -647,7 +645,7 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
 def _line() -> int:
     """The line of the program that is carried out."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename != FILE:
+    while frame is not None and frame.f_code.co_filename != PROGRAM:
         frame = frame.f_back  # type: ignore[assignment]
     return 0 if frame is None else frame.f_lineno
 
