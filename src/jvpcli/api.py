@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from jvpcli.answers import report_of
 from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
 from jvpcli.answers.jacobian import Question, linear_maps, maps_again, name_of
 from jvpcli.answers.nesting import differentiates  # noqa: F401  as the engine: so that the first call is as fast as the next
@@ -82,6 +83,7 @@ def inspect(
     imports: Paths | None = None,
     wrt: Wanted | None = None,
     call: int | None = None,
+    as_python: bool = False,
     grad_outputs: Weights = None,
     is_grads_batched: bool = False,
     tangent: Weights = None,
@@ -119,6 +121,8 @@ def inspect(
             names in `state_dict`, by the submodule that they are in, or by a pattern: `"0.weight"`, `"0"`, `"*.weight"`.
         call: where the expression is a program with several derivative calls, which of them is asked about, counted from 1
             as `report.calls` has them.  By default the last.
+        as_python: whether Python itself may run a program of several lines that the language does not read, between guards, as
+            the command line does.  They are a weaker wall than the language's: for programs of your own, or of people you trust.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
@@ -156,6 +160,7 @@ def jacobian(
     imports: Paths | None = None,
     wrt: Wanted | None = None,
     call: int | None = None,
+    as_python: bool = False,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device | None = None,
     seed: int | None = None,
@@ -183,11 +188,14 @@ def jacobian(
     given = locals()
     asked = _question(given)
     if asked is None:
-        return linear_maps(_request("jacobian", given), _workspace)
+        maps: Mapping[tuple[str, str], LinearMap] = report_of(
+            _request("jacobian", given), lambda request: linear_maps(request, _workspace)
+        )
+        return maps
     question, tensors, positional = asked
     request = partial(_request, "jacobian", given)
-    maps = maps_again(question, expression, tensors, positional, request, _workspace)
-    return linear_maps(request(), _workspace, question) if maps is None else maps
+    again = maps_again(question, expression, tensors, positional, request, _workspace)
+    return report_of(request(), lambda meant: linear_maps(meant, _workspace, question)) if again is None else again
 
 
 def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor], int | None] | None:
@@ -234,7 +242,7 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
 
 
 SELDOM = {
-    "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
+    "imports": None, "call": None, "as_python": False, "dtype": "float32", "device": None, "seed": None,
     "save": None, "resume": False, "cluster": None, "create_graph": False, "strict": False, "ignore": None,
 }  # fmt: skip
 """What a question is asked without that is known again."""
@@ -287,6 +295,7 @@ def trace(
     imports: Paths | None = None,
     wrt: Wanted | None = None,
     call: int | None = None,
+    as_python: bool = False,
     grad_outputs: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device | None = None,
@@ -321,6 +330,7 @@ def check(
     imports: Paths | None = None,
     wrt: Wanted | None = None,
     call: int | None = None,
+    as_python: bool = False,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -387,6 +397,7 @@ def hessian(
     imports: Paths | None = None,
     wrt: Wanted | None = None,
     call: int | None = None,
+    as_python: bool = False,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -422,7 +433,9 @@ def explain(text: str) -> ExplainResult:
     return ExplainResult(text)
 
 
-def batch(requests: Iterable[Mapping[str, Any]], memory_limit: int | str | None = None) -> Iterator[dict[str, Any]]:
+def batch(
+    requests: Iterable[Mapping[str, Any]], memory_limit: int | str | None = None, as_python: bool = False
+) -> Iterator[dict[str, Any]]:
     """The answers to many requests, one after the other, each the JSON document as plain data.
 
     They are computed here, in this process, each when it is asked for; `jvp batch` uses several, and can give up on one.
@@ -431,17 +444,19 @@ def batch(requests: Iterable[Mapping[str, Any]], memory_limit: int | str | None 
     Args:
         requests: dicts with `expression`, `inputs` and the other fields of a line of `jvp batch`; `id` comes back in the answer.
         memory_limit: bytes that each may take, or text as on the command line, as in "200MB".
+        as_python: whether Python itself may run programs that the language does not read, as for :func:`inspect`; no request can
+            ask for that.
 
     Raises:
-        UsageError: `memory_limit` is no size.
+        UsageError: `memory_limit` is no size, or `as_python` is neither true nor false.
     """
-    limit = read({"memory_limit": memory_limit}, options_of(PYTHON, "batch"), PYTHON).get("memory_limit")
-    return (_answer(fields, limit) for fields in requests)
+    given = {"memory_limit": memory_limit, "as_python": as_python}
+    options = read(given, options_of(PYTHON, "batch"), PYTHON)
+    return (_answer(fields, options.get("memory_limit"), options.get("as_python", False)) for fields in requests)
 
 
-def _answer(fields: Mapping[str, Any], most_memory: int | None) -> dict[str, Any]:
+def _answer(fields: Mapping[str, Any], most_memory: int | None, may_run: bool) -> dict[str, Any]:
     """The document of one request."""
-    from jvpcli.answers import report_of
     from jvpcli.answers.batch import request_of
     from jvpcli.render.json import error_document, to_dict
 
@@ -450,7 +465,7 @@ def _answer(fields: Mapping[str, Any], most_memory: int | None) -> dict[str, Any
         if not isinstance(fields, Mapping):
             raise UsageError(f"a request is a dict with an `expression`, not {type(fields).__name__}")
         identity = {"id": fields["id"]} if "id" in fields else {}
-        request = request_of(fields)
+        request = request_of(fields, may_run)
         if request.timeout is not None:
             raise UsageError(
                 "`timeout` can't be kept here: it ends the process, which is yours",
@@ -474,6 +489,7 @@ def derive(
     imports: Paths | None = None,
     wrt: Wanted | None = None,
     call: int | None = None,
+    as_python: bool = False,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -516,15 +532,18 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
         given = {**given, "inputs": {**(inputs or {}), **given["named"]}}
         request = Request(**request_fields(given, OPTIONS[command], PYTHON, command))
+        may_run = read({"as_python": given["as_python"]}, OPTIONS[command], PYTHON).get("as_python", False)
         if request.call is None and not may_be_pasted(function):
             return request
         from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
 
-        return as_meant(request)
+        return as_meant(request, may_run)
     if given["imports"] is not None:
         raise UsageError("imports are for the text of an expression; a function has imported what it calls")
     if given.get("call") is not None:
         raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
+    if given.get("as_python"):
+        raise UsageError("as_python is for the text of a program; a function runs as it is", hints=("leave it out",))
     from jvpcli.language.trees import Arguments
 
     names, positional = _inputs(given)

@@ -357,6 +357,7 @@ OPTIONS: tuple[Option, ...] = (
            "What to differentiate, as in --wrt x,W. Default: every floating or complex input."),
     Option("call", COUNT, ANSWERS, ("--call",), "N",
            "Of a program with several derivative calls the one to explain, as the answer numbers them. Default: the last."),
+    Option("as_python", FLAG, ANSWERS, default=False, doors=(PYTHON,)),
     Option("step", STEP, ("trace",), ("--step",), "N",
            "Open one step: its values, and its local Jacobians in full; or the steps of a module by its name, as in "
            "--step 0.attn.", doors=(COMMAND_LINE, PYTHON)),
@@ -411,6 +412,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("memory_limit", SIZE, ("batch",), ("--memory-limit",), "SIZE",
            "For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.",
            doors=(COMMAND_LINE, PYTHON)),
+    Option("as_python", FLAG, ("batch", "serve"), ("--as-python",), None,
+           "Have Python itself run programs of several lines that the language does not read, between guards, as the other "
+           "commands do. These are a weaker wall: for programs of your own, or of people you trust.", False,
+           doors=(COMMAND_LINE, PYTHON)),  # for who starts it to say, and not for a line of data
     Option("save", PATH, ("inspect",), ("--save",), "FILE",
            "Write the Jacobians to a .npz (sparse or dense by kind) or .npy file, or block by block to a .zarr store, however "
            "large they are.", doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file

@@ -68,7 +68,8 @@ class Request:
             own; None where they stand in the expression.
         all_used: whether an input that no gradient reaches is refused, as the program's call has it in PyTorch.
         pasted: what was asked of a program before it was read; it is run as it stands where the language refuses it.
-        refusal: why the language does not read that program; None: it does.
+        runnable: the text of a program that Python could run as it stands, where whoever asks may not have that done.
+        refusal: why the language does not read such a program; None: it does, as far as that is known.
         read: is told that the language has read that program, once it is answered as it was read; None where nobody listens.
         command: one of COMPUTING: what is asked, which an error shows in a command that works.
         files: whether a VALUE may name a file to read.
@@ -114,6 +115,7 @@ class Request:
     earlier: Request | None = None
     all_used: bool = False
     pasted: Request | None = None
+    runnable: str | None = None
     refusal: JvpError | None = None
     read: Callable[[], None] | None = None
     command: str = "inspect"

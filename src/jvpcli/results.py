@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from jvpcli.answers import report_of
 from jvpcli.answers.independent import with_zeros
 from jvpcli.jacobians.linear_map import LinearMap, handed_out
 from jvpcli.request import Request
@@ -97,7 +98,7 @@ class InspectResult(_Result):
     def __init__(self, request: Request) -> None:
         from jvpcli.answers.inspect import investigate
 
-        inspection = investigate(request)
+        inspection = report_of(request, investigate)
         self.report: InspectReport = inspection.report
         live, products = inspection.live, inspection.products
         outputs = {name: y.detach().clone() for name, y in inspection.evaluation.outputs.items()}  # it may be an input itself
@@ -134,7 +135,7 @@ class TraceResult(_Result):
         from jvpcli.answers.trace import follow
         from jvpcli.render.trace import render_trace
 
-        tracing = follow(request, step=step)
+        tracing = report_of(request, partial(follow, step=step))
         self._shown = partial(render_trace, step=step, depth=depth)
         self.report: TraceReport = tracing.report
         self.vjp: Mapping[str, Tensor] = _apart(tracing.vjp)
@@ -166,9 +167,7 @@ class CheckResult(_Result):
     """
 
     def __init__(self, request: Request) -> None:
-        from jvpcli.answers.check import check as answer
-
-        self.report: CheckReport = answer(request)
+        self.report: CheckReport = report_of(request)
         report = self.report
         self.passed: bool = report.passed
         self.verdict: str = report.verdict
@@ -205,7 +204,7 @@ class HessianResult(_Result):
     def __init__(self, request: Request) -> None:
         from jvpcli.answers.hessian import investigate
 
-        found = investigate(request)
+        found = report_of(request, investigate)
         self.report: HessianReport = found.report
         self.maps: Mapping[tuple[str, str], LinearMap] = found.maps
         self.hessian: Mapping[tuple[str, str], Tensor] = _WrittenOut(found.maps)
@@ -272,12 +271,11 @@ class DeriveResult(_Result):
     """
 
     def __init__(self, request: Request) -> None:
-        from jvpcli.answers.derive import derive as answer
         from jvpcli.render.derive import latex_lines
 
-        report = answer(request)
+        report: DeriveReport = report_of(request)
         pairs = {(y, x): form for y, others in report.jacobian.items() for x, form in others.items()}
-        self.report: DeriveReport = report
+        self.report = report
         self.formula: Mapping[tuple[str, str], str | None] = {pair: form.formula for pair, form in pairs.items()}
         self.cases: Mapping[tuple[str, str], tuple[Case, ...]] = {pair: form.cases for pair, form in pairs.items()}
         self.vjp: Mapping[str, Product] = report.vjp

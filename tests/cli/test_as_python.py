@@ -7,6 +7,10 @@ import json
 import pytest
 import torch
 
+import jvpcli
+from jvpcli.answers.executed import WAY
+from jvpcli.errors import ForbiddenError, UsageError
+
 TRAINING = """\
 import torch
 from dataclasses import dataclass, field
@@ -85,7 +89,7 @@ def test_the_whole_answer_of_the_command_line(jvp):
     assert jvp("check", "-", "--quiet", stdin=TRAINING).code == 0
 
 
-BESIDE = [("--wrt", "net.layers.0.weight"), ("-g", "2"), ("--dtype", "float64"), ("--tangent", "1"), ("--device", "cpu")]
+BESIDE = [("--dtype", "float64"), ("--device", "cpu")]
 
 
 @pytest.mark.parametrize("option", BESIDE, ids=str)
@@ -113,3 +117,188 @@ def test_seeds(jvp):
         assert [each["code"] for each in document["warnings"]] == ["as_python"]
         generator = torch.Generator().manual_seed(seed)
         assert torch.allclose(torch.tensor(document["vjp"]["w"]["value"]), 2 * torch.randn(2, generator=generator))
+
+
+SEVERAL = """\
+import torch
+class Scale:
+    def __init__(self, by):
+        self.by = by
+    def __call__(self, t):
+        return self.by * t
+n, rate = 2, 0.5
+x = torch.tensor([1., 2.], requires_grad=True)
+c = torch.tensor([3., 5.])
+for k in range(n):
+    y = Scale(k + 1.)(c * x ** 3)
+    torch.autograd.grad(y, x, torch.ones(2))
+z = (rate * x ** 2).sum()
+torch.autograd.grad(z, x)
+"""
+"""∂y/∂x = 3 (k + 1) c x² and ∂z/∂x = 2 · rate · x: calls on the lines 12, twice, and 14."""
+
+
+def answer(jvp, command, text, *options):
+    """The document of a command about a program."""
+    return json.loads(jvp(command, "-", *options, "--json", stdin=text).out)
+
+
+def test_each_command_answers(jvp):
+    """L = ½ (x₁² + x₂²) has the Hessian 1, and ∂L/∂x = x."""
+    found = answer(jvp, "hessian", SEVERAL, "--tangent", "1,0")
+    assert found["hessian"]["x"]["x"]["value"] == [[1.0, 0.0], [0.0, 1.0]]
+    assert (found["hvp"]["x"]["value"], found["definite"]) == ([1.0, 0.0], "positive")
+    derived = answer(jvp, "derive", SEVERAL)
+    x, v = torch.tensor([1.0, -2.0]), torch.tensor(4.0)
+    assert torch.equal(eval(derived["vjp"]["x"]["torch"], {"torch": torch, "x": x, "v": v}), 4 * x)
+    assert derived["code"] is None
+    checked = answer(jvp, "check", SEVERAL)
+    assert (checked["passed"], checked["verdict"]) == (True, "pass")
+    for document in (found, derived, checked, answer(jvp, "trace", SEVERAL)):
+        assert [each["code"] for each in document["warnings"]] == ["as_python"]
+
+
+def test_a_call_is_picked_by_its_line(jvp):
+    """Each line that asks is listed, in order; of one that asks twice the last is meant."""
+    document = answer(jvp, "inspect", SEVERAL, "--call", "1")
+    assert document["vjp"]["x"]["value"] == [18.0, 120.0]
+    assert document["calls"] == [
+        {"number": 1, "line": 12, "source": "torch.autograd.grad(y, x, torch.ones(2))", "explained": True},
+        {"number": 2, "line": 14, "source": "torch.autograd.grad(z, x)", "explained": False},
+    ]
+    (told,) = document["warnings"]
+    assert told["message"].endswith("and this is number 2 of the 3 derivatives that it asks for, on line 12")
+    assert answer(jvp, "inspect", SEVERAL, "--call", "2") == answer(jvp, "inspect", SEVERAL)
+    error = answer(jvp, "inspect", SEVERAL, "--call", "3")["error"]
+    assert (error["code"], error["message"]) == ("usage", "there is no derivative call number 3")
+    assert "2: line 14, torch.autograd.grad(z, x)" in error["explanation"]
+
+
+def test_what_is_asked_beside_the_program(jvp):
+    """y_i = 2 c_i x_i³: by c, with another v, along a direction; names of what there isn't are refused with those there are."""
+    document = answer(jvp, "inspect", SEVERAL, "--call", "1", "--wrt", "c", "-g", "1,10", "-t", "1,0")
+    assert document["jacobian"]["y"]["c"]["value"] == [[2.0, 0.0], [0.0, 16.0]]
+    assert (document["vjp"]["c"]["value"], document["jvp"]["y"]["value"]) == ([2.0, 160.0], [2.0, 0.0])
+    error = answer(jvp, "inspect", SEVERAL, "--call", "1", "--wrt", "d")["error"]
+    assert (error["code"], error["message"]) == ("usage", "--wrt names 'd', which is not an input; the inputs are x, c")
+    assert answer(jvp, "inspect", SEVERAL, "--call", "1", "-g", "1,2,3")["error"]["code"] == "shape_mismatch"
+    weights = answer(jvp, "inspect", TRAINING, "--wrt", "net.*", "-g", "4")["vjp"]
+    assert weights == {"net.layers.0.weight": {"shape": [1, 2], "dtype": "float32", "value": [[2.0, 2.0]]}}
+
+
+@pytest.mark.parametrize(
+    ("options", "x", "gradient"),
+    [
+        (("--rate", "2"), [1.0, 2.0], [4.0, 8.0]),
+        (("--x", "3,-1"), [3.0, -1.0], [3.0, -1.0]),
+        (("--x", "3,-1", "--dtype", "float64"), [3.0, -1.0], [3.0, -1.0]),
+        (("--n", "1"), [1.0, 2.0], [1.0, 2.0]),
+    ],
+    ids=str,
+)
+def test_a_value_stands_for_what_a_name_gets_first(jvp, options, x, gradient):
+    document = answer(jvp, "inspect", SEVERAL, *options)
+    assert document["inputs"]["x"]["value"] == x
+    assert document["inputs"]["x"]["dtype"] == ("float64" if "float64" in options else "float32")
+    assert document["vjp"]["x"]["value"] == gradient
+    assert ("of the 2 derivatives" in document["warnings"][0]["message"]) == (options[0] == "--n")
+
+
+KINDS = """\
+import numpy as np
+class Odd: pass
+w = torch.nn.Parameter(torch.tensor([1., 2.]))
+a, (b, c) = np.array([1., 2.]), ([1, 2], 3)
+flag, odd = True, Odd()
+assert isinstance(w, torch.nn.Parameter) and w.requires_grad and a.dtype == np.float64 and type(flag) is bool
+assert type(b) is list and all(type(k) is int for k in b) and type(c) is int
+((w * torch.tensor(a)).sum() * sum(b) * c * flag * q).backward()
+"""
+"""∂L/∂w = a · Σb · c · flag · q, and q is given alone."""
+
+
+def test_a_value_is_of_the_kind_of_what_it_stands_for(jvp):
+    given = ("--q", "2", "--a", "1,10", "--b", "3,4,5", "--c", "2", "--w", "7,8", "--flag", "1")
+    document = answer(jvp, "inspect", KINDS, *given)
+    assert document["vjp"]["w"]["value"] == [48.0, 480.0]
+    assert document["vjp"]["q"]["value"] == (7 * 1 + 8 * 10) * 12 * 2
+    for option, value, told in (
+        ("--c", "2.5", "c is a whole number in the program, and 2.5 is not"),
+        ("--odd", "1", "a VALUE can't be given for odd, which is a Odd in the program"),
+        ("--wv", "1,2", "the program gives no 'wv' a value at its top, and does not read it"),
+    ):
+        error = answer(jvp, "inspect", KINDS, "--q", "2", option, value)["error"]
+        assert (error["code"], error["message"]) == ("usage", told)
+
+
+def test_a_file_of_answers_and_a_page(jvp, tmp_path):
+    for command in ("inspect", "trace", "hessian", "derive"):
+        page = tmp_path / f"{command}.html"
+        assert jvp(command, "-", "--html", str(page), "--quiet", stdin=SEVERAL).code == 0
+        assert "as Python runs it" in page.read_text()
+    assert jvp("inspect", "-", "--save", str(tmp_path / "J.npz"), "--quiet", stdin=SEVERAL).code == 0
+    assert (tmp_path / "J.npz").exists()
+
+
+# The other doors
+
+
+def request(**fields):
+    return json.dumps({"id": 1, "expression": SEVERAL, **fields}) + "\n"
+
+
+@pytest.mark.parametrize("fields", [{}, {"call": 1, "wrt": ["c"]}, {"command": "check"}, {"inputs": {"rate": 2.0}}], ids=str)
+def test_a_line_of_a_batch_is_what_the_command_prints(jvp, fields):
+    lines = request(**fields) + json.dumps({"expression": "x ** 2", "inputs": {"x": 3}}) + "\n"
+    run, plain = jvp("batch", "--as-python", stdin=lines).out.splitlines()
+    options = [*(("--call", "1", "--wrt", "c") if "call" in fields else ()), *(("--rate", "2.0") if "inputs" in fields else ())]
+    alone = answer(jvp, fields.get("command", "inspect"), SEVERAL, *options)
+    assert json.loads(run) == {"id": 1, **alone}
+    assert json.loads(plain)["vjp"]["x"]["value"] == 6.0
+    assert [*jvpcli.batch([json.loads(request(**fields))], as_python=True)] == [json.loads(run)]
+
+
+def test_nothing_is_run_unless_who_starts_it_says_so(jvp):
+    (line,) = jvp("batch", stdin=request()).out.splitlines()
+    error = json.loads(line)["error"]
+    assert (error["code"], error["hints"][-1]) == ("forbidden", WAY.format(command="inspect"))
+    (line,) = jvp("batch", stdin=request(as_python=True)).out.splitlines()
+    assert json.loads(line)["error"]["message"] == "a request has no field `as_python`"
+    with pytest.raises(ForbiddenError) as refused:
+        jvpcli.hessian(SEVERAL)
+    assert refused.value.hints[-1] == WAY.format(command="hessian")
+
+
+def test_what_python_can_t_run_either_is_no_way(jvp):
+    for text in ("class A: pass\nasync def f(): pass\nx.backward()\n", "x = torch.ones(2, requires_grad=True)\nx.backward(\n"):
+        (line,) = jvp("batch", stdin=json.dumps({"expression": text}) + "\n").out.splitlines()
+        assert not any("as_python" in hint for hint in json.loads(line)["error"]["hints"])
+
+
+def test_the_time_limit_holds_for_what_is_run(jvp):
+    endless = SEVERAL + "sum(range(10 ** 12))\n"
+    lines = json.dumps({"expression": endless, "timeout": 2}) + "\n" + request()
+    late, whole = jvp("batch", "--as-python", stdin=lines).out.splitlines()
+    assert json.loads(late)["error"]["code"] == "limit"
+    assert json.loads(whole)["vjp"]["x"]["value"] == [1.0, 2.0]
+
+
+def test_python_has_the_results_of_what_is_run():
+    state, dtype = torch.default_generator.get_state(), torch.get_default_dtype()
+    text = SEVERAL.replace("import torch\n", "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(3)\n")
+    found = jvpcli.inspect(text, as_python=True)
+    assert found.vjp["x"].tolist() == [1.0, 2.0]
+    assert found.jacobian["z", "x"].dtype is torch.float64
+    assert "as_python" in [notice.code for notice in found.report.warnings]
+    assert jvpcli.jacobian(text, as_python=True, call=1)["y", "x"].to_dense().tolist() == [[18.0, 0.0], [0.0, 120.0]]
+    assert jvpcli.hessian(text, as_python=True).hessian["x", "x"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert jvpcli.trace(text, as_python=True).vjp["x"].tolist() == [1.0, 2.0]
+    assert jvpcli.derive(text, as_python=True).torch["x"] is not None
+    assert jvpcli.check(text, as_python=True).passed
+    jvpcli.assert_gradients(text, as_python=True)
+    assert torch.equal(torch.default_generator.get_state(), state)
+    assert torch.get_default_dtype() is dtype
+    with pytest.raises(UsageError, match="as_python is for the text of a program"):
+        jvpcli.inspect(torch.sin, torch.ones(2), as_python=True)
+    with pytest.raises(UsageError, match="as_python is true or false"):
+        jvpcli.inspect(text, as_python="yes")

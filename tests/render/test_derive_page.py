@@ -84,7 +84,7 @@ def test_where_the_terms_of_other_functions_apply(expression, x, tables):
     found = explore(Request(expression, {"x": x}, command="derive"))
     applying = found.applying["y"]["x"]
     if tables is None:
-        assert found.forms.jacobian["y"]["x"].formula == "0"
+        assert found.report.jacobian["y"]["x"].formula == "0"
         assert applying.terms == ()
         assert "data-light" not in page(found).partition("<script>")[0]
         return
@@ -121,9 +121,9 @@ def test_everything_that_is_printed_stands_there(show):
     found = explore(request)
     browser = show(page(found))
     code = browser.js("[...document.querySelectorAll('.jvp-code')].map(e => e.textContent)")
-    products = [*found.forms.vjp.values(), *found.forms.jvp.values()]
-    products += [p for others in found.forms.hessian.values() for p in others.values()]
-    assert set(code) == {p.torch for p in products} | {p.given.torch for p in products} | {found.forms.code}
+    products = [*found.report.vjp.values(), *found.report.jvp.values()]
+    products += [p for others in found.report.hessian.values() for p in others.values()]
+    assert set(code) == {p.torch for p in products} | {p.given.torch for p in products} | {found.report.code}
     titles = browser.js("[...document.querySelectorAll('section.jvp-section > h2')].map(e => e.textContent)")
     assert titles == [
         "The function", "The vector-Jacobian product, for any v", "For v = ones", "The Jacobian-vector product, for any u_W, u_x",
@@ -131,7 +131,7 @@ def test_everything_that_is_printed_stands_there(show):
         "The product with the tangent (JVP)", "How", "Verified", "As a torch.autograd.Function",
     ]  # fmt: skip
     assert "m = 3, n = 4" in browser.find("[aria-label=Verified]").text
-    letters = found.forms.indices
+    letters = found.report.indices
     assert f"{letters['W'][0]}=3" in browser.find(".jvp-hero svg").get_attribute("textContent")
 
 

@@ -12,11 +12,12 @@ from jvpcli.request import Request
 def report_of(request: Request, answer: Callable[[Request], Any] | None = None) -> Any:
     """The answer of the command that a request is for, as data; its module is loaded here, and no other.
 
-    Another answer to the same question may take its place.
+    Another answer to the same question may take its place: one that holds the report with the tensors that it was made from, or
+    the derivative alone.
     """
     if answer is None:
         answer = getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)
-    if request.pasted is None:
+    if request.pasted is None and request.runnable is None:
         return answer(request)
     from jvpcli.answers.executed import or_executed  # loaded only where a program is pasted
 

@@ -11,8 +11,8 @@ from jvpcli.options import BATCH, make_request, options_of
 from jvpcli.request import Request
 
 
-def request_of(fields: Mapping[str, Any]) -> Request:
-    """What a line's object asks for.
+def request_of(fields: Mapping[str, Any], may_run: bool = False) -> Request:
+    """What a line's object asks for; `may_run`: a program that the language does not read may be run by Python itself.
 
     Raises:
         UsageError: a field that there isn't, one that is missing, or one of the wrong type.
@@ -23,7 +23,7 @@ def request_of(fields: Mapping[str, Any]) -> Request:
             raise _unknown(name, known)
     if not isinstance(fields.get("expression"), str):
         raise UsageError("a request needs `expression`, a string")
-    return as_meant(make_request(fields, BATCH))
+    return as_meant(make_request(fields, BATCH), may_run)
 
 
 def _unknown(name: str, known: Collection[str]) -> UsageError:

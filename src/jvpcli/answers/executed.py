@@ -1,8 +1,9 @@
-"""A program that the language does not read, answered as Python runs it: its last derivative call, with the tensors there."""
+"""A program that the language does not read, answered as Python runs it: a derivative call of it, with the tensors there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -10,85 +11,105 @@ from typing import Any
 
 import torch
 
-from jvpcli.answers.arguments import inputs_of
-from jvpcli.answers.run import Made, agrees, compared, made_by, request_of
+from jvpcli.answers.arguments import below, inputs_of
+from jvpcli.answers.question import differentiated, values_of
+from jvpcli.answers.run import Made, agrees, compared, difference, made_by, other_gradient, request_of
 from jvpcli.closed.derived import Asked
 from jvpcli.errors import (
+    BadValueError,
     EvaluationError,
     ExpressionSyntaxError,
+    FileError,
     ForbiddenError,
     JvpError,
     LimitError,
     NotDifferentiableError,
+    ShapeMismatchError,
     UnknownNameError,
     UsageError,
 )
 from jvpcli.language.evaluate import default_dtype
-from jvpcli.language.pasted import refuse_lacking
-from jvpcli.language.source import read_source
+from jvpcli.language.modules import expanded
+from jvpcli.language.pasted import no_such_call, refuse_lacking
+from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.trees import Arguments, is_below
+from jvpcli.problem import Problem
+from jvpcli.program import Program
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
+from jvpcli.recording.places import PROGRAM
 from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
 
-REFUSALS = (
-    ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError, UsageError,
-)  # fmt: skip
+UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError)
 """What the language says of a program that it doesn't read, or can't carry out."""
+
+REFUSALS = (*UNREAD, UsageError, ShapeMismatchError)
+"""That, and what it says of what is asked of a program, or of what PyTorch raises in it."""
+
+OF_OPTIONS = (UsageError, BadValueError, FileError, ShapeMismatchError)
+"""What is wrong with what was given beside a program."""
+
+WAY = (
+    "jvp {command} - < FILE has Python itself run such a program, between guards; so has --as-python of jvp batch and jvp serve, "
+    "and as_python=True"
+)
+"""What is hinted at where a program was refused that Python might run."""
 
 
 def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
-    """The answer to a pasted program; where the language refuses it, for the last derivative that it asks for as Python runs it.
+    """The answer to a pasted program; where the language refuses it, for a derivative that it asks for as Python runs it.
+
+    What the language says that PyTorch raises is said where Python doesn't run the program to its end, either.
+
+    Args:
+        request: what is asked, and of what program.
+        answer: gives a report, what has one as its `report`, or linear maps.
 
     Raises:
         JvpError: the program is refused, and can't be run as it stands either.
     """
-    refusal, found = request.refusal, None
+    refusal = request.refusal
     if refusal is None:
         try:
-            report = answer(request)
+            answered = answer(request)
         except JvpError as error:
             refusal = error
         else:
             _tell(request)
-            return report
-    if request.refusal is not None or (isinstance(refusal, REFUSALS) and refusal.torch_message is None):
-        assert request.pasted is not None
-        asked = replace(request.pasted, memory_limit=request.memory_limit, tell=request.tell)
-        with suppress(JvpError):
-            found = executed(asked)
-    if found is None:
+            return answered
+    if request.pasted is None:
+        raise with_way(refusal, request)
+    own = {name: getattr(request, name) for name in ("memory_limit", "files", "tell")}
+    found, asked = None, replace(request.pasted, **own)
+    if request.refusal is not None or isinstance(refusal, REFUSALS):
+        found = executed(asked)
+    if found is None or (refusal.torch_message is not None and not found.whole):
         _tell(request)
         raise refusal
-    _refuse_own(asked)
+    found = _as_asked(found, asked)
     try:
         return _answered(found, answer)
     except Exception as error:  # what PyTorch raises, or doesn't do, is told; else why the language refuses it
         fails = isinstance(error, JvpError) and found.failed is not None
-        if fails or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError)):
+        beside = isinstance(error, OF_OPTIONS) and found.request is not found.own
+        if fails or beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError)):
             raise
         raise refusal from None
 
 
-OWN = ("wrt", "grad_outputs", "tangent", "device")
-"""What of a request a program that is run says itself."""
+def with_way(refusal: JvpError, request: Request) -> JvpError:
+    """The refusal of a program that Python might run, where whoever asks may not have that done: with the way that works."""
+    if request.runnable is None or not isinstance(refusal, UNREAD) or refusal.torch_message is not None:
+        return refusal
+    from jvpcli.closed.execution import compiled
 
-
-def _refuse_own(asked: Request) -> None:
-    """Refuse what is asked of a program beside what it asks itself.
-
-    Raises:
-        UsageError: there is such a thing.
-    """
-    given = [name for name in OWN if getattr(asked, name)] + ["dtype"] * (asked.dtype != "float32")
-    if given:
-        option = f"--{given[0].replace('_', '-')}"
-        raise UsageError(
-            f"{option} can't be used with this program",
-            explanation="The language does not read it: it is run as it stands, and its own call says what is asked.",
-        )
+    with suppress(JvpError):
+        compiled(request.runnable)
+        refusal.hints = (*refusal.hints, WAY.format(command=request.command))
+    return refusal
 
 
 def _tell(request: Request) -> None:
@@ -97,28 +118,250 @@ def _tell(request: Request) -> None:
         request.read()
 
 
+@dataclass(frozen=True)
+class Executed:
+    """A derivative that a program asks for as it runs.
+
+    Attributes:
+        request: what answers it.
+        own: the same as the program's own call has it, without what was asked beside it.
+        dtype: of new tensors, there.
+        note: how it was found.
+        made: what the program's own call gives; None: it is of a function, which the answer calls itself.
+        line: where it is asked for.
+        failed: what PyTorch raises there.
+        whole: whether the program ran to its end.
+    """
+
+    request: Request
+    own: Request
+    dtype: torch.dtype
+    note: Notice
+    made: Made | None
+    line: int
+    failed: BaseException | None
+    whole: bool
+
+
+def executed(request: Request) -> Executed | None:
+    """A derivative that a program asks for: the last, or that which is picked; None where it can't be run, or taken apart.
+
+    Raises:
+        JvpError: there is no such call in it, or nothing that a value which is given could stand for; or that can't be read.
+    """
+    from jvpcli.closed.execution import (  # loaded only where the language refuses a program
+        Settings,
+        at_call,
+        compiled,
+        run_through,
+    )
+
+    try:
+        code = compiled(request.expression, request.inputs.keys())
+    except UsageError:
+        raise
+    except JvpError:
+        return None
+    settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request))
+    lines, error, failed = run_through(code, settings)
+    if isinstance(error, UsageError):  # of a value that is given
+        raise error
+    if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
+        return None
+    text = read_source(request.expression)[0]
+    number, calls = _picked(lines, request.call, text)
+    line = next(call.line for call in calls if call.explained)
+    plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
+
+    def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
+        made = made_by(call) if isinstance(call, Derivative) else None
+        try:
+            meant = replace(_placed(_asked(call, recorder, plain), text), calls=calls)
+        except JvpError:
+            if whole:
+                raise
+            return None
+        if made is not None and not whole and not agrees(meant, made):
+            return None
+        note = Notice("as_python", _said(call, number, len(lines), line))
+        dtype = torch.get_default_dtype()
+        return Executed(meant, meant, dtype, note, made, line, failed.get(number), error is None and number not in failed)
+
+    with suppress(JvpError):
+        found: Executed | None = at_call(code, number, settings, meet)
+        return found
+    return None
+
+
+def _given(request: Request) -> Mapping[str, Any]:
+    """The values that are given beside a program."""
+    if not request.inputs:
+        return {}
+    from jvpcli.closed.given import Given
+
+    exact = values_of(replace(request, dtype="float64"))
+    return {name: Given(x, exact[name]) for name, x in values_of(request).items()}
+
+
+def _picked(lines: Sequence[int], number: int | None, text: SourceText) -> tuple[int, tuple[Call, ...]]:
+    """Which call is asked about, from 1, of all that a program makes; and the lines that make any, as they are told.
+
+    Args:
+        lines: where each was made.
+        number: of a line, counted from 1: its last call is meant; None: the last of all.
+        text: the program.
+
+    Raises:
+        UsageError: there is no such line.
+    """
+    places = {n: _line(n, text) for n in sorted({*lines})}
+    asked = lines[-1] if number is None else next((n for k, n in enumerate(places, 1) if k == number), None)
+    calls = tuple(Call(k, places[n], text.lines[n - 1].strip(), n == asked) for k, n in enumerate(places, 1))
+    if asked is None:
+        assert number is not None
+        raise no_such_call(number, calls)
+    return len(lines) - [*reversed(lines)].index(asked), calls
+
+
+def _line(number: int, text: SourceText) -> int:
+    """A line of a program as the text has it that was pasted, with prompts and all."""
+    return text.source.count("\n", 0, text.position(number, 0)) + 1
+
+
+def _placed(request: Request, text: SourceText) -> Request:
+    """The request, whose steps are on the lines of the text that was pasted."""
+    problem = request.expression
+    if not isinstance(problem, Problem) or not isinstance(problem.function, Program):
+        return request
+    sites = {
+        slot: replace(site, line=_line(site.line, text)) if site.file == PROGRAM else site
+        for slot, site in problem.function.sites.items()
+    }
+    return replace(request, expression=replace(problem, function=replace(problem.function, sites=sites)))
+
+
+def _as_asked(found: Executed, asked: Request) -> Executed:
+    """The derivative with what was asked beside the program in the place of what its call says.
+
+    Raises:
+        UsageError: that can't be asked of it.
+    """
+    if asked.device is not None:
+        raise _beside("device", "Its tensors are where it makes them.")
+    if asked.dtype != "float32" and not asked.inputs:
+        raise _beside("dtype", "Its tensors have the dtypes that it makes them with, and no numbers are given beside it.")
+    own = request = found.own
+    if asked.wrt is not None:
+        request = replace(request, **_by(asked.wrt, request))
+    if asked.grad_outputs:
+        request = replace(request, grad_outputs=asked.grad_outputs, is_grads_batched=asked.is_grads_batched)
+    elif asked.is_grads_batched:
+        request = replace(request, is_grads_batched=True)
+    if asked.tangent:
+        request = replace(request, tangent=asked.tangent)
+    if asked.command == "check":
+        request = request.checked()
+    refuse_lacking(request)
+    if request.command == "derive":
+        request = _in_formulas(request)
+    return replace(found, request=request, own=own)
+
+
+def _beside(name: str, why: str) -> UsageError:
+    return UsageError(
+        f"--{name} can't be used with this program",
+        explanation=f"The language does not read it: it is run as it stands. {why}",
+    )
+
+
+def _by(wrt: tuple[str, ...], request: Request) -> dict[str, Any]:
+    """The fields of a request that is differentiated by other inputs.
+
+    Raises:
+        UsageError: there are none of these names.
+    """
+    if not isinstance(request.expression, Problem):
+        return {"wrt": tuple(below(wrt, request.inputs))}
+    problem = request.expression
+    names = differentiated(replace(request, wrt=expanded(wrt, problem.inputs)), problem.inputs)
+    return {"expression": replace(problem, wrt=names), "wrt": names}
+
+
+def _in_formulas(request: Request) -> Request:
+    """The request with steps that can be had in formulas, those of a function too, and inputs of names that code can have:
+    `net_0_weight` is `net.0.weight`.
+    """
+    from jvpcli.answers.trace import opened_problem  # loaded only where formulas are asked for
+
+    problem = opened_problem(request)
+    program, names = problem.function, dict[str, str]()
+    assert isinstance(program, Program)
+    for name in problem.inputs:
+        names[name] = free_name(re.sub(r"\W+", "_", name).strip("_"), {each: each for each in names.values()})
+    inputs = {names[name]: x for name, x in problem.inputs.items()}
+    wrt = tuple(names[name] for name in problem.wrt)
+    program = replace(program, inputs=tuple(names[name] for name in program.inputs))
+    return replace(
+        request,
+        expression=replace(problem, function=program, inputs=inputs, wrt=wrt),
+        inputs={name: x.detach() for name, x in inputs.items()},
+        wrt=wrt,
+        tangent=tuple((names.get(name or "", name), u) for name, u in request.tangent),
+        arguments=None,
+    )
+
+
 def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
     """The answer for a derivative that was met as a program ran."""
     with default_dtype(found.dtype):
-        refuse_lacking(found.request)
         try:
-            report = answer(found.request)
+            answered = answer(found.request)
         except JvpError as error:
-            if error.torch_message is None or found.made is None or not found.made.gradients:
+            beside = found.request is not found.own and isinstance(error, OF_OPTIONS)
+            if beside or error.torch_message is None or found.made is None or not found.made.gradients:
                 raise
             told = "PyTorch carries it out; its steps, as they were noted down, can't be run again"
             raise _not_again(found, told) from error
-        if isinstance(report, PlanReport):  # which says nothing of the numbers
-            return report
+        if isinstance(answered, PlanReport):  # which says nothing of the numbers
+            return answered
+        if isinstance(answered, Mapping):  # linear maps, which have no words
+            _refuse_other(found)
+            return answered
+        report = answered.report if hasattr(answered, "report") else answered
         if found.made is not None and found.made.gradients:
-            report = compared(report, found.request, found.made)
-            apart = next((each.message for each in report.warnings if each.code == "other_gradient"), None)
-            if apart is not None:  # a check says so in its verdict
-                raise _not_again(found, apart)
+            report = _compared(report, found)
     if found.failed is not None and getattr(report, "refusal", None) is None:
         said = _told(found.failed)
         raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
-    return replace(report, warnings=(*report.warnings, found.note))
+    report = replace(report, warnings=(*report.warnings, found.note))
+    return replace(answered, report=report) if hasattr(answered, "report") else report
+
+
+def _compared(report: Any, found: Executed) -> Any:
+    """The report; a check that passes says in its verdict where the program's own call gives something else.
+
+    Raises:
+        EvaluationError: it gives something else, and the report does not say so.
+    """
+    if found.request.command != "check":
+        _refuse_other(found)
+        return report
+    assert found.made is not None
+    told = compared(report, found.own, found.made)
+    if told is not report and told.passed == report.passed:
+        _refuse_other(found)
+    return told
+
+
+def _refuse_other(found: Executed) -> None:
+    """Refuse a derivative whose steps, run again, give something else than the program's own call.
+
+    Raises:
+        EvaluationError: that is so.
+    """
+    apart = None if found.made is None else difference(found.own, found.made)
+    if apart is not None:
+        raise _not_again(found, other_gradient(apart).message)
 
 
 def _not_again(found: Executed, told: str) -> EvaluationError:
@@ -136,72 +379,11 @@ def _told(error: BaseException) -> str:
         return type(error).__name__
 
 
-@dataclass(frozen=True)
-class Executed:
-    """The last derivative that a program asks for as it runs.
-
-    Attributes:
-        request: what answers it.
-        dtype: of new tensors, there.
-        note: how it was found.
-        made: what the program's own call gives; None: it is of a function, which the answer calls itself.
-        line: where it is asked for.
-        failed: what PyTorch raises there.
-    """
-
-    request: Request
-    dtype: torch.dtype
-    note: Notice
-    made: Made | None
-    line: int
-    failed: BaseException | None
-
-
-def executed(request: Request) -> Executed | None:
-    """The last derivative that a program asks for; None where it asks for none.
-
-    Raises:
-        JvpError: it may not be run, or the call can't be taken apart.
-    """
-    from jvpcli.closed.execution import (  # loaded only where the language refuses a program
-        Settings,
-        at_call,
-        compiled,
-        run_through,
-    )
-
-    code, settings = compiled(request.expression), Settings(request.seed, request.seed_given, request.memory_limit)
-    lines, error, failed = run_through(code, settings)
-    if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
-        return None
-
-    text = read_source(request.expression)[0]
-    places = {n: text.source.count("\n", 0, text.position(n, 0)) + 1 for n in sorted(set(lines))}  # prompts and all
-    calls = tuple(Call(k, places[n], text.lines[n - 1].strip(), n == lines[-1]) for k, n in enumerate(places, 1))
-    line = places[lines[-1]]
-
-    def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
-        made = made_by(call) if isinstance(call, Derivative) else None
-        try:
-            meant = replace(_asked(call, recorder, request), calls=calls)
-            meant = meant.checked() if request.command == "check" else meant
-        except JvpError:
-            if whole:
-                raise
-            return None
-        if made is not None and not whole and not agrees(meant, made):
-            return None
-        return Executed(
-            meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, failed
-        )
-
-    found: Executed | None = at_call(code, len(lines), settings, meet)
-    return found
-
-
-def _said(call: Derivative | Asked, count: int, line: int) -> str:
+def _said(call: Derivative | Asked, number: int, count: int, line: int) -> str:
     """How the program was answered."""
-    made = f"the last of the {count:,} derivatives that it asks for" if count > 1 else "the derivative that it asks for"
+    made = "the derivative that it asks for"
+    if count > 1:
+        made = f"{'the last' if number == count else f'number {number:,}'} of the {count:,} derivatives that it asks for"
     said = f"the program was run as Python runs it, and this is {made}, on line {line}"
     if isinstance(call, Derivative) and call.function != "torch.autograd.grad":
         before = [name for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None]
@@ -230,14 +412,18 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
     values = inputs_of(arguments, ())
     asked = [names[place] for place in call.places]
     wrt = [name for name in values for own in asked if is_below(name, own)]
+    function = _first_of(call.function) if call.ignored else call.function
+    cotangent, tangent = _several(call.cotangent), _several(call.tangent)
+    if request.command == "hessian" and call.base is not None:  # its derivative is the gradient's
+        function, cotangent, tangent = call.base, (), (*cotangent, *tangent)
     return replace(
         request,
-        expression=_first_of(call.function) if call.ignored else call.function,
+        expression=function,
         inputs=values,
         wrt=tuple(wrt),
         arguments=arguments,
-        grad_outputs=tuple((None, v) for v in _several(call.cotangent)),
-        tangent=tuple(zip(asked, _several(call.tangent), strict=False)),
+        grad_outputs=tuple((None, v) for v in cotangent),
+        tangent=tuple(zip(asked, tangent, strict=False)),
     )
 
 

@@ -200,7 +200,7 @@ def _read(request: Request) -> Problem:
     seed, limit = request.seed, request.memory_limit
     if not isinstance(request.expression, str):
         inputs = read_inputs(request, tuple(request.inputs))
-        wrt = _wrt(request, inputs, lambda: _parameters(request.expression))
+        wrt = differentiated(request, inputs, lambda: _parameters(request.expression))
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
         shared = request.expression.tied if isinstance(request.expression, ModuleFunction) else {}
         arguments = request.arguments
@@ -210,7 +210,7 @@ def _read(request: Request) -> Problem:
     if not request.imports and not may_construct(request.expression):
         program = parse(request.expression, request.inputs.keys())
         inputs = read_inputs(request, program.inputs)
-        wrt = _wrt(request, inputs)
+        wrt = differentiated(request, inputs)
         shapes = tuple([(name, x.shape, x.dtype) for name, x in inputs.items()])
         return Problem(program, inputs, wrt, seed, limit, courses=_courses(program.source, shapes, wrt, limit), handles=handles)
     from jvpcli.language import reads_parameters
@@ -218,7 +218,7 @@ def _read(request: Request) -> Problem:
     from jvpcli.language.modules import construct, expanded
 
     imports = load(request.imports)
-    values = _values(request)
+    values = values_of(request)
     made = construct(request.expression, seed, limit, values) if may_construct(request.expression) else None
     if made is not None:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
@@ -240,7 +240,7 @@ def _read(request: Request) -> Problem:
         request = replace(request, wrt=meant or named or None)
     words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
     called = [name for name in imports.functions if name.partition(".")[0] in words]
-    wrt = _wrt(request, inputs, lambda: imports.read_by(called))
+    wrt = differentiated(request, inputs, lambda: imports.read_by(called))
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
 
 
@@ -256,7 +256,7 @@ def _parameters(function: Any) -> list[str]:
     return [name for name, _ in module.named_parameters()] if isinstance(module, torch.nn.Module) else []
 
 
-def _wrt(
+def differentiated(
     request: Request, inputs: Mapping[str, Tensor], parameters: Callable[[], Sequence[str]] = tuple
 ) -> tuple[str, ...]:
     """The names of the inputs to differentiate: those asked for, else all that are floating or complex.
@@ -364,10 +364,10 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
     Raises:
         UsageError: an input that neither the expression nor another VALUE uses.
     """
-    return _used(request, _values(request), wanted)
+    return _used(request, values_of(request), wanted)
 
 
-def _values(request: Request) -> dict[str, Tensor]:
+def values_of(request: Request) -> dict[str, Tensor]:
     """The tensors of all inputs; a VALUE may use the inputs given before it."""
     values: dict[str, Tensor] = {}
     for position, (name, value) in enumerate(request.inputs.items()):

@@ -248,12 +248,10 @@ def _given_to(call: Derivative, result: Any, before: Mapping[str, Tensor | None]
 
 def compared(report: Any, request: Request, made: Made) -> Any:
     """The answer for a derivative call, and whether the program's own call gave other gradients than the steps noted down do."""
-    ours = _gradients(request) if made.gradients else {}
-    apart = next((found for x, g in made.gradients.items() if (found := _apart(x, g, ours.get(x))) is not None), None)
+    apart = difference(request, made)
     if apart is None:
         return report
-    at, given, expected = apart
-    told = f"the program's own call gave {at} the gradient {given:.6g}, and these steps give {expected:.6g}"
+    _, given, expected = apart
     if isinstance(report, CheckReport) and report.passed:
         evaluation = request.expression.evaluation
         other = next((y for y in made.outputs if _apart(y, made.outputs[y], evaluation.outputs.get(y)) is not None), None)
@@ -262,22 +260,42 @@ def compared(report: Any, request: Request, made: Made) -> Any:
             if other is None
             else f", and {other} another value than the program has: one was changed out of autograd's sight, as through .data."
         )
+        told, size = _told(apart), abs(given - expected)
         return replace(
             report,
             passed=False,
             verdict=WRONG_BACKWARD if other is None else GRAPH_BREAK,
-            max_error=abs(given - expected),
+            max_error=size,
             worst=None,
             explanation=f"{told[0].upper()}{told[1:]}{why}",
-            comparisons=(*report.comparisons, Comparing("the program's own call", False, abs(given - expected), f"of {at}")),
+            comparisons=(*report.comparisons, Comparing("the program's own call", False, size, f"of {apart[0]}")),
         )
-    notice = Notice(
+    return replace(report, warnings=(*report.warnings, other_gradient(apart)))
+
+
+Apart = tuple[str, Any, Any]
+"""An entry by its name, and the two numbers that it is."""
+
+
+def difference(request: Request, made: Made) -> Apart | None:
+    """The first entry in which the program's own call gave another gradient than the steps noted down give, if there is one."""
+    ours = _gradients(request) if made.gradients else {}
+    return next((found for x, g in made.gradients.items() if (found := _apart(x, g, ours.get(x))) is not None), None)
+
+
+def _told(apart: Apart) -> str:
+    at, given, expected = apart
+    return f"the program's own call gave {at} the gradient {given:.6g}, and these steps give {expected:.6g}"
+
+
+def other_gradient(apart: Apart) -> Notice:
+    """The warning of such a difference."""
+    return Notice(
         "other_gradient",
-        f"{told}: something that is not among them takes part, such as a hook on a gradient, or a value that was changed through "
-        ".data",
+        f"{_told(apart)}: something that is not among them takes part, such as a hook on a gradient, or a value that was changed "
+        "through .data",
         "other_gradient",
     )
-    return replace(report, warnings=(*report.warnings, notice))
 
 
 def made_by(call: Derivative) -> Made:
@@ -318,7 +336,7 @@ def _reached(leaves: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -
     return {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
 
 
-def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> tuple[str, Any, Any] | None:
+def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> Apart | None:
     """The first entry in which two tensors differ by more than rounding, and the two numbers."""
     if ours is None or theirs.shape != ours.shape or theirs.layout is not torch.strided:
         return None

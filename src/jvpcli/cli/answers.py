@@ -173,10 +173,12 @@ def _form(fields: Mapping[str, Any]) -> str:
     return str([{name: value for name, value in fields.items() if name not in ("id", "inputs")}, names])
 
 
-def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon) -> list[bytes | None]:
+def answers_together(
+    lines: Sequence[bytes], most_memory: int | None, soon: Soon, may_run: bool = False
+) -> list[bytes | None]:
     """The documents of several lines, each computed by itself, stage after stage; None for one to be answered alone.
 
-    That is whatever is not known to take no time, and whatever fails: its answer is that of `answer`.
+    That is whatever is not known to take no time, and whatever fails: its answer is that of `answer`, with `may_run` as there.
     """
     from jvpcli.answers.inspect import inspect_together  # and torch with it
 
@@ -186,11 +188,11 @@ def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon
         forms: dict[Known, dict[int, Mapping[str, Any]]] = {}
 
         def ask(place: int, fields: Mapping[str, Any]) -> bool:
-            request = request_of(fields)
-            if not soon.holds(request):
+            request = request_of(fields, may_run)
+            if request.refusal is not None or not soon.holds(request):
                 return False
-            refuse(request, request.command)
-            requests[place] = replace(request, memory_limit=most_memory)
+            request = refuse(request, request.command)
+            requests[place] = replace(request, memory_limit=most_memory, pasted=None, runnable=None)
             return True
 
         with suppress(JvpError):  # from the first on that can't be read, as from one that may take its time
@@ -217,22 +219,28 @@ def answers_together(lines: Sequence[bytes], most_memory: int | None, soon: Soon
 
 
 def answer(
-    line: bytes, most_memory: int | None, form: Form = PRINTED, soon: Soon | None = None, **fields_given: Any
+    line: bytes,
+    most_memory: int | None,
+    form: Form = PRINTED,
+    soon: Soon | None = None,
+    may_run: bool = False,
+    **fields_given: Any,
 ) -> Iterator[tuple[int, bytes]]:
     """The answer to a line, in parts; `most_memory` bounds what reading, computing and writing may take, in bytes.
 
-    `soon` notes how long it took.  `fields_given` stand for the line's fields of these names, whatever it says itself.
+    `soon` notes how long it took.  `may_run`: a program that the language does not read may be run by Python itself.
+    `fields_given` stand for the line's fields of these names, whatever it says itself.
     """
     identity, began = b"", perf_counter()
     try:
         with failures_as_errors(), limited(most_memory):
             fields = read_object(line) | fields_given
             identity = identity_of(fields)
-            request = request_of(fields)
+            request = request_of(fields, may_run)
             del fields
             if request.timeout is not None:
                 yield TIMEOUT, SECONDS.pack(request.timeout)
-            refuse(request, request.command)
+            request = refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
             with limited(allowed if allowed != most_memory else None):  # which is on already
                 report = form.compute(replace(request, memory_limit=allowed, timeout=None, files=form.files))
@@ -241,7 +249,7 @@ def answer(
                 for following in document:
                     yield PART, part
                     part = following
-                if soon is not None:
+                if soon is not None and request.refusal is None:
                     soon.note(request, perf_counter() - began)
                 yield FAILED if request.command == "check" and not report.passed else DONE, part
     except JvpError as error:

@@ -261,7 +261,8 @@ def _corrected(argv: list[str], given: _Given, near: str, options: Options) -> l
 def _used_names(source: str, parts: _Sorted) -> set[str]:
     """The free names of the expression and of the VALUEs."""
     from jvpcli.language import may_ask_for_derivative
-    from jvpcli.language.parse import parse
+    from jvpcli.language.names import assigned
+    from jvpcli.language.parse import parse, read_program
 
     used = set(parse(source, {*parse(source).inputs, *parts.inputs}).inputs)  # an input may hide a builtin's name
     if all(name in used for name in parts.inputs):
@@ -271,6 +272,8 @@ def _used_names(source: str, parts: _Sorted) -> set[str]:
 
         pasted = read_pasted(source)
         used |= {*pasted.inputs} if pasted is not None else set()  # leaves that the text makes, which a VALUE stands for
+        if "\n" in source:  # what else it makes a VALUE stands for where Python runs it
+            used |= {*assigned(read_program(source)[1].body)}
     values = [given.value for given in parts.inputs.values() if given.value is not None]
     for value in (*values, *(word.partition("=")[2] for word in parts.known)):
         used |= _free_names(value) & set(parts.inputs)

@@ -36,6 +36,7 @@ def command(
     cluster: str | None,
     timeout: float,
     memory_limit: int | None,
+    as_python: bool,
     quiet: bool,
 ) -> int:
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
@@ -50,11 +51,11 @@ def command(
         check_dask("--cluster")
     with _opened(file, context) as source:
         if cluster is None:
-            failed, count = Stream(context, source, jobs, timeout, memory_limit).run()
+            failed, count = Stream(context, source, jobs, timeout, memory_limit, as_python).run()
         else:
             from jvpcli.cli.distribution import Distributed  # loads Dask
 
-            failed, count = Distributed(context, source, timeout, memory_limit).run(cluster)
+            failed, count = Distributed(context, source, timeout, memory_limit, as_python).run(cluster)
     if failed and not quiet:
         context.err.say(f"{failed} of {count} lines failed\n")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK

@@ -43,7 +43,7 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
         JvpError: the expression is refused; that is known before torch is loaded.
     """
     check_folder()
-    refuse(request, request.command)
+    request = refuse(request, request.command)
     assert isinstance(request.expression, str)
     late = too_late(request.timeout or 0)
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
@@ -135,8 +135,9 @@ def start_threads() -> None:
     torch.zeros(1 << 18).exp_()
 
 
-def refuse(request: Request, command: str) -> None:
-    """Raises what is wrong with the expression itself; loads no torch.
+def refuse(request: Request, command: str) -> Request:
+    """Raises what is wrong with the expression itself; loads no torch.  The request; it holds what is wrong with a program that
+    could be run as it stands.
 
     Raises:
         JvpError: the expression is refused.
@@ -145,12 +146,16 @@ def refuse(request: Request, command: str) -> None:
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)
-    if request.imports or request.pasted is not None or may_construct(request.expression):
-        return  # what they define is known only once they have run
+    if request.imports or request.refusal is not None or may_construct(request.expression):
+        return request  # what they define is known only once they have run
     try:
         parse(request.expression, request.inputs.keys() | request.shape.keys())
-    except UnknownNameError as error:
-        raise _with_command(error, request, command) from None
+    except JvpError as error:
+        refusal = _with_command(error, request, command) if isinstance(error, UnknownNameError) else error
+        if request.pasted is None and request.runnable is None:
+            raise refusal from None
+        return replace(request, refusal=refusal)
+    return request
 
 
 def _with_command(error: UnknownNameError, request: Request, command: str) -> JvpError:

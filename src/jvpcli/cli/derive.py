@@ -52,9 +52,10 @@ def command(context: Context, request: Request, display: Display, *, steps: bool
         from jvpcli.render.html import write_html
 
         assert display.html is not None
-        explored = explore(request)
+        explored = report_of(request, explore)
         write_html(explored, display.html)
-        return explored.forms
+        report: DeriveReport = explored.report
+        return report
 
     def render(report: DeriveReport, console: Console) -> None:
         from jvpcli.render.derive import render_code, render_derive, render_latex

@@ -58,17 +58,20 @@ IDLE = 60.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every line: the longest time in seconds, the most memory in bytes (None: its part of the worker's)."""
+    """What holds for every line: the longest time in seconds, the most memory in bytes (None: its part of the worker's), and
+    whether a program that the language does not read may be run by Python itself.
+    """
 
     timeout: float | None
     memory: int | None
+    may_run: bool = False
 
 
-def serve(timeout: float | None, memory: int | None) -> None:
+def serve(timeout: float | None, memory: int | None, may_run: bool) -> None:
     """A desk: lines from stdin, and to stdout each answer with its length, and whether it tells of a failure, before it."""
     context = Context.apart_from_prints()
     assert sys.stdin is not None
-    _Framed(context, sys.stdin.fileno(), 1, timeout, memory).run()
+    _Framed(context, sys.stdin.fileno(), 1, timeout, memory, may_run).run()
     os._exit(0)
 
 
@@ -97,7 +100,7 @@ class _Desk:
 
     def __init__(self, settings: Settings) -> None:
         memory = settings.memory or _memory_of_thread()
-        code = f"from jvpcli.cli.distribution import serve; serve({settings.timeout!r}, {memory!r})"
+        code = f"from jvpcli.cli.distribution import serve; serve({settings.timeout!r}, {memory!r}, {settings.may_run!r})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -220,9 +223,11 @@ TOO_LONG = _Piece(())
 class Distributed:
     """One run: lines in, answers out."""
 
-    def __init__(self, context: Context, source: int, timeout: float | None, memory: int | None) -> None:
+    def __init__(
+        self, context: Context, source: int, timeout: float | None, memory: int | None, may_run: bool = False
+    ) -> None:
         self.context = context
-        self.settings = Settings(timeout, memory)
+        self.settings = Settings(timeout, memory, may_run)
         self.flight: deque[_Piece] = deque()
         self.waiting: deque[bytes | None] = deque()
         self.reads: deque[int] = deque()  # how many of those that wait came with each

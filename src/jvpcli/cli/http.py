@@ -73,13 +73,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the resident process is called, where the page is reached, its token, and how many questions are computed at once."""
+    """Where the resident process is called, where the page is reached, its token, how many questions are computed at once, and
+    whether a program that the language does not read may be run by Python itself.
+    """
 
     place: str
     host: str
     port: int
     token: str
     jobs: int
+    may_run: bool = False
 
 
 class Refused(Exception):
@@ -240,6 +243,7 @@ class Asking:
 
     def __init__(self, settings: Settings) -> None:
         self._place = settings.place
+        self._may_run = settings.may_run
         self._turns = asyncio.Semaphore(settings.jobs)
         self._room = settings.jobs + MOST_WAITING
 
@@ -285,7 +289,7 @@ class Asking:
         except OSError:
             raise InternalError("the resident process is gone", hints=("jvp serve",)) from None
         try:
-            writer.write(message("question", command=command, form=form, line=line, memory=MEMORY))
+            writer.write(message("question", command=command, form=form, line=line, memory=MEMORY, may_run=self._may_run))
             found = await _answer(reader)
             with suppress(asyncio.TimeoutError):  # until the helper is known to be free: who leaves before, ends it
                 await asyncio.wait_for(reader.read(1), 1)

@@ -19,7 +19,7 @@ def _explored(request: Request) -> Any:
     if request.command == "derive":
         from jvpcli.answers.derive import explore
 
-        return explore(request)
+        return report_of(request, explore)
     return report_of(request)
 
 
@@ -27,8 +27,10 @@ def _part(request: Request, report: Any) -> Iterator[bytes]:
     from jvpcli.language.pasted import said_of
     from jvpcli.options import command
 
-    read_as = [f"read as: `{command(request)}`"] if request.calls else []
-    html = part_of(report, [*read_as, *said_of(request)])
+    told = report.report if hasattr(report, "report") else report
+    is_read = not any(notice.code == "as_python" for notice in told.warnings)
+    read_as = [f"read as: `{command(request)}`"] if request.calls and is_read else []
+    html = part_of(report, [*read_as, *said_of(request)] if is_read else [])
     yield json.dumps({"schema": 1, "ok": True, "html": html}, ensure_ascii=False).encode()
 
 

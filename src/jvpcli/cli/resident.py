@@ -384,5 +384,6 @@ def _answer(connection: int, work: Mapping[str, Any]) -> None:
     from jvpcli.cli.page import FORMS
     from jvpcli.cli.workers import send_part
 
-    for kind, part in answer(work["line"], work["memory"], FORMS[work["form"]], command=work["command"]):
+    form, may_run = FORMS[work["form"]], work["may_run"]
+    for kind, part in answer(work["line"], work["memory"], form, may_run=may_run, command=work["command"]):
         send_part(connection, kind, part)

@@ -49,7 +49,15 @@ REHEARSED = (
 
 
 def command(
-    context: Context, *, host: str, port: int, jobs: int | None, open_page: bool, status: bool, stop: bool
+    context: Context,
+    *,
+    host: str,
+    port: int,
+    jobs: int | None,
+    as_python: bool,
+    open_page: bool,
+    status: bool,
+    stop: bool,
 ) -> None:
     """Serve a page to try things on, and answer the commands of this user's shells at once, until Ctrl-C."""
     if not local.can_listen():
@@ -63,7 +71,7 @@ def command(
     for library in ("starlette", "uvicorn", "jinja2"):
         check_installed("jvp serve", library, "serve")
     with local.streams_taken(), _page_socket(host, port) as page, _resident_socket() as (listener, place):
-        _serve(context, page, listener, place, host, jobs or os.cpu_count() or 1, open_page)
+        _serve(context, page, listener, place, host, jobs or os.cpu_count() or 1, as_python, open_page)
 
 
 def _asked(what: str) -> str:
@@ -158,7 +166,14 @@ def _resident_socket() -> Iterator[tuple[socket.socket, str]]:
 
 
 def _serve(
-    context: Context, page: socket.socket, listener: socket.socket, place: str, host: str, jobs: int, open_page: bool
+    context: Context,
+    page: socket.socket,
+    listener: socket.socket,
+    place: str,
+    host: str,
+    jobs: int,
+    as_python: bool,
+    open_page: bool,
 ) -> None:
     """Starts the page's process, loads torch, says where the page is, and answers."""
     import secrets
@@ -170,7 +185,7 @@ def _serve(
     name, port = page.getsockname()[:2]
     address = f"http://{f'[{name}]' if ':' in name else name}:{port}/#token={token}"
     life = os.pipe()
-    process = _page_process(page, listener, place, host, jobs, token, life)
+    process = _page_process(page, listener, place, host, jobs, as_python, token, life)
     page.close()
     os.close(life[0])
     _load()
@@ -201,7 +216,14 @@ def _opened(address: str, folder: str) -> Iterator[None]:
 
 
 def _page_process(
-    page: socket.socket, listener: socket.socket, place: str, host: str, jobs: int, token: str, life: tuple[int, int]
+    page: socket.socket,
+    listener: socket.socket,
+    place: str,
+    host: str,
+    jobs: int,
+    as_python: bool,
+    token: str,
+    life: tuple[int, int],
 ) -> Process:
     """A process of its own for the page: it has no torch, and computes nothing."""
     from jvpcli.system.processes import fork, hear_interrupts, leave_with_parent, stand_alone
@@ -214,7 +236,7 @@ def _page_process(
         listener.close()
         os.close(life[1])
         leave_with_parent(life[0])
-        serve(page, Settings(place, host, page.getsockname()[1], token, jobs))
+        serve(page, Settings(place, host, page.getsockname()[1], token, jobs, as_python))
         return 0
 
     return fork(serve)

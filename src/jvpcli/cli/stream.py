@@ -76,13 +76,19 @@ class Stream:
     """One run: lines in, answers out."""
 
     def __init__(
-        self, context: Context, source: int, jobs: int, timeout: float | None, memory_limit: int | None
+        self,
+        context: Context,
+        source: int,
+        jobs: int,
+        timeout: float | None,
+        memory_limit: int | None,
+        may_run: bool = False,
     ) -> None:
         self.context = context
         self.pipes = pipes()
         self.lines = Lines(self.pipes, source)
         self.timeout = timeout
-        self.crew = _crew(self.pipes, jobs, timeout, memory_limit)
+        self.crew = _crew(self.pipes, jobs, timeout, memory_limit, may_run)
         self.again: deque[Line] = deque()
         self.done: dict[int, Answer] = {}
         self.read = self.written = self.failed = self.kept = 0
@@ -209,7 +215,9 @@ class Stream:
             self.kept -= answer.size
 
 
-def _crew(pipes: Pipes, jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
+def _crew(
+    pipes: Pipes, jobs: int, timeout: float | None, memory_limit: int | None, may_run: bool = False
+) -> Crew:
     """The workers' side, with torch loaded once for all of them."""
     import torch
 
@@ -218,7 +226,7 @@ def _crew(pipes: Pipes, jobs: int, timeout: float | None, memory_limit: int | No
     from jvpcli.cli.workers import Crew, Settings
 
     threads = max(1, torch.get_num_threads() // jobs)
-    return Crew(pipes, jobs, Settings(timeout, memory_limit or default_memory(jobs), threads))
+    return Crew(pipes, jobs, Settings(timeout, memory_limit or default_memory(jobs), threads, may_run))
 
 
 def write_line(context: Context, document: bytes | IO[bytes]) -> None:

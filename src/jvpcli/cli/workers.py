@@ -75,11 +75,14 @@ LENGTHS = struct.Struct("<QQ?")
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every line: the longest time in seconds, the most memory in bytes, torch's threads in a worker."""
+    """What holds for every line: the longest time in seconds, the most memory in bytes, torch's threads in a worker, and whether
+    a program that the language does not read may be run by Python itself.
+    """
 
     timeout: float | None
     memory: int | None
     threads: int
+    may_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -290,7 +293,7 @@ class Crew:
         """A new worker: a process with two pipes."""
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
-
+        settings = self.settings
 
         def forked() -> int:
             theirs = [fd for worker in self.workers for fd in (worker.requests, worker.answers)]
@@ -298,12 +301,12 @@ class Crew:
                 os.close(fd)
             leave_with_parent(self.life[0])
             leave_with_parent_at_once()
-            return _work(request_read, answer_write, self.settings)
+            return _work(request_read, answer_write, settings)
 
         if CAN_FORK:
             process = fork(forked)
         else:
-            process = spawn(serve, (self.settings.threads, self.settings.memory), request_read, answer_write)
+            process = spawn(serve, (settings.threads, settings.memory, settings.may_run), request_read, answer_write)
         os.close(request_read)
         os.close(answer_write)
         self.pipes.unblock(request_write)
@@ -321,7 +324,7 @@ class Crew:
         self.workers.clear()
 
 
-def serve(threads: int, memory: int | None) -> None:
+def serve(threads: int, memory: int | None, may_run: bool) -> None:
     """A worker that was started anew, from its beginning to its end: lines come on stdin, answers leave on stdout."""
     requests, answers = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -333,7 +336,7 @@ def serve(threads: int, memory: int | None) -> None:
     from jvpcli.answers import inspect  # noqa: F401  (and torch with it: the clock of the first line does not run yet)
 
     _write_all(answers, HEADER.pack(READY, 0))
-    _work(_until_gone(requests), answers, Settings(None, memory, threads))
+    _work(_until_gone(requests), answers, Settings(None, memory, threads, may_run))
     flush_c_streams()
     os._exit(0)
 
@@ -355,7 +358,7 @@ def _work(requests: int, answers: int, settings: Settings) -> int:
     """Answers lines until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
     prepare(settings.threads)
-    _answer_all(Requests(requests), answers, settings.memory)
+    _answer_all(Requests(requests), answers, settings)
     return 0
 
 
@@ -396,13 +399,13 @@ class Requests:
         return line, verdict, alone
 
 
-def _answer_all(requests: Requests, answers: int, memory: int | None) -> None:
-    soon = Soon()
+def _answer_all(requests: Requests, answers: int, settings: Settings) -> None:
+    soon, memory, may_run = Soon(), settings.memory, settings.may_run
     while taken := requests.take(TOGETHER if soon.is_last else 1):
         found: list[bytes | None] = [None] * len(taken)
         if len(taken) > 1 and not any(verdict or alone for _, verdict, alone in taken):
             send_part(answers, BESIDE, COUNT.pack(len(taken)))
-            found = answers_together([line for line, *_ in taken], memory, soon)
+            found = answers_together([line for line, *_ in taken], memory, soon, may_run)
         ready = b""
         for (line, verdict, _), document in zip(taken, found, strict=True):
             if document is not None:
@@ -410,7 +413,8 @@ def _answer_all(requests: Requests, answers: int, memory: int | None) -> None:
                 continue
             _write_all(answers, ready)
             ready = b""
-            for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory, soon=soon):
+            answered = answer(line, memory, soon=soon, may_run=may_run)
+            for kind, part in answer_of_failed(line, verdict, memory) if verdict else answered:
                 send_part(answers, kind, part)
         _write_all(answers, ready)
 

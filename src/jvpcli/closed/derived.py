@@ -21,6 +21,7 @@ class Asked:
         places: the positions of the arguments that it is differentiated by.
         cotangent, tangent: what the call gives of them; None: nothing.
         ignored: whether its second result is left out (`has_aux`).
+        base: what the function is itself the derivative of; None: it is none.
     """
 
     function: Callable[..., Any]
@@ -30,6 +31,7 @@ class Asked:
     cotangent: Any = None
     tangent: Any = None
     ignored: bool = False
+    base: Callable[..., Any] | None = None
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Watch:
         meet: is handed it.
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each that was made.
-        failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
+        failed: what those raised that are no derivatives of functions, by their numbers from 1.
         ended: what was refused, after which the program does nothing more; None: nothing.
     """
 
@@ -49,7 +51,7 @@ class Watch:
     meet: Callable[[Any], None] = lambda call: None
     depth: int = 0
     lines: list[int] = field(default_factory=list)
-    failed: BaseException | None = None
+    failed: dict[int, BaseException] = field(default_factory=dict)
     ended: BaseException | None = None
 
     @property
@@ -57,10 +59,10 @@ class Watch:
         """How many were made."""
         return len(self.lines)
 
-    def counts(self, line: int) -> None:
-        """Counts a call on a line."""
+    def counts(self, line: int) -> int:
+        """Counts a call on a line; its number."""
         self.lines.append(line)
-        self.failed = None
+        return self.count
 
     def asked(self, call: Callable[[], Asked], line: int) -> None:
         """Counts a derivative of a function that is no part of another, and hands it on if it is the one."""
@@ -87,20 +89,32 @@ class Derived:
         function: what is differentiated.
         of: what torch makes of it.
         places: the positions of the arguments that it differentiates by.
+        base: what the function is itself the derivative of; None: it is none.
     """
 
-    __slots__ = ("_line", "_watch", "aux", "function", "of", "places")
+    __slots__ = ("_line", "_watch", "aux", "base", "function", "of", "places")
 
     def __init__(
-        self, watch: Watch, line: Callable[[], int], function: Any, of: Any, places: Any = 0, aux: bool = False
+        self,
+        watch: Watch,
+        line: Callable[[], int],
+        function: Any,
+        of: Any,
+        places: Any = 0,
+        aux: bool = False,
+        base: Callable[..., Any] | None = None,
     ) -> None:
         self._watch, self._line, self.function, self.of, self.aux = watch, line, function, of, aux
         self.places = tuple(places) if isinstance(places, (tuple, list)) else (places,)
+        self.base = function.function if isinstance(function, Derived) else base
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Asks for the derivative there."""
         watch = self._watch
-        watch.asked(lambda: Asked(self.function, arguments, keywords, self.places, ignored=self.aux), self._line())
+        watch.asked(
+            lambda: Asked(self.function, arguments, keywords, self.places, ignored=self.aux, base=self.base),
+            self._line(),
+        )
         with watch.inside():
             return self.of(*arguments, **keywords)
 
@@ -114,7 +128,7 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
             given = {} if second else {"has_aux": has_aux}
             made = of(function, argnums, **given, **options)
             inner = func.grad(function, argnums) if second else function
-            return Derived(watch, line, inner, made, argnums, has_aux and not second)
+            return Derived(watch, line, inner, made, argnums, has_aux and not second, function if second else None)
 
         return make
 
@@ -159,7 +173,8 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
             second = name in ("hessian", "vhp", "hvp")
             function = torch.func.grad(func, places if len(places) > 1 else 0) if second else func
             ways = {} if direction is None or v is None else {direction: v}
-            watch.asked(lambda: Asked(function, tuple(given), {}, places, **ways), line())
+            base = func if second else None
+            watch.asked(lambda: Asked(function, tuple(given), {}, places, base=base, **ways), line())
             with watch.inside():
                 return getattr(functional, name)(
                     func, inputs, *(() if name in ("jacobian", "hessian") else (v,)), **options

@@ -6,9 +6,9 @@ import ast
 import linecache
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
@@ -19,14 +19,15 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 
 from jvpcli.closed import reach
 from jvpcli.closed.derived import Asked, Watch
-from jvpcli.closed.names import FILE, Ended, Program
+from jvpcli.closed.given import Given, with_given
+from jvpcli.closed.names import Ended, Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
 from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.recording.derivatives import Derivative, read_call
-from jvpcli.recording.places import OURS, TORCH
+from jvpcli.recording.places import OURS, PROGRAM, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
 
@@ -38,16 +39,19 @@ class _Reached(BaseException):
     """Ends a run at the call that it was made for."""
 
 
-def compiled(text: str) -> CodeType:
-    """The code of a program, with guards.
+def compiled(text: str, given: Collection[str] = ()) -> CodeType:
+    """The code of a program, with guards; it takes what is given for some names.
 
     Raises:
         ForbiddenError: it may not be written so.
+        UsageError: it has no such name.
     """
     code = "\n".join(read_source(text)[0].lines)
-    linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
+    linecache.cache[PROGRAM] = (len(code), None, code.splitlines(keepends=True), PROGRAM)
     try:
-        return compile(guarded(ast.parse(code)), FILE, "exec", dont_inherit=True)
+        tree = ast.parse(code)
+        tree = with_given(tree, given, found_without_import()) if given else tree
+        return compile(guarded(tree), PROGRAM, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ForbiddenError(f"Python can't read it: {error}") from None
 
@@ -60,16 +64,20 @@ class Settings:
         seed: where random numbers begin.
         keeps_seed: whether the program's own seeds give way to it.
         memory_limit: bytes that a result may take; None: what there is.
+        given: what stands for the program's own values, by their names.
     """
 
     seed: int = 0
     keeps_seed: bool = False
     memory_limit: int | None = None
+    given: Mapping[str, Given] = field(default_factory=dict)
 
 
-def run_through(code: CodeType, settings: Settings) -> tuple[list[int], BaseException | None, BaseException | None]:
-    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end, and what the last
-    of these calls raised; None: nothing.
+def run_through(
+    code: CodeType, settings: Settings
+) -> tuple[list[int], BaseException | None, Mapping[int, BaseException]]:
+    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end (None: nothing),
+    and what these calls raised, by their numbers from 1.
     """
     watch = Watch()
     guard = _Guard(watch, settings.memory_limit)
@@ -124,7 +132,7 @@ class _Late(Recorder):
 
 
 def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
-    program = Program(settings.seed, settings.keeps_seed, watch, partial(_inside, guard))
+    program = Program(settings.seed, settings.keeps_seed, watch, partial(_inside, guard), settings.given)
     try:
         with walled():
             exec(code, program.globals)
@@ -295,8 +303,7 @@ class _Guard(TorchFunctionMode):
     def _derivative(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Makes a derivative call, and counts it if it is one of the program's own."""
         line = 0 if self.watch.depth else _direct_line()
-        if line:
-            self.watch.counts(line)
+        number = self.watch.counts(line) if line else 0
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
@@ -304,8 +311,8 @@ class _Guard(TorchFunctionMode):
             with self.watch.inside():
                 return func(*args, **keywords)
         except Exception as error:
-            if line:
-                self.watch.failed = error
+            if number:
+                self.watch.failed[number] = error
             raise
 
 
@@ -316,4 +323,4 @@ def _direct_line() -> int:
         frame.f_code.co_filename.startswith(HANDED_ON) or frame.f_code.co_filename.startswith(OURS)
     ):
         frame = frame.f_back  # type: ignore[assignment]
-    return frame.f_lineno if frame is not None and frame.f_code.co_filename == FILE else 0
+    return frame.f_lineno if frame is not None and frame.f_code.co_filename == PROGRAM else 0

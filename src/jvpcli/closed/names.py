@@ -26,16 +26,15 @@ from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch, functionals, transforms
+from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.words import INERT, Named, Namespace
-from jvpcli.errors import ForbiddenError, LimitError
+from jvpcli.errors import ForbiddenError, LimitError, UsageError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
 from jvpcli.language.optimizers import SCHEDULES, WAYS
-
-FILE = "<program>"
-"""The name of the file that a program's code has."""
+from jvpcli.recording.places import PROGRAM
 
 MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
@@ -66,10 +65,16 @@ class Program:
     """A program as it runs: its names, and how many turns it has taken."""
 
     def __init__(
-        self, seed: int, keeps_seed: bool, watch: Watch, inside: Callable[[], AbstractContextManager[Any] | None]
+        self,
+        seed: int,
+        keeps_seed: bool,
+        watch: Watch,
+        inside: Callable[[], AbstractContextManager[Any] | None],
+        given: Mapping[str, Given],
     ) -> None:
         self.turns = 0
         self.watch = watch
+        self.given = given
         self.inside = inside
         self.spaces = {**_spaces(), **_drawing(seed, keeps_seed), **_deriving(watch, keeps_seed)}
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
@@ -97,6 +102,7 @@ class Program:
             syntax.BINARY: self._kept(binary),
             syntax.CHANGED: self._kept(changed),
             syntax.RESUMED: self.resumed,
+            syntax.GIVEN: self._given,
             "__build_class__": self._build,
             "__import__": _loaded,
             "getattr": self._getattr,
@@ -107,6 +113,17 @@ class Program:
     def _set(self, value: Any, name: Any, given: Any) -> None:
         word = _word(name)
         setattr(reach.settable(value, word), word, given)
+
+    def _given(self, name: str, *own: Any) -> Any:
+        """What is given for a name, of the kind of the program's own value.
+
+        Raises:
+            Ended: a VALUE can't stand for that.
+        """
+        try:
+            return as_own(name, self.given[name], *own)
+        except UsageError as error:
+            raise self.end(error) from None
 
     def _kept(self, guard: Callable[..., Any]) -> Callable[..., Any]:
         """A guard, whose refusal ends the program whatever it catches."""
@@ -310,6 +327,12 @@ def _builtins() -> dict[str, Any]:
         "round": _rounded,
         "iter": lambda items: iter(items),
     }
+
+
+@lru_cache(maxsize=1)
+def found_without_import() -> frozenset[str]:
+    """The names that a program finds though it neither assigns nor imports them."""
+    return frozenset({*_builtins(), *_spared(_spaces())})
 
 
 def _loaded(name: str, *rest: Any, **keywords: Any) -> Any:
@@ -638,7 +661,7 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
 def _line() -> int:
     """The line of the program that is carried out."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename != FILE:
+    while frame is not None and frame.f_code.co_filename != PROGRAM:
         frame = frame.f_back  # type: ignore[assignment]
     return 0 if frame is None else frame.f_lineno
 

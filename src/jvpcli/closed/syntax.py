@@ -17,8 +17,9 @@ from jvpcli.errors import ForbiddenError
 
 READ, SET, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
+GIVEN = "jvp:given"
 """Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; of an operator, one with
-`=`, a function, a lambda, and of a generator that goes on."""
+`=`, a function, a lambda, and of a generator that goes on; and of what gives a value in the place of the program's own."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,

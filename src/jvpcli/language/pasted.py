@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
@@ -77,25 +78,25 @@ NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0
 def as_meant(request: Request, may_run: bool = False) -> Request:
     """What a request means whose expression is a program that asks for a derivative itself.
 
-    With `may_run` it holds what was asked, too, of a program that can be run as it stands; of one that is refused, why.
+    Of a program that can be run as it stands it holds, with `may_run`, what was asked, else its text; and of one that is refused,
+    why.
 
     Raises:
-        JvpError: it is refused, and may not be run as it stands.
+        JvpError: it is refused, and can't be run as it stands.
     """
-    runs = may_run and _can_run(request)
+    if not _can_run(request):
+        return _as_read(request)
+    held: dict[str, Any] = {"pasted": request} if may_run else {"runnable": request.expression}
     try:
-        return replace(_as_read(request), pasted=request if runs else None)
+        return replace(_as_read(request), **held)
     except JvpError as error:
-        if not runs:
-            raise
-        return replace(request, pasted=request, refusal=error)
+        return replace(request, refusal=error, **held)
 
 
 def _can_run(request: Request) -> bool:
-    """Whether a program can be run as it stands: it has several lines, and nothing is given to it."""
+    """Whether a program can be run as it stands: it has several lines, calls nothing of a file, and has numbers for its sizes."""
     text = request.expression
-    given = request.inputs or request.shape or request.imports or request.call is not None
-    return isinstance(text, str) and "\n" in text and not given and request.command in ("inspect", "trace", "check")
+    return isinstance(text, str) and "\n" in text and not (request.shape or request.imports)
 
 
 def _as_read(request: Request) -> Request:
@@ -246,7 +247,7 @@ def read_pasted(
     places = list(calls_of(written, code))
     nodes = [each.node for each in places]
     if number is not None and places and not 0 < number <= len(places):
-        raise _no_such_call(number, _listed(nodes, (), text, code))
+        raise no_such_call(number, _listed(nodes, (), text, code))
     end = len(written) if number is None or not places else places[number - 1].place + 1
     inputs: tuple[str, ...] = ()
     plain = with_open_tuples(written[:end])
@@ -433,7 +434,8 @@ def _listed(nodes: Sequence[ast.Call], explained: Sequence[int], text: SourceTex
     )
 
 
-def _no_such_call(number: int, calls: Sequence[Call]) -> UsageError:
+def no_such_call(number: int, calls: Sequence[Call]) -> UsageError:
+    """What is told where a program has other derivative calls than the one that is asked about."""
     listed = "; ".join(f"{call.number}: line {call.line}, {call.source}" for call in calls)
     return UsageError(f"there is no derivative call number {number}", explanation=f"The calls are {listed}.")
 

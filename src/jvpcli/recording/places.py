@@ -7,7 +7,8 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace, TracebackType
 from typing import Any
@@ -19,6 +20,12 @@ from jvpcli.program import cited_line
 TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parents[1])
 RECORDING = str(Path(__file__).parent)
+CLOSED = str(Path(OURS) / "closed")
+BESIDE = (RECORDING, CLOSED)
+"""Where code of ours stands between a call that a program makes and torch: what notes it down, and the guards."""
+
+PROGRAM = "<program>"
+"""The file of a pasted program's code: there are guards in its tree, so that an instruction's place alone tells its node."""
 
 PYTHON = sysconfig.get_path("stdlib")
 NO_FILES = ("<frozen", "<__array_function__", "<string>")
@@ -100,7 +107,7 @@ def user_point() -> Point | None:
         file = frame.f_code.co_filename
         if not is_library(file):
             return Point(frame.f_code, frame.f_lasti, frame.f_lineno, frame.f_globals)
-        if file.startswith(OURS) and not file.startswith(RECORDING):
+        if file.startswith(OURS) and not file.startswith(BESIDE):
             return None
         frame = frame.f_back
     return None
@@ -123,13 +130,11 @@ def place_of(trace: TracebackType) -> Place:
 
 def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, Any]) -> Place:
     """The place of an instruction; `names` are the globals of its frame."""
-    from executing import Source
-
-    frame: Any = SimpleNamespace(f_code=code, f_lasti=instruction, f_lineno=line, f_globals=names)
     try:
-        found = Source.executing(frame)
-        node, source = _whole(found.node), found.source
-        text = _text_of(node, source.text)
+        guarded = code.co_filename == PROGRAM
+        found, source = _node_of_program(code, instruction) if guarded else _node(code, instruction, line, names)
+        node = _whole(found)
+        text = _text_of(node, source)
     except Exception:  # a file that is gone, or has changed since: the line's number stays true
         node, text = None, ""
     if not text:
@@ -139,6 +144,40 @@ def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, An
     name = _assigned(node) if node is not None else None
     number = getattr(node, "lineno", line) if node is not None else line
     return Place(code.co_filename, number, code.co_name, text, name, node)
+
+
+def _node(code: CodeType, instruction: int, line: int, names: Mapping[str, Any]) -> tuple[Any, str]:
+    """The node of an instruction, None where it can't be told, and the text of its file."""
+    from executing import Source
+
+    frame: Any = SimpleNamespace(f_code=code, f_lasti=instruction, f_lineno=line, f_globals=names)
+    found = Source.executing(frame)
+    return found.node, found.source.text
+
+
+def _node_of_program(code: CodeType, instruction: int) -> tuple[Any, str]:
+    """The same of a program with guards in its tree, which are where what they guard is.
+
+    Raises:
+        AttributeError: this Python keeps no places of instructions.
+    """
+    import linecache
+
+    source = "".join(linecache.getlines(PROGRAM))
+    place = next(islice(code.co_positions(), instruction // 2, None))  # type: ignore[attr-defined]  # from Python 3.11 on
+    return _nodes(source).get(place), source
+
+
+@lru_cache(maxsize=4)
+def _nodes(source: str) -> Mapping[Any, Any]:
+    """The nodes of a text by their places: first and last line, first and last column; each knows its `parent`."""
+    found: dict[Any, Any] = {}
+    for node in ast.walk(ast.parse(source)):
+        for child in ast.iter_child_nodes(node):
+            child.parent = node  # type: ignore[attr-defined]
+        if isinstance(node, (ast.expr, ast.stmt)):
+            found[node.lineno, node.end_lineno, node.col_offset, node.end_col_offset] = node
+    return found
 
 
 def _whole(node: Any) -> Any:

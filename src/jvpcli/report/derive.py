@@ -127,6 +127,6 @@ class Explored:
     `applying` is by output and then by input, of the Jacobians that have a form.
     """
 
-    forms: DeriveReport
+    report: DeriveReport
     numbers: InspectReport
     applying: Mapping[str, Mapping[str, Applying]]

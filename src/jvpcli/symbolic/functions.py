@@ -10,8 +10,10 @@ from jvpcli.symbolic.closed import Closed
 
 
 def autograd_function(program: Program, closed: Closed, vjp: Mapping[str, Product]) -> str | None:
-    """The text of the class; None where an input has no code, where there are several outputs, or blocks and functions."""
-    if len(closed.v) != 1 or len(closed.evaluation.outputs) != 1 or program.has_statements:
+    """The text of the class; None where an input has no code, where there are several outputs, or blocks and functions, and of
+    steps that were noted down as a program ran.
+    """
+    if len(closed.v) != 1 or len(closed.evaluation.outputs) != 1 or program.has_statements or program.sites:
         return None
     if any(product.torch is None for product in vjp.values()):
         return None

@@ -56,7 +56,7 @@ class Branch:
 
 def view(page: Explored) -> Mapping[str, Any]:
     """The templates' variables."""
-    forms, kinds = page.forms, _kinds(page.forms)
+    forms, kinds = page.report, _kinds(page.report)
     numbers = _with_letters(page)
     data = inspect_data(numbers, WORDS)
     lights = {(pair["y"], pair["x"]): _lights(page, pair) for pair in data["pairs"]}
@@ -83,8 +83,8 @@ def view(page: Explored) -> Mapping[str, Any]:
 
 
 def _with_letters(page: Explored) -> InspectReport:
-    """The numbers with the axes lettered as in the forms."""
-    letters = page.forms.indices
+    """The numbers with the axes lettered as in the forms, and what there is to know of these."""
+    letters = page.report.indices
 
     def lettered(y: str, x: str, contraction: Contraction) -> Contraction:
         if y not in letters:
@@ -92,7 +92,8 @@ def _with_letters(page: Explored) -> InspectReport:
         return replace(contraction, einsum=f"{letters[y]},{letters[y]}{letters[x]}->{letters[x]}")
 
     contraction = {y: {x: lettered(y, x, c) for x, c in others.items()} for y, others in page.numbers.contraction.items()}
-    return replace(page.numbers, contraction=contraction)
+    warnings = tuple(dict.fromkeys((*page.numbers.warnings, *page.report.warnings)))
+    return replace(page.numbers, contraction=contraction, warnings=warnings)
 
 
 def _kinds(forms: DeriveReport) -> Kinds:
