@@ -80,10 +80,8 @@ KNOWN_FROM_TEXT = ("int", "float", "str", "len", "range", "max", "min")
 FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
 
-def without_classes(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepared:
+def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
     """The tree of a text with its classes read as what their objects do, apart from what is done to its modules.
-
-    `owned`: the program is run with parameters of its own, which it trains itself.
 
     Raises:
         ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
@@ -92,7 +90,7 @@ def without_classes(text: SourceText, tree: ast.Module, owned: bool = False) -> 
     tree = with_parts(tree) if "Sequential(" in text.source else tree
     tree = with_casts(tree) if ".to(" in text.source else tree
     tree = with_vectors(tree) if TO_VECTOR in text.source else tree
-    return prepared(text, with_hooks(text, _read(text, tree)), owned)
+    return prepared(text, with_hooks(text, _read(text, tree)))
 
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:

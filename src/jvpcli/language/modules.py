@@ -44,7 +44,7 @@ from jvpcli.language.operations import can_require_grad, describe
 from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered, read_program
 from jvpcli.language.plain import literal, plain_or_none
-from jvpcli.language.preparations import Finder, Trained, holder, without_uncalled
+from jvpcli.language.preparations import Finder, holder, without_uncalled
 from jvpcli.language.source import SourceText
 
 CLASSES = frozenset({
@@ -181,12 +181,10 @@ def construct(
     seed: int = 0,
     memory_limit: int | None = None,
     inputs: Mapping[str, Tensor] | None = None,
-    owned: bool = False,
 ) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
 
     Random numbers are drawn in the order of the text: what draws before a constructor, maybe of `inputs`, is run for that.
-    `owned`: the program is run with parameters of its own, and trains them itself.
 
     Raises:
         ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
@@ -198,7 +196,7 @@ def construct(
         text, read = read_program(source)
     except JvpError:
         return None
-    program = without_classes(text, read, owned)
+    program = without_classes(text, read)
     tree, statements = program.tree, program.statements
     found = constructed(ast.Module(statements, []))
     if not found:
@@ -234,8 +232,6 @@ def construct(
                 modules[name] = maker.make(node)
                 for call in reversed(_chained(tree, node)):
                     modules[name].train(_mode(call, maker))
-                if isinstance(program.changes.get(name), Trained):  # in the modes that are set before
-                    _set_modes(ast.Module([*before], []), modules, bound, maker)
                 if name in program.changes:
                     changes.value = behind
                     if not {*assigned(before[-1:])} & program.changes.keys():
@@ -255,9 +251,7 @@ def construct(
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 raise maker.at(node, ForbiddenError(message, hints=[ONCE]))
     _check_names(tree, found, bound, maker)
-    trained = {name: part.body for name, part in program.changes.items() if isinstance(part, Trained)}
-    whole = [each for part in without_uncalled(statements) for each in trained.get("".join(assigned([part])), [part])]
-    _set_modes(ast.Module(whole, []), modules, bound, maker)
+    _set_modes(ast.Module(without_uncalled(statements), []), modules, bound, maker)
     return Imports(functions, modules)
 
 

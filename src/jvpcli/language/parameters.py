@@ -21,7 +21,7 @@ from jvpcli.language.names import copied, dotted
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.plain import NoPlainError, literal, plain_or_none
-from jvpcli.language.preparations import CASTS, LISTS, Finder, Trained, is_under, owner
+from jvpcli.language.preparations import CASTS, LISTS, Finder, is_under, owner
 from jvpcli.language.statements import cleared
 
 INIT = frozenset({
@@ -104,9 +104,7 @@ class Changes:
         """One statement; gradients are cleared in the program that is left."""
         if not isinstance(node, (ast.With, ast.For, ast.If)) and cleared(node):
             return
-        if isinstance(node, Trained):
-            self.train(node)
-        elif isinstance(node, ast.With):
+        if isinstance(node, ast.With):
             self.run(node.body, meant)
         elif isinstance(node, ast.If):
             self.run(node.body if self.truth(node.test, meant) else node.orelse, meant)
@@ -119,18 +117,6 @@ class Changes:
             self.call(node.value, meant)
         elif not isinstance(node, (ast.Pass, ast.Assert)) and not isinstance(getattr(node, "value", None), ast.Constant):
             raise self.refusal(node)
-
-    def train(self, node: Trained) -> None:
-        """Steps of optimizers, behind all that runs before: parameters are as they leave them."""
-        moved = dict(self._all())
-        values = placed(ast.Tuple([name_at(path, node) for path in moved], ast.Load()), node)
-        if node.orelse == node.body:
-            found = self.value(node.body, values, {}, True)
-        else:  # random numbers go on where what is computed again begins
-            found = self.value.of(values, node.body, True)
-            self.value(node.orelse, placed(ast.Constant(0), node), {}, True)
-        for x, value in zip(moved.values(), found, strict=True):
-            x.data.copy_(value)
 
     def refusal(self, node: ast.AST) -> JvpError:
         """What can't be carried out."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
-from jvpcli.language.dependence import changed, makers, needed, shared_with
+from jvpcli.language.dependence import changed, needed, shared_with
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -29,8 +29,7 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
-from jvpcli.language.statements import cleared, is_passed_over, names_made, of_leaf, reads_grad
-from jvpcli.language.training import Training, used_behind
+from jvpcli.language.statements import cleared, reads_grad
 
 INIT = "torch.nn.init."
 
@@ -63,8 +62,8 @@ class Prepared:
     changes: Mapping[str, ast.stmt]
 
 
-def prepared(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepared:
-    """A program, whose classes have been read, apart from what it does to its modules; `owned`: but for how it trains them.
+def prepared(text: SourceText, tree: ast.Module) -> Prepared:
+    """A program, whose classes have been read, apart from what it does to its modules.
 
     Raises:
         ForbiddenError: a module changes behind a use on which the result depends.
@@ -77,13 +76,8 @@ def prepared(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepare
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
-    parts, stale = _with_training(text, list(_separate(tree.body)), finder.modules, owned) if modules else ([], [])
-    for statement in parts:
-        if owned and isinstance(statement, Trained):
-            statements += statement.body
-            continue
-        again = _is_set_again(statement, statements, paths)
-        if again or isinstance(statement, Trained) or finder.changes(statement, finder.modules):
+    for statement in _separate(tree.body) if modules else ():
+        if _is_set_again(statement, statements, paths) or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
@@ -98,7 +92,7 @@ def prepared(text: SourceText, tree: ast.Module, owned: bool = False) -> Prepare
             raise error.with_context(span=text.span(statement), source=text.source)
     if not changes:
         return Prepared(ast.Module(without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
-    lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules}, stale)
+    lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules})
     return Prepared(ast.Module(without_uncalled(lowered), []), statements, changes)
 
 
@@ -143,65 +137,6 @@ def _changed_apart(statement: ast.stmt, paths: Mapping[str, str], modules: Colle
             return [placed(ast.Expr(call), statement)]  # net = net.double()
         statement.value = without(call, name)
     return found
-
-
-class Trained(ast.If):
-    """Statements of which the first and the last step optimizers: they run as one, whatever they keep meanwhile.
-
-    Those at its end that are computed behind it again, as they read nothing that is moved later, are its `orelse`.
-    """
-
-
-def _with_training(
-    text: SourceText, statements: list[ast.stmt], modules: Collection[str], owned: bool
-) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    """The statements, in the place of those that train modules one that has them all, and those that a step makes stale.
-
-    A step that nothing follows stays.
-
-    Raises:
-        ForbiddenError: what was computed before a step is read behind it.
-    """
-    training, roots = Training.of(statements), {name.partition(".")[0] for name in modules}
-    last = max((place for place, part in enumerate(statements) if not is_passed_over(part)), default=0)
-    moved = [{name.partition(".")[0] for name in training.moves(part)} for part in statements[:last]]
-    weights = set().union(*(each for each in moved if each & roots))
-    trains = [place for place, each in enumerate(moved) if each & weights]
-    if not trains:
-        return statements, []
-    first, end = trains[0], trains[-1] + 1
-    held: set[str] = set()
-    for part in statements[:end]:
-        if _root(part) in held:
-            message = f"`{_root(part)}` gets a part here behind an optimizer, which moves the parameters from before alone."
-            error = ForbiddenError(message, hints=["make the optimizer behind all parts of what it moves"])
-            raise error.with_context(span=text.span(part), source=text.source)
-        held = held.union(*(training.moved.get(name, ()) for name in names_made(part)))
-    if owned:
-        block = placed(Trained(ast.Constant(True), statements[first:end], []), statements[first])
-        return [*statements[:first], block, *statements[end:]], []
-    leaves = {name for part in statements if isinstance(part, ast.Assign) and of_leaf(part.value) for name in names_made(part)}
-    if leaves & training.moves(*statements[:end]) & read_first(statements[end:]):  # which the run itself moves
-        return statements, []
-    stale = training.stale(statements[:end], roots)
-    read = ast.Tuple([ast.Name(name, ast.Load()) for name in read_first(statements[end:])], ast.Load())
-    wanted = makers(read, statements[:end])
-    for part in stale:
-        if part in wanted:
-            raise used_behind(part).with_context(span=text.span(part), source=text.source)
-    again = [part for part in statements[first:end] if part in wanted and part not in stale and not training.carries(part)]
-    start = statements.index(again[0]) if again else end
-    block = placed(Trained(ast.Constant(True), statements[first:end], statements[first:start]), statements[first])
-    return [*statements[:first], block, *again, *statements[end:]], stale
-
-
-def _root(statement: ast.stmt) -> str:
-    """`net` of `net.fc = nn.Linear(2, 2)` and `net.weight = other.weight`, which no optimizer from before holds; else empty."""
-    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-    name = dotted(target) or _path(target) if isinstance(target, (ast.Name, ast.Attribute)) else ""
-    root, _, part = name.rpartition(".")
-    plain = isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
-    return root.partition(".")[0] if not plain and part not in ("data", "grad") else ""
 
 
 def _is_set_again(statement: ast.stmt, before: Sequence[ast.stmt], paths: Mapping[str, str]) -> bool:
@@ -354,7 +289,7 @@ def _uses(statement: ast.stmt, roots: Collection[str], made: Collection[int]) ->
 
 
 def _carried_out(
-    text: SourceText, statements: list[ast.stmt], changes: Mapping[str, ast.stmt], roots: Collection[str], stale: list[ast.stmt]
+    text: SourceText, statements: list[ast.stmt], changes: Mapping[str, ast.stmt], roots: Collection[str]
 ) -> list[ast.stmt]:
     """The statements without what a change stands behind, and without functions that changes alone call."""
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
@@ -369,8 +304,6 @@ def _carried_out(
             raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
         if part is statements[place] or written[place + 1 : place + 2] != statements[place + 1 : place + 2]:
             continue  # of changes one behind the other the last
-        if isinstance(part, Trained):
-            continue  # behind which what is stale is left out
         before, after = statements[: place + 1], written[place + 1 :]
         alone = changed(part) & {*roots} if method_of(part) == "load_state_dict" else roots  # the others stay as they are
         reading = {name for name in functions if any(each.partition(".")[0] in alone for each in _reached({name}, functions))}
@@ -384,7 +317,7 @@ def _carried_out(
                 message = "This changes parameters behind a use of them, and what was computed there is used on."
                 hints = ["Change them before the modules are used, or ask for the part behind the change alone."]
                 raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
-    return _without_clearing([part for part in statements if part not in early and part not in stale])
+    return _without_clearing([part for part in statements if part not in early])
 
 
 def _shared(statement: ast.stmt, roots: Collection[str]) -> str:

@@ -114,7 +114,7 @@ def free_names(text: str) -> tuple[str, ...]:
 
     Raises: as `parse`, if it is an expression that is refused.
     """
-    return parse(text.strip(), owned=True).inputs if is_expression(text) else ()
+    return parse(text.strip()).inputs if is_expression(text) else ()
 
 
 def is_expression(text: str) -> bool:
@@ -250,7 +250,7 @@ class _Reader:
         """An expression over torch and the inputs before."""
         functions, parameters, reads = self.modules(text) if may_construct(text) else ({}, {}, {})
         try:
-            program = parse(text, functions=reads, owned=True)
+            program = parse(text, functions=reads)
         except ExpressionSyntaxError as error:
             raise BadValueError("it is neither numbers, JSON, a file (@…) nor an expression", span=error.span,
                                 source=text, explanation=error.message) from None  # fmt: skip
@@ -271,7 +271,7 @@ class _Reader:
         """The modules that an expression constructs, their parameters, and which of these each reads."""
         from jvpcli.language.modules import construct  # few values construct any
 
-        made = construct(text, self.seed, self.memory_limit, self.scope, owned=True)
+        made = construct(text, self.seed, self.memory_limit, self.scope)
         return ({}, {}, {}) if made is None else (made.functions, made.parameters, made.reads(made.parameters))
 
     def no_such_name(self, name: str, text: str, span: tuple[int, int]) -> BadValueError:
