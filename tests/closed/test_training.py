@@ -395,6 +395,80 @@ PROGRAMS = {
             out = (net(xb) * yb).sum()
             out.backward()
         """,
+    "rows by functions called jacobian and hessian": """
+        def jacobian(y, x, create_graph=False):
+            rows = []
+            flat = y.reshape(-1)
+            for one in torch.eye(len(flat)):
+                g, = torch.autograd.grad(flat, x, one, retain_graph=True, create_graph=create_graph)
+                rows.append(g.reshape(x.shape))
+            return torch.stack(rows).reshape(y.shape + x.shape)
+        def hessian(y, x):
+            return jacobian(jacobian(y, x, create_graph=True), x)
+        t = torch.tensor([0.5, 1.5], requires_grad=True)
+
+        def f(x):
+            return (x ** 4).prod()
+        hessian(f(t), t)
+        """,
+    "a gradient taken apart and joined": """
+        def flat(y, x):
+            g = torch.autograd.grad(y, x)
+            g = torch.cat([part.view(-1) for part in g])
+            return g
+        t = torch.arange(4, dtype=torch.float32, requires_grad=True)
+        flat((t ** 3).sum(), t)
+        """,
+    "gradients along a path, by a function with defaults": """
+        def along(f, t, start=None, steps=4):
+            if start is None:
+                start = torch.zeros_like(t)
+            total = torch.zeros_like(t)
+            for k in range(1, steps + 1):
+                point = (start + k / steps * (t - start)).detach().requires_grad_(True)
+                f(point).backward()
+                total += point.grad
+            return (t - start) * total / steps
+        f = lambda t: (t ** 3).sum()
+        t = torch.tensor([1., 2., -3.])
+        along(f, t)
+        """,
+    "leaves in the turns of training": """
+        net = nn.Linear(2, 1)
+        opt = torch.optim.SGD(net.parameters(), lr=0.1)
+        mean = nn.MSELoss()
+        for k in range(3):
+            opt.zero_grad()
+            p = torch.full((4, 1), k + 1., requires_grad=True)
+            q = torch.ones(4, 1, requires_grad=True)
+            y = net(torch.cat([p, q], 1))
+            dy, = torch.autograd.grad(y.sum(), q, create_graph=True)
+            mean(target=p, input=y + dy).backward()
+            opt.step()
+        with torch.autograd.no_grad():
+            print(net.weight)
+        """,
+    "leaves of two calls in a turn": """
+        for v in (0.5, 2.):
+            s = torch.tensor(v, requires_grad=True)
+            (s ** 2).backward()
+            r = torch.tensor(v, requires_grad=True)
+            (r ** 3).backward()
+            print(s.grad, r.grad)
+        """,
+    "another name of a function before a step": """
+        net = nn.Linear(2, 1)
+        def cost(y):
+            return y.pow(2).sum()
+        criterion = cost
+        opt = torch.optim.Adam(net.parameters())
+        for k in range(3):
+            w = torch.ones(2, requires_grad=True)
+            loss = criterion(net(w))
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+        """,
     "what is moved by hand": """
         for k in range(3):
             loss = (net(X) * Y).pow(2).sum()

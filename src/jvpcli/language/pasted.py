@@ -324,11 +324,10 @@ def _apart(program: _Program, reader: Reader, subject: Subject | None) -> _Parts
     if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
         end = subject.calls[-1].place + 1 if subject.calls else None
         return _Parts(None, *without_leaves(reader.statements[:end], program.code))
-    kept, leaves = cut
     if subject.calls and uses_graph(subject.calls[-1].call):
         notes = map(NO_LEAF.format, plainly_made(subject.asked.wrt, kept))
         subject = replace(subject, asked=replace(subject.asked, notes=(*subject.asked.notes, *notes)))
-    return _Parts(subject, kept, leaves)
+    return _Parts(subject, *cut)
 
 
 def _as_asked(program: _Program, reader: Reader, parts: _Parts, told: Pasted) -> Pasted:

@@ -289,7 +289,7 @@ def cleared(statement: ast.stmt) -> set[str]:
         over = free_names(statement.iter) - NAMESPACES if isinstance(statement, ast.For) and found & through else set()
         return found - through | over
     if isinstance(statement, ast.Assign):
-        none = isinstance(statement.value, ast.Constant) and statement.value.value is None
+        none = all(isinstance(each, ast.Constant) and each.value is None for each in items(statement.value))
         held = [path(each) for target in statement.targets for each in items(target)]
         return {name.removesuffix(".grad") for name in held if none and name.endswith(".grad")}
     call = statement.value if isinstance(statement, ast.Expr) else None

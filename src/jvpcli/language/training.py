@@ -82,8 +82,8 @@ def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast
     for block in filter(is_block, statements):
         defines = isinstance(block, (ast.FunctionDef, ast.ClassDef))
         name = block.name if isinstance(block, (ast.FunctionDef, ast.ClassDef)) else ""
-        if defines and not any(name in _loaded(part) for part in statements if part is not block):
-            continue  # nothing runs it
+        if defines and name not in _run_by([part for part in statements if part is not block]):
+            continue
         nodes = [*in_order(block)]
         called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         for node in nodes:
@@ -92,9 +92,11 @@ def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast
                 yield node, refusals.in_block(ast.unparse(node), f"`{name}`" if defines else BLOCKS[type(block)])
 
 
-def _loaded(statement: ast.stmt) -> set[str]:
-    """The names that a statement reads, in functions too."""
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+def _run_by(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names of what some statements may run, but as the rows of `vmap(f)`, which are one call for PyTorch."""
+    nodes = [node for part in statements for node in ast.walk(part)]
+    rows = {id(each) for node in nodes if isinstance(node, ast.Call) and name_of(node) == "vmap" for each in node.args[:1]}
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in rows}
 
 
 def _derives(call: ast.Call, own: Collection[str]) -> bool:
