@@ -469,6 +469,40 @@ PROGRAMS = {
             loss.backward()
             opt.step()
         """,
+    "steps by hand, one by one": """
+        lin, lr = nn.Linear(2, 1), 0.1
+        x = torch.tensor([[1., 2.]])
+        loss = lin(x).pow(2).sum()
+        loss.backward()
+        with torch.no_grad():
+            for p in lin.parameters():
+                p -= lr * p.grad
+                p.grad.zero_()
+        loss = lin(x).pow(2).sum()
+        loss.backward()
+        with torch.no_grad():
+            lin.weight -= lr * lin.weight.grad
+            lin.bias.add_(lin.bias.grad, alpha=-lr)
+            lin.weight.grad.zero_()
+            lin.bias.grad = None
+        loss = lin(x).pow(3).sum()
+        loss.backward()
+        """,
+    "second derivatives in a function": """
+        def second(v):
+            t = torch.tensor(v, requires_grad=True)
+            first, = torch.autograd.grad(t.sin(), t, create_graph=True)
+            last, = torch.autograd.grad(first, t)
+            return last.item()
+        for v in (0.5, 1.5):
+            print(second(v))
+        """,
+    "what is made of a gradient in a function": """
+        def mean(y, v):
+            g = torch.autograd.grad(y, w)[0] * v
+            return torch.sum(g.reshape(1, -1), dim=-1)
+        print(mean((w ** 3).sum(), torch.ones(2, 1)))
+        """,
     "what is moved by hand": """
         for k in range(3):
             loss = (net(X) * Y).pow(2).sum()

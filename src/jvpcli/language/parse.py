@@ -310,6 +310,7 @@ class _Statements(Expressions):
             module = self.module_path(node.value.func.value)  # type: ignore[attr-defined]
             known = bool(module) and any(name.startswith(f"{module}.") for name in self.parameters)
             self.emit(f"cleared:{module}" if known else CLEAR, (), node)
+            self.derives = True
         elif method == "load_state_dict" and self.is_program and (pairs := self.loaded(node.value)):
             with self.block() as equations:
                 for own, other in pairs:
