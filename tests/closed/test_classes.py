@@ -678,25 +678,6 @@ MODULES = {
         x = torch.randn(3, 2, requires_grad=True)
         (net(x) * other(x) * torch.rand(2)).sum().backward()
         """,
-    "steps by hand": """
-        lin, lr = nn.Linear(2, 1), 0.1
-        x = torch.tensor([[1., 2.]])
-        loss = lin(x).pow(2).sum()
-        loss.backward()
-        with torch.no_grad():
-            for p in lin.parameters():
-                p -= lr * p.grad
-                p.grad.zero_()
-        loss = lin(x).pow(2).sum()
-        loss.backward()
-        with torch.no_grad():
-            lin.weight -= lr * lin.weight.grad
-            lin.bias.add_(lin.bias.grad, alpha=-lr)
-            lin.weight.grad.zero_()
-            lin.bias.grad = None
-        loss = lin(x).pow(3).sum()
-        loss.backward()
-        """,
     "collections of parts, by name and by place": """
         class Net(nn.Module):
             def __init__(self, *sizes, act=nn.Tanh, **options):

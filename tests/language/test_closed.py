@@ -433,49 +433,6 @@ def test_a_program_reaches_nothing_as_it_runs(family: str, canary: Path) -> None
     assert [path.name for path in canary.parent.iterdir()] == ["canary"]
 
 
-TRAINING = "w = x.detach().clone().requires_grad_()\no = torch.optim.{}\n(w * w).sum().backward()\n{}\nw * 1"
-
-OF_TRAINING = {
-    "optimizers": (
-        "SGD([w], lr=open)", "SGD([w], lr=torch.load('CANARY'))", "SGD(open('CANARY'))", "SGD([w], 0.1, differentiable=True)",
-        "Adam([w], capturable=True)", "Adam([w], foreach=open)", "SGD([{'params': [w], 'lr': open}])", "Adam([w], lr=w)",
-        "SGD([{'params': [w], '__class__': 1}])", "SGD([{'params': open}])", "SGD([w], **{'__class__': 1})",
-        "SGD([('CANARY', open)])", "os.remove('CANARY')", "lr_scheduler.LambdaLR(torch.optim.SGD([w]), open)",
-        "lr_scheduler.LambdaLR(torch.optim.SGD([w]), lambda k: open('CANARY', 'w'))", "lr_scheduler.sys.exit()",
-        "lr_scheduler.LambdaLR(torch.optim.SGD([w]), lambda k: 'CANARY')", "lr_scheduler.StepLR(w, open)",
-        "lr_scheduler.MultiStepLR(torch.optim.SGD([w]), [2] * 10**9)", "swa_utils.AveragedModel(w)", "LBFGS([w])",
-        "Adam([torch.zeros(10**12)])", "Optimizer([w], {})", "SGD.__new__([w])",
-    ),
-    "steps": (
-        "o.step(open)", "o.step(lambda: open('CANARY', 'w'))", "o.step()\no.state", "o.step()\no.step.__func__",
-        "o.param_groups[0]['lr'] = open\no.step()", "o.param_groups[0]['params'] = []\no.step()", "w.grad = open\no.step()",
-        "o.step()\no.made", "o.step()\no.defaults", "o.step()\no.__class__", "o.step()\no()", "o.step()\no + 'CANARY'",
-        "o.step()\ntorch.save(o, 'CANARY')", "o.step()\nsetattr(o, 'step', open)", "o.step()\no.param_groups.clear()",
-        "o.step()\no.add_param_group({'params': open})", "o.step = open\no.step('CANARY')", "while True: o.step()",
-        "for k in range(10**9): o.step()", "o.step()\nnn.utils.clip_grad_norm_(open, 1)", "o.step(**{'closure': open})",
-        "o.step()\nnn.utils.clip_grad_norm_([w], open('CANARY'))", "o.step()\no.zero_grad(open)",
-        "def f():\n    o.step(f)\no.step(f)",
-        "o.step()\no.register_step_pre_hook(open)", "o.step()\nw[o]",
-        "o.step()\no.DESCRIBED", "for p in (o,): p.made.step()", "(lambda: o)().step(open)", "o.step()\nf'{o.step.__globals__}'",
-        "o.step()\nnn.utils.clip_grad_norm_(parameters=open('CANARY', 'w'), max_norm=1)", "[p.made for p in [o]]",
-        "o.step()\nnn.utils.clip_grad_value_(parameters=o, clip_value=1)", "v = o.step(lambda: o)\nv.made\no.step()",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("family", OF_TRAINING)
-def test_training_reaches_nothing(family: str, canary: Path) -> None:
-    for attempt in OF_TRAINING[family]:
-        made, step = (attempt, "o.step()") if family == "optimizers" else ("SGD([w])", attempt)
-        text = TRAINING.format(made, step).replace("CANARY", str(canary))
-        with pytest.raises(JvpError) as caught:
-            _ = pose(Request("y * x", {"x": "1,2", "y": text})).evaluation
-        assert caught.value.exit_code in (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.LIMIT, ExitCode.EVALUATION), attempt
-        assert SECRET not in f"{caught.value.message}{caught.value.explanation}{caught.value.hints}"
-    assert canary.read_text() == SECRET
-    assert [path.name for path in canary.parent.iterdir()] == ["canary"]
-
-
 HOOKS = [
     "lambda g: (k for k in g).gi_frame", "lambda g: open('CANARY')", "lambda g: g.numpy().tofile('CANARY')", "lambda g: f(g)",
     "lambda g: torch.load('CANARY')", "lambda g: g[:1]", "lambda g: 3",

@@ -199,21 +199,6 @@ loss = loss + dict(chain.named_parameters())["0.weight"].sum() * next(chain.para
 loss.backward()
 print({name: p.grad for name, p in net.named_parameters()}, [p.grad for p in chain.parameters()], x.grad)
 """,
-    "functions that make modules": """
-class Net(nn.Module):
-    def __init__(self, n):
-        super().__init__()
-        self.fc = nn.Linear(n, 1)
-    def forward(self, t):
-        return self.fc(t)
-def build(n, value=0.5):
-    torch.manual_seed(3)
-    model = Net(n)
-    nn.init.constant_(model.fc.weight, value)
-    return model, torch.randn(2, n)
-net, data = build(3)
-net(data).pow(2).sum().backward()
-""",
 }
 
 LEAVES = [

@@ -32,8 +32,6 @@ from jvpcli.errors import ForbiddenError, LimitError, UsageError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
-from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
-from jvpcli.language.optimizers import SCHEDULES, WAYS
 from jvpcli.recording.places import PROGRAM
 
 MOST_TURNS = 3_000_000
@@ -55,6 +53,20 @@ BASES = (nn.Module, Function, object, torch.utils.data.Dataset, *(getattr(builti
 
 CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
 """Modules that hold others."""
+
+OPTIMIZERS = (
+    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
+)  # fmt: skip
+"""Classes of torch.optim."""
+
+SCHEDULES = (
+    "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau",
+)  # fmt: skip
+"""Classes of torch.optim.lr_scheduler."""
+
+WAYS = ("foreach", "fused", "capturable", "differentiable")
+"""How an optimizer carries a step out, where it is asked for by True."""
 
 SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint",
          "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly")  # fmt: skip
@@ -427,7 +439,7 @@ def _spaces() -> dict[str, Any]:
     modules["parameter"] = Namespace("torch.nn.parameter", {"Parameter": nn.Parameter})
     space = Namespace("torch.nn", modules)
     schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
-    optim = {name: _optimizer(name) for name in (*OPTIMIZERS, "LBFGS")}
+    optim = {name: _optimizer(name) for name in OPTIMIZERS}
     autograd = torch.autograd
     data = torch.utils.data
     entries: dict[str, Any] = {

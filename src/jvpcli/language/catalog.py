@@ -80,8 +80,8 @@ PUBLIC_KEYWORDS = frozenset({"_random_samples"})
 MODULE_REASONS: Mapping[str, str] = {
     "torch.autograd": "jvp itself computes the derivative: write the function alone, and its weights as --grad-outputs",
     "torch.func": "jvp itself computes the derivative: write the function alone",
-    "torch.optim": "it is no function; an optimizer gets a name in a statement of its own: opt = torch.optim.SGD([w], 0.1)",
-    "torch.utils.data": "it is no function; of data there is a DataLoader over a TensorDataset, in order",
+    "torch.optim": "it moves weights as a program runs, and the language answers at weights that stay as they are",
+    "torch.utils.data": "it is no function of tensors: take the batches by slices, as in X[:4]",
     "torch.nn.Module": "it is a class; call the function in torch.nn.functional",
     "torch.nn": "it is a class of torch.nn; call its function in torch.nn.functional",
     "torch.Tensor": "it is a class; methods are called on a tensor, as in x.sum()",

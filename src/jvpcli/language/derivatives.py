@@ -259,6 +259,13 @@ def derived(run: Run, call: Equation) -> Operand:
     return result
 
 
+def clear(run: Run, equation: Equation) -> Operand:
+    """`net.zero_grad()`, of those parameters of a module that the program reads."""
+    slots = [slot for slot, name in enumerate(run.program.inputs) if name.startswith(f"{equation.target}.")]
+    call = replace(equation, op=CLEAR, operands=tuple(map(Ref, slots)), slot=run.new_slot())
+    return derived(run, call) if slots else Const(None)
+
+
 def _part(run: Run, made: Derivative, value: Tensor | None) -> Operand:
     """One gradient as a step of the tape."""
     if value is None:
@@ -291,5 +298,5 @@ def refill(run: Run, equation: Equation) -> Operand:
     return value
 
 
-HANDLERS: Mapping[str, Handler] = {"derive": derive, "derive:open": open_, "derive:refill": refill}
+HANDLERS: Mapping[str, Handler] = {"derive": derive, "derive:open": open_, "derive:refill": refill, "cleared": clear}
 """Carries out derivative calls."""

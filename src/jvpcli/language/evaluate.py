@@ -263,7 +263,6 @@ def run_for(
     copies = {id(x): x.detach().clone().requires_grad_(x.requires_grad) for x in map(scope.__getitem__, program.inputs)}
     values = {name: copies[id(scope[name])] for name in program.inputs}  # one that is shared is one
     run = _run(program, values, memory_limit, functions)
-    run.owns_inputs = True
     with default_of(program):
         run.run(program.equations)
         return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
@@ -277,7 +276,7 @@ def evaluate_value(
     memory_limit: int | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Any:
-    """What a VALUE's expression gives: a tensor, a number, or a list of such, which has no graph; parameters may be moved.
+    """What a VALUE's expression gives: a tensor, a number, or a list of such, which has no graph.
 
     Raises: as `evaluate`, but for outputs that are no tensors.
     """
@@ -288,7 +287,6 @@ def evaluate_value(
     values = {name: given[id(x)] for name, x in pairs}  # one that is shared is one
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
         run = _run(program, values, memory_limit, functions)
-        run.owns_inputs = True
         run.run(program.equations)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
@@ -563,7 +561,7 @@ def changes_inputs(program: Program) -> bool:
 def may_change(equation: Equation) -> bool:
     """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
     op, operands = equation.op, equation.operands
-    if is_imported(op) or is_in_place(op) or equation.kind in ("functional", "step"):
+    if is_imported(op) or is_in_place(op) or equation.kind == "functional":
         return True
     alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
     return catalog.changes_arguments(op) and not alone
@@ -631,10 +629,8 @@ def _run(
             derivatives,
             flow,
             hooked,
-            optimizers,
             transforms,
         )
 
         handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **hooked.HANDLERS}
-        handlers |= optimizers.HANDLERS
     return Run(program, inputs, memory_limit, functions, handlers)

@@ -89,12 +89,6 @@ TRANSFORMS: Mapping[str, str] = {
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
-OF_OPTIMIZERS = {"step": "step", "zero_grad": "optimizer:clear", "add_param_group": "optimizer:add"}
-"""What a program asks of an optimizer, and the step of the tape that it is."""
-
-CLIPPING = frozenset(f"{root}.utils.{name}" for root in ("torch.nn", "nn") for name in ("clip_grad_norm_", "clip_grad_value_"))
-"""What clips gradients before a step."""
-
 FUNCTIONAL_CALLS = frozenset({"torch.func.functional_call", "torch.nn.utils.stateless.functional_call"})
 """What calls a module with other values of its parameters."""
 
@@ -113,12 +107,7 @@ NAMES: Mapping[str, str] = {"gradient": "grad_tensors", "grad_variables": "grad_
 
 
 class Expressions(Lowering):
-    """One pass over a syntax tree: its expressions.
-
-    `steps`: whether it has the step of an optimizer.
-    """
-
-    steps = False
+    """One pass over a syntax tree: its expressions."""
 
     def expr(self, node: ast.expr, depth: int) -> Operand:
         """An expression; chains to the left (a+b+…, x.f().g()…) are walked without recursion."""
@@ -405,8 +394,6 @@ class Expressions(Lowering):
         owner = _plain_owner(left)
         if owner is None and node.attr == "grad":
             return self.emit(READ, (left,), node)
-        if owner is None and node.attr == "param_groups" and self.steps:
-            return self.emit("optimizer:groups", (left,), node)
         if owner is None and node.attr == "data":  # read, it is the tensor without its graph
             return self.emit("method:detach", (left,), node)
         if owner is None and (catalog.is_attribute(node.attr) or self.may_have(node.attr, left)):
@@ -425,8 +412,6 @@ class Expressions(Lowering):
         if func.attr in LIST_METHODS and self.is_program:
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
-        if func.attr in OF_OPTIMIZERS and self.steps:
-            return self.emit(OF_OPTIMIZERS[func.attr], (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
         held = func.value if isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not self.is_program else None
         if held is not None and func.attr.endswith("_") and not dotted(held).endswith(".grad.data"):  # which has no graph anyway
@@ -548,14 +533,6 @@ class Expressions(Lowering):
         if name != path and name in array_names.NAMES | array_names.DTYPES:
             arguments = tuple(self.dtype_word(part) or self.item(part, depth) for part in node.args)
             return self.emit(f"numpy:{name}", arguments, node, self.keywords(node, depth))
-        if (name := self.optimizer(node)) and self.steps:
-            kind, _, name = name.rpartition(".")
-            op = f"{'schedule' if kind else 'optimizer'}:{name}"
-            groups = [ast.copy_location(_listed(part), part) for part in node.args[: not kind]]
-            operands = tuple(self.item(part, depth) for part in (*groups, *node.args[len(groups) :]))
-            return self.emit(op, operands, node, self.keywords(node, depth, spread=True))
-        if path in CLIPPING and self.steps:
-            return self.emit(f"clip:{path.rpartition('.')[2]}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
             return self.emit(f"clock:{path}", (), node)
         if path in PROGRESS and node.args:
@@ -576,13 +553,6 @@ class Expressions(Lowering):
             raise self.at(node, refusals.unwritten(path, dtype))
         keywords = (("dtype", Const(None, dtype)),)
         return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
-
-    def optimizer(self, node: ast.expr) -> str:
-        """`SGD` of torch.optim.SGD(…), `lr_scheduler.StepLR` of a schedule; empty for anything else."""
-        func = node.func if isinstance(node, ast.Call) else None
-        path = ".".join(self.dotted(func) or []) if isinstance(func, (ast.Name, ast.Attribute)) else ""
-        root, _, name = path.rpartition(".")
-        return {"torch.optim": name, "torch.optim.lr_scheduler": f"lr_scheduler.{name}"}.get(root, "")
 
     def derivative(
         self,
@@ -748,12 +718,6 @@ def flat_parts(node: ast.expr) -> Iterator[ast.expr]:
         yield from flat_parts(node.value)
     else:
         yield node
-
-
-def _listed(node: ast.expr) -> ast.expr:
-    """`filter(lambda p: p.requires_grad, net.parameters())` as the parameters, which all are that have names."""
-    is_filter = isinstance(node, ast.Call) and dotted(node.func) == "filter" and len(node.args) == 2
-    return node.args[1] if is_filter and isinstance(node, ast.Call) else node
 
 
 def _plain_key(node: ast.expr) -> str | int | None:

@@ -120,26 +120,14 @@ def with_named_arguments(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return [*before, *made, without_places(again)] if made else [*statements]
 
 
-def with_printed(statements: Sequence[ast.stmt], before: Sequence[ast.stmt] = ()) -> list[ast.stmt]:
-    """The statements, where of a text that is made of derivatives, and printed, the derivatives stand there alone.
-
-    So do they in loops, of which what stands `before` them is known.
-    """
+def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where of a text that is made of derivatives, and printed, the derivatives stand there alone."""
     found: list[ast.stmt] = []
-    earlier = [*before, *statements]
-    functions = [(part.name, node) for part in earlier if isinstance(part, ast.FunctionDef) for node in ast.walk(part)]
-    backward = {name for name, node in functions if isinstance(node, ast.Call) and is_backward(node)}
     for place, statement in enumerate(statements):
-        earlier = [*before, *statements[:place]]
-        if isinstance(statement, ast.For) and (body := with_printed(statement.body, earlier)) != statement.body:
-            again = ast.For(statement.target, statement.iter, body, statement.orelse)
-            found.append(without_places(ast.copy_location(again, statement)))
-            continue
+        before = statements[:place]
         call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
         printed = call.args if isinstance(call, ast.Call) else []
-        values = [value for part in printed for value in _made_of(part) if value is part or (
-            derives(value, earlier) or not backward.isdisjoint(free_names(value))
-        )]  # fmt: skip
+        values = [value for part in printed for value in _made_of(part) if value is part or derives(value, before)]
         if all(value in printed for value in values):
             found.append(statement)
         else:

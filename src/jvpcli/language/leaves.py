@@ -35,7 +35,6 @@ from jvpcli.language.statements import (
     reads_grad,
     unused_name,
 )
-from jvpcli.language.training import Renamed
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -146,7 +145,7 @@ class _Renamed:
     name: str
     by: str
 
-    def renamed(self, statement: ast.stmt, *, values_only: bool, targets_only: bool) -> ast.stmt:
+    def renamed(self, statement: ast.stmt, *, values_only: bool = False, targets_only: bool = False) -> ast.stmt:
         """A statement with the name replaced; of an assignment maybe only in what it reads, or in what it gives."""
         again = copied(statement)
         for node in self._free(again):
@@ -202,7 +201,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
             read = set().union(*map(free_names, (*kept, *statements[place + 1 :])))
             kept = [part for part in made if part in kept or {*assigned([part]), *changed(part)} & read - {*filled}]
-            kept = _with_draws(made, kept, draws, Renamed({filled[0]: unused_name(f"{filled[0]}_", statements)}))
+            kept = _with_draws(made, kept, draws, _Renamed(filled[0], unused_name(f"{filled[0]}_", statements)))
             leaves[filled[0]] = _value_text(value, made, code, is_first=not leaves)
             continue
         if value is not None and len(names) == 1 and names[0].isidentifier():
@@ -217,7 +216,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
 
 
 def _with_draws(
-    made: Sequence[ast.stmt], kept: Sequence[ast.stmt], draws: Callable[[ast.AST], bool], again: Renamed
+    made: Sequence[ast.stmt], kept: Sequence[ast.stmt], draws: Callable[[ast.AST], bool], again: _Renamed
 ) -> list[ast.stmt]:
     """What is kept of some statements, and under another name what the others draw: what is drawn behind it comes behind it."""
     found: list[ast.stmt] = []
@@ -226,7 +225,7 @@ def _with_draws(
         if part in kept:
             found.append(part)
             continue
-        others.append(without_places(again.visit(copied(part))))
+        others.append(again.renamed(part))
         if draws(part):
             found.append(ast.With([ast.withitem(parsed("torch.no_grad()"))], others, lineno=0))
             others = []

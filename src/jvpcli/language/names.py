@@ -17,7 +17,7 @@ LIST_METHODS = frozenset(
 FUNCTION_WORDS = ("lambda", "torch.func", "functools", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
 """Words without which no text of assignments alone has functions as values, but for those of the language under a new name."""
 
-CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in ("step", *sorted(LIST_METHODS))))
+CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
 """Words without which no text of assignments alone has what changes as it runs: dictionaries, lists, names set in expressions."""
 
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
@@ -30,8 +30,8 @@ Use = tuple[str, bool]
 def is_program(tree: ast.Module, source: str) -> bool:
     """Whether names have to be looked up while a text runs: it has blocks or functions, or lists that grow.
 
-    So it has where `.data` is changed, or an optimizer steps.  In any other text each name stands for one value from its
-    assignment on, which is known without running it.
+    So it has where `.data` is changed.  In any other text each name stands for one value from its assignment on, which is
+    known without running it.
     """
     if not all(isinstance(statement, SIMPLE) for statement in tree.body):
         return True

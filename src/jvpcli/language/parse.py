@@ -15,7 +15,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
-from jvpcli.language.expressions import MAX_DEPTH, OF_OPTIMIZERS, OPERATORS, Expressions, flat_parts
+from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
 from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
@@ -260,7 +260,6 @@ class _Statements(Expressions):
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
         parts = list(ast.walk(tree))
-        self.steps = any(isinstance(part, ast.Attribute) and part.attr in STEPPING for part in parts)
         stored = Counter(part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
         written = Counter(
             part.id for each in parts if isinstance(each, ast.Assign) and isinstance(each.value, ast.JoinedStr)
@@ -285,7 +284,7 @@ class _Statements(Expressions):
             slots=self.slots,
             input_spans=tuple(self.input_spans),
             names=tuple(self.scope.names.items()),
-            has_statements=self.is_program or self.derives or self.steps,
+            has_statements=self.is_program or self.derives,
             default=self.default,
             derived=tuple(name for name, slot in self.inputs.items() if self.accumulates or slot in self.derived),
         )
@@ -319,20 +318,19 @@ class _Statements(Expressions):
 
     def expression(self, node: ast.Expr) -> None:
         """An expression for what it does: one that does nothing, and what is printed, is passed over."""
-        call, method = node.value, names.method_of(node)
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and self.is_of_optimizer(call.func):
-            self.expr(call, 0)
-        elif method == "zero_grad":
+        method = names.method_of(node)
+        if method == "zero_grad":
             module = self.module_path(node.value.func.value)  # type: ignore[attr-defined]
             known = bool(module) and any(name.startswith(f"{module}.") for name in self.parameters)
             self.emit(f"cleared:{module}" if known else CLEAR, (), node)
+            self.derives = True
         elif method == "retain_grad":
             return  # what is asked says whose gradient it is
         elif method in ("eval", "train") and self.sets_mode(node.value.func.value):  # type: ignore[attr-defined]
             return  # modules are made so
         elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]
             self.bind(target, self.expr(node.value, 0))
-        elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node) or method == "step"):
+        elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node)):
             self.expr(node.value, 0)
 
     def module_path(self, node: ast.expr) -> str:
@@ -340,20 +338,12 @@ class _Statements(Expressions):
         path = ".".join(self.dotted(node) or []) if isinstance(node, (ast.Name, ast.Attribute)) else ""
         return "" if self.is_value(path) else path
 
-    def is_of_optimizer(self, func: ast.Attribute) -> bool:
-        """`optimizer.step`, `optimizer.zero_grad` of what may be an optimizer of the program."""
-        names = [part.id for part in ast.walk(func.value) if isinstance(part, ast.Name)]
-        of_module = func.attr == "zero_grad" and not isinstance(func.value, ast.Name)
-        if not self.steps or func.attr not in OF_OPTIMIZERS or of_module:
-            return False
-        return bool(self.optimizer(func.value)) or any(self.value_of(name) is not None for name in names)
-
     def sets_mode(self, owner: ast.expr) -> bool:
         """Whether what has its mode set is a module that the program constructs."""
         return self.is_module(owner) or (isinstance(owner, ast.Name) and owner.id in self.modules.values())
 
     def assignment(self, node: ast.Assign) -> None:
-        """`a = b = value`; an optimizer that never steps, and that nothing else reads, is nothing."""
+        """`a = b = value`"""
         if isinstance(node.value, ast.JoinedStr) and all(getattr(target, "id", "") in self.shown for target in node.targets):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
@@ -361,16 +351,9 @@ class _Statements(Expressions):
             self.constructed(self.modules[id(names.without_mode(node.value))], node.value)  # it is made before the program runs
             self.has_made = True
             return
-        self.steps |= bool(self.optimizer(node.value)) and any(name in self.read for name in names.assigned([node]))
-        value = self.expr(node.value if self.steps else self.without_optimizers(node.value), 0)
+        value = self.expr(node.value, 0)
         for target in node.targets:
             self.assign(target, value, node.value)
-
-    def without_optimizers(self, node: ast.expr) -> ast.expr:
-        """A value, or a tuple or list of such, in which None stands where an optimizer does."""
-        if isinstance(node, (ast.Tuple, ast.List)):
-            return ast.copy_location(type(node)(list(map(self.without_optimizers, node.elts)), node.ctx), node)
-        return ast.copy_location(ast.Constant(None), node) if self.optimizer(node) else node
 
     def annotated(self, node: ast.AnnAssign) -> None:
         """`a: Tensor = value`; without a value it says nothing."""
@@ -558,8 +541,6 @@ class _Statements(Expressions):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
             self.emit(CLEAR, (self.expr(target.value, 0),), target)
-        elif isinstance(target, ast.Attribute) and target.attr == "grad" and self.steps:
-            self.emit("optimizer:gradient", (self.expr(target.value, 0), value), target)
         elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and self.is_program and (
             target.attr == "data" or (target.attr == "requires_grad" and value == Const(True))
         ):
@@ -639,9 +620,6 @@ class _Statements(Expressions):
         return self.emit(f"op:i{OPERATORS[type(node.op)].rstrip('_')}", operands, node)
 
 
-STEPPING = ("step", "param_groups", "add_param_group")
-"""What a program asks of an optimizer that is carried out."""
-
 MANAGERS = frozenset({"torch.no_grad", "torch.enable_grad", "torch.inference_mode", "torch.set_grad_enabled"})
 """What may follow `with`."""
 
@@ -704,8 +682,8 @@ def _of_data(target: ast.Subscript) -> ast.Subscript | None:
 
 
 def _base_name(node: ast.expr) -> str:
-    """`y` of the target `y[0][1]`, `opt` of `opt.param_groups[0]["lr"]`; empty where there is none."""
-    while isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "param_groups"):
+    """`y` of the target `y[0][1]`; empty where there is none."""
+    while isinstance(node, ast.Subscript):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
 

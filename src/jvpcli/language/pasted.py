@@ -5,15 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
-from jvpcli.language.accumulation import with_held
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
-from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
+from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import (
@@ -23,7 +21,6 @@ from jvpcli.language.given import (
     with_open_tuples,
     with_printed,
 )
-from jvpcli.language.helpers import in_place
 from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -37,30 +34,24 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
-from jvpcli.language.lengths import Count
-from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
 from jvpcli.language.parse import read_program
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
     FLAGS,
-    assignment,
     called_by,
     is_passed_over,
-    names_made,
+    modules_of,
     opened,
     reads_grad,
-    sources,
-    unused_name,
     with_frozen,
     with_functional_call,
     with_imports,
     with_known_flags,
 )
-from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
-from jvpcli.language.training import Training
-from jvpcli.language.turns import is_collection, one_turn
+from jvpcli.language.subject import Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.training import refuse_moved, refuse_partly_cleared, refuse_training
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
 from jvpcli.request import Request
@@ -114,7 +105,7 @@ def _as_read(request: Request) -> Request:
     seed = request.seed if request.seed_given else None
     elsewhere = str(request.device or "cpu").startswith("cuda")
     twice = request.command == "hessian"
-    pasted = read_pasted(text, request.call, twice, seed, elsewhere, partial(_number, request)) if own else None
+    pasted = read_pasted(text, request.call, twice, seed, elsewhere) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -150,16 +141,6 @@ def _as_read(request: Request) -> Request:
         meant = replace(meant.checked(), seed_given=meant.seed_given or drawn)
     refuse_lacking(meant)
     return meant
-
-
-def _number(request: Request, text: str) -> int | None:
-    """The whole number that a program's text ends with, at the inputs of a request; None where it can't be run."""
-    from jvpcli.language.values import read_value  # few programs ask for that
-
-    try:
-        return int(read_value(text, name="turns", seed=request.seed, memory_limit=request.memory_limit))
-    except JvpError:
-        return None
 
 
 def said_of(meant: Request) -> list[str]:
@@ -204,162 +185,200 @@ def refuse_lacking(request: Request) -> None:
 
 
 def read_pasted(
-    source: str,
-    number: int | None = None,
-    twice: bool = False,
-    seed: int | None = None,
-    on_gpu: bool = False,
-    count: Count = lambda _: None,
+    source: str, number: int | None = None, twice: bool = False, seed: int | None = None, on_gpu: bool = False
 ) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  `count` runs a text, for how
-    many turns a loop makes.  None where there is no call and no leaf, or the text can't be read.
+    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  None where there is no call
+    and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
-        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
+        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights between its calls, or takes a
+            derivative in forward mode of what says how gradients are recorded.
         ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
-    if not may_ask_for_derivative(source):
+    program = _program(source, seed, on_gpu) if may_ask_for_derivative(source) else None
+    if program is None:
         return None
+    calls = list(calls_of(program.statements, program.code))
+    if number is not None and calls and not 0 < number <= len(calls):
+        raise no_such_call(number, _listed(calls, (), program))
+    reader, subject = _subject(program, twice, number if calls else None)
+    _refuse_called_flags(program, subject)
+    _refuse_changes(program, reader, subject)
+    parts = _apart(program, reader, subject)
+    if program.text.pieces or not (reader.calls or parts.leaves or parts.subject or program.changed):
+        return None
+    meant = () if parts.subject is None else parts.subject.calls
+    told = Pasted(
+        "\n".join(map(ast.unparse, program.body)) if program.changed else source,
+        notes=program.notes,
+        calls=_listed(calls, [reader.calls.index(each) for each in meant], program),
+        passed_over=passed_over(program.tree, program.text),
+    )
+    if parts.subject is None and not parts.leaves and number is None:  # its calls are equations of it
+        return told
+    return _as_asked(program, reader, parts, told)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A program as it is read.
+
+    Attributes:
+        source: the text that was given.
+        text, tree: what of it was typed, and its statements, with what runs in the place of an `if` on a flag.
+        body: these in the language's own words.
+        statements: the same one by one, behind each other, and each leaf under a name.
+        seed: where random numbers begin, if the program says so.
+        notes: what is to be said of how it was read.
+        changed: whether the body has other words than the text.
+    """
+
+    source: str
+    text: SourceText
+    tree: ast.Module
+    body: list[ast.stmt]
+    statements: list[ast.stmt]
+    seed: int | None
+    notes: tuple[str, ...]
+    changed: bool
+
+    @property
+    def code(self) -> str:
+        """The text in which the parts of the tree have their places."""
+        return "\n".join(self.text.lines)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A program, apart.
+
+    Attributes:
+        subject: what is meant; None: the value that the program ends with.
+        kept: the statements before it, but for those that make leaves.
+        leaves: their names, with what each is made of: its VALUE.
+    """
+
+    subject: Subject | None
+    kept: list[ast.stmt]
+    leaves: dict[str, str]
+
+
+def _program(source: str, seed: int | None, on_gpu: bool) -> _Program | None:
+    """A text as a program; None where it can't be read.
+
+    Raises:
+        ForbiddenError: it steps an optimizer, or asks for a derivative in a block.
+    """
     try:
         text, tree = read_program(source.strip())
     except JvpError:
         return None
     if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
         return None  # what is left of them is refused
-    code = "\n".join(text.lines)
     tree = with_known_flags(tree)
+    refuse_training(text, [*opened(tree.body)])
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
-    body = with_distributions(body) if "distributions" in source else body
-    body = with_batches(body) if "DataLoader" in source else body
-    imported = with_imports(body)
+    imported = with_imports(with_distributions(body) if "distributions" in source else body)
     body = with_frozen(with_named_arguments(with_printed(with_functional_call(imported))))
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
-    moved = [*moved, *named]
-    parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
-    turn = one_turn(parts, code, count)
-    written = turn.statements
-    places = list(calls_of(written, code))
-    nodes = [each.node for each in places]
-    if number is not None and places and not 0 < number <= len(places):
-        raise no_such_call(number, _listed(nodes, (), text, code))
-    end = len(written) if number is None or not places else places[number - 1].place + 1
+    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves([*opened(body)]))))
+    statements, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
+    return _Program(source, text, tree, body, statements, own_seed, (*moved, *named), changed)
+
+
+def _subject(program: _Program, twice: bool, number: int | None) -> tuple[Reader, Subject | None]:
+    """What is meant of a program: the call of a number, or the one that it ends with; None is the value that it ends with."""
+    places = list(calls_of(program.statements, program.code))
+    end = len(program.statements) if number is None else places[number - 1].place + 1
+    plain = with_open_tuples(program.statements[:end])
     inputs: tuple[str, ...] = ()
-    plain = with_open_tuples(written[:end])
     while True:
-        statements = [*with_own_names(plain, inputs), *written[end:]]
-        calls = list(calls_of(statements, code))
-        others = {*assigned(statements)} - {*assigned(plain)}
-        reader = Reader(statements, code, twice, calls, others)
-        subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
-        own = {} if subject is None else without_leaves(subject.before, code)[1]
+        statements = [*with_own_names(plain, inputs), *program.statements[end:]]
+        calls = list(calls_of(statements, program.code))
+        reader = Reader(statements, program.code, twice, calls, {*assigned(statements)} - {*assigned(plain)})
+        subject = reader.ending() if number is None else reader.chosen(calls[number - 1])
+        own = {} if subject is None else without_leaves(subject.before, program.code)[1]
         if inputs or subject is None or not subject.asked.wrt or own.keys() & subject.asked.wrt:
-            break
+            return reader, subject
         inputs = subject.asked.wrt  # made anew under one name, each has its own
-    _refuse_called_flags(tree, subject.calls[-1].node.lineno if subject is not None and subject.calls else len(text.lines), text)
-    before, found = (statements, None) if subject is None else (subject.before, subject.asked)
-    kept, leaves = without_leaves(before, code)
-    if subject is not None and found is not None:
-        if subject.calls and follows(subject, kept):
-            subject = reader.as_value(subject)
-            found = subject.asked
-        if (mode := mode_in_forward(subject)) is not None:
-            raise refusals.in_forward(ast.unparse(mode)).with_context(span=text.span(mode), source=text.source)
-        cut = from_intermediates(found, kept, leaves, code)
-        if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
-            kept, leaves = without_leaves(statements[: subject.calls[-1].place + 1] if subject.calls else statements, code)
-            subject = found = None
-        else:
-            if subject.calls and uses_graph(subject.calls[-1].call):
-                found = replace(found, notes=(*found.notes, *map(NO_LEAF.format, plainly_made(found.wrt, kept))))
-            kept, leaves = cut
-    if text.pieces or not (calls or leaves or subject or changed):
-        return None
-    explained = [] if subject is None else [calls.index(each) for each in subject.calls]
-    of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
-    training = Training.of(before)
-    steps: list[ast.stmt] = [*turn.earlier]
-    stepped = [name for name in leaves if name in training.moves(*before)]
-    made = [*leaves]
-    rest = [] if found is None else _asking(found).body
-    if stepped:
-        early, kept = training.behind_steps(stepped, before, kept, rest)
-        steps = [*turn.earlier, *(part for part in early if part in turn.statements[turn.start :])] if turn.earlier else early
-        values = "\n".join(text_of(part, code) for part in steps)
-        leaves = {**leaves, **{name: f"{values}\n{name}" for name in stepped}}
-    if found is not None and of_turn and (left := turn.left(code)):
-        left = {name: value for name, value in left.items() if name not in stepped}
-        stays = {id(part) for part in turn.statements[turn.start :]}
-        if training.moves(*before) & training.modules:  # the turns before are there, and make what they read themselves
-            own = {name: unused_name(f"{name}_", statements) for name in left if not is_collection(name, before)}
-            place = next((place for place, part in enumerate(kept) if id(part) in stays), len(kept))
-            kept[place:place] = [assignment(name, other) for name, other in own.items()]
-            left = {other: left[name] for name, other in own.items()}
-        else:
-            made_by = {part: {*assigned([part])} for part in kept}
-            kept = [part for part in kept if id(part) in stays or not made_by[part] or not made_by[part] <= left.keys()]
-        leaves = {**leaves, **left}
-    makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
-    kept = training.from_the_start(kept, makers, rest)
-    own_text = "\n".join(map(ast.unparse, body)) if changed else source
-    told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
-    if subject is None and not leaves and number is None:  # its calls are equations of it
-        return told
-    shown = kept[-1:] if found is None else []  # what a program prints last is its result
-    said = [part for part in shown if called_by(part) == "print"]
-    kept = [part for part in kept if not is_passed_over(part) or training.carries(part) or part in said]
-    if found is not None and subject is not None and statements != written:  # leaves before the last are another question
-        earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
-        if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
-            told = replace(told, earlier=_apart(earlier, statements, code))
-        if not training.moves(*kept):  # what trains needs all
-            kept = needed(_asking(found), kept)
-    if found is not None and of_turn and not {*turn.carried} <= {*made} and not found.wrt:  # the leaves, and nothing else carried
-        read = _read_by([found.expression, *map(ast.unparse, kept)])
-        trains = ["*"] if training.moves(*kept) & training.modules else []
-        found = replace(found, wrt=(*(name for name in made if name in read), *trains))
-    if found is not None and subject is not None and subject.calls and leaves and not found.wrt:
-        read = _read_by([found.expression, *map(ast.unparse, kept)])
-        modules = _whose_gradients(statements, subject.calls[-1].place, training) & read
-        asked = (*(name for name in made if name in read), *(f"{name}.parameters()" for name in sorted(modules)))
-        found = replace(found, wrt=asked if modules else ())
-    if found is not None and subject is not None and subject.calls and is_backward(subject.calls[-1].call):
-        ran = turn.ran if of_turn and turn.ran else statements[: subject.calls[-1].place]
-        ran = [part for part in ran if part not in [statements[each.place] for each in subject.calls[:-1]]]
-        plain = [part for part in ran if training.modules.isdisjoint(assigned([part]))]
-        read = sources(free_names(subject.calls[-1].call), plain)
-        weights = [name for name in (*made, *training.modules) if name in read]
-        may_hold = bool((of_turn and turn.ran) or training.changes(ran) & {*weights})  # else earlier calls are parts themselves
-        found, held = with_held(found, ran, weights if may_hold and not turn.adds_up else [], code, count)
-        leaves = {**leaves, **held}
-    if found is not None:
-        added, found = with_weights(found, kept, code)
+
+
+def _apart(program: _Program, reader: Reader, subject: Subject | None) -> _Parts:
+    """A program with its leaves apart from the rest, and what is meant by them.
+
+    Raises:
+        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
+    """
+    kept, leaves = without_leaves(reader.statements if subject is None else subject.before, program.code)
+    if subject is None:
+        return _Parts(None, kept, leaves)
+    if subject.calls and follows(subject, kept):
+        subject = reader.as_value(subject)
+    if (mode := mode_in_forward(subject)) is not None:
+        raise refusals.in_forward(ast.unparse(mode)).with_context(span=program.text.span(mode), source=program.text.source)
+    cut = from_intermediates(subject.asked, kept, leaves, program.code)
+    if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
+        end = subject.calls[-1].place + 1 if subject.calls else None
+        return _Parts(None, *without_leaves(reader.statements[:end], program.code))
+    if subject.calls and uses_graph(subject.calls[-1].call):
+        notes = map(NO_LEAF.format, plainly_made(subject.asked.wrt, kept))
+        subject = replace(subject, asked=replace(subject.asked, notes=(*subject.asked.notes, *notes)))
+    return _Parts(subject, *cut)
+
+
+def _as_asked(program: _Program, reader: Reader, parts: _Parts, told: Pasted) -> Pasted:
+    """What is meant as a request: the expression with what it needs, and the leaves that are read in it."""
+    asked = None if parts.subject is None else parts.subject.asked
+    kept, earlier = _needed(program, reader, parts)
+    if parts.subject is not None and parts.subject.calls and parts.leaves and not parts.subject.asked.wrt:
+        asked = replace(parts.subject.asked, wrt=_read_behind(reader, parts, kept))
+    if asked is not None:
+        added, asked = with_weights(asked, kept, program.code)
         kept = [*kept, *added]
-    kept = without_needless_draws(kept, [] if found is None else ast.parse(found.expression).body)
-    kept = without_needless_asking(kept, "" if found is None else found.expression)
-    kept = without_needless_imports(kept, "" if found is None else found.expression)
-    lines = [*(text_of(statement, code) for statement in kept), *([] if found is None else [found.expression])]
-    expression = ("\n" if any(map(is_block, kept)) else "; ").join(lines)
+    expression = "" if asked is None else asked.expression
+    kept = without_needless_draws(kept, ast.parse(expression).body)
+    kept = without_needless_imports(without_needless_asking(kept, expression), expression)
+    lines = [*(text_of(statement, program.code) for statement in kept), *([] if asked is None else [expression])]
     found = replace(
-        found or told,
-        expression=expression,
-        inputs=leaves,
-        seed=own_seed,
-        notes=tuple(dict.fromkeys(
-            (*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes)
-        )),
+        asked or told,
+        expression=("\n" if any(map(is_block, kept)) else "; ").join(lines),
+        inputs=parts.leaves,
+        seed=program.seed,
+        notes=tuple(dict.fromkeys((*program.notes, *(asked or told).notes))),
         calls=told.calls,
-        earlier=told.earlier,
-        passed_over=_not_done(told.passed_over, [*kept, *steps], training, text),
+        earlier=earlier,
+        passed_over=told.passed_over,
     )
     meant = _without_unused(_of_what_is_read(found))
-    about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
+    about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in reader.others)
     return replace(meant, notes=(*meant.notes, *about))
+
+
+def _needed(program: _Program, reader: Reader, parts: _Parts) -> tuple[list[ast.stmt], Pasted | None]:
+    """The statements that are carried out before what is meant, and the calls among those that are another question."""
+    subject = parts.subject
+    shown = parts.kept[-1:] if subject is None else []  # what a program prints last is its result
+    kept = [part for part in parts.kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
+    if subject is None or reader.statements == program.statements:
+        return kept, None
+    calls = [each for each in reader.calls if each not in subject.calls and each.place < len(subject.before)]
+    goes_on = is_session(program.source.splitlines())  # where one has failed
+    earlier = _earlier(calls, reader.statements, program.code) if calls and not goes_on else None
+    return needed(_asking(subject.asked), kept), earlier  # leaves before the last are another question
+
+
+def _read_behind(reader: Reader, parts: _Parts, kept: Sequence[ast.stmt]) -> tuple[str, ...]:
+    """What a call of backward without names is by, where the gradients of modules are read behind it; none: by all leaves."""
+    assert parts.subject is not None
+    read = _read_by([parts.subject.asked.expression, *map(ast.unparse, kept)])
+    modules = _whose_gradients(reader.statements, parts.subject.calls[-1].place) & read
+    names = (*(name for name in parts.leaves if name in read), *(f"{name}.parameters()" for name in sorted(modules)))
+    return names if modules else ()
 
 
 def _asking(meant: Pasted) -> ast.Module:
@@ -368,22 +387,39 @@ def _asking(meant: Pasted) -> ast.Module:
     return ast.parse("\n".join([meant.expression, *roots, *meant.grad_outputs, *meant.tangent]))
 
 
-def _refuse_called_flags(tree: ast.Module, last: int, text: SourceText) -> None:
-    """Refuse `x.requires_grad()` up to a line, at which Python ends; a session goes on behind it.
+def _refuse_called_flags(program: _Program, subject: Subject | None) -> None:
+    """Refuse `x.requires_grad()` up to what is meant, at which Python ends; a session goes on behind it.
 
     Raises:
         ExpressionSyntaxError: it stands there.
     """
+    text = program.text
     if is_session(text.source.splitlines()):
         return
-    run = (part for part in tree.body if not isinstance(part, ast.FunctionDef))
+    last = subject.calls[-1].node.lineno if subject is not None and subject.calls else len(text.lines)
+    run = (part for part in program.tree.body if not isinstance(part, ast.FunctionDef))
     calls = (node for part in run for node in ast.walk(part) if isinstance(node, ast.Call) and node.lineno <= last)
     for node in calls:
         if isinstance(node.func, ast.Attribute) and node.func.attr in FLAGS:
             raise refusals.called_flag(ast.unparse(node.func)).with_context(span=text.span(node), source=text.source)
 
 
-def _apart(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:
+def _refuse_changes(program: _Program, reader: Reader, subject: Subject | None) -> None:
+    """Refuse weights that change between a call and the one that is meant, and gradients of which some are cleared there.
+
+    Raises:
+        ForbiddenError: some do, or are.
+    """
+    last = subject.calls[-1] if subject is not None and subject.calls else None
+    for each in (each for each in reader.calls if last is not None and each.place < last.place and uses_graph(each.call)):
+        assert last is not None
+        between, weights = reader.statements[each.place + 1 : last.place], reader.holding(each)
+        refuse_moved(program.text, between, weights)
+        if is_backward(each.call) and is_backward(last.call):
+            refuse_partly_cleared(program.text, between, weights, weights & reader.made_of(last))
+
+
+def _earlier(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:
     """Some calls that go through the graph, with what they need, as a program of their own; None where there are none."""
     asking = [statements[each.place] for each in calls if uses_graph(each.call)]
     made = needed(ast.Module(asking, []), statements[: calls[-1].place])
@@ -392,7 +428,7 @@ def _apart(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) ->
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
-    """The statements of a program that are not carried out: `print`, assertions, the steps of an optimizer."""
+    """The statements of a program that are not carried out: `print`, assertions, hooks that only look."""
     found, hooks = [], looking_hooks(tree)
     for node in ast.walk(tree):
         shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
@@ -401,16 +437,6 @@ def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
             what = "assert" if isinstance(node, ast.Assert) else "register_hook" if node in hooks else called_by(node)
             found.append(PassedOver(what, _line(node, text)))
     return tuple(found)
-
-
-def _not_done(
-    passed: Sequence[PassedOver], done: Sequence[ast.stmt], training: Training, text: SourceText
-) -> tuple[PassedOver, ...]:
-    """What is passed over, but for steps that are carried out."""
-    nodes = [part for statement in done for part in running(statement)]
-    steps = [part for part in nodes if isinstance(part, ast.Expr) and hasattr(part, "lineno") and training.carries(part)]
-    lines = {_line(part, text) for part in steps}
-    return tuple(each for each in passed if each.what != "step" or each.line not in lines)
 
 
 def _left_out(source: str) -> tuple[PassedOver, ...] | None:
@@ -427,10 +453,12 @@ def _line(node: ast.stmt | ast.expr, text: SourceText) -> int:
     return text.source.count("\n", 0, text.position(node.lineno, node.col_offset)) + 1
 
 
-def _listed(nodes: Sequence[ast.Call], explained: Sequence[int], text: SourceText, code: str) -> tuple[Call, ...]:
+def _listed(calls: Sequence[Place], explained: Sequence[int], program: _Program) -> tuple[Call, ...]:
     """The calls as they are told."""
+    nodes = [each.node for each in calls]
     return tuple(
-        Call(place + 1, _line(node, text), text_of(node, code), place in explained) for place, node in enumerate(nodes)
+        Call(place + 1, _line(node, program.text), text_of(node, program.code), place in explained)
+        for place, node in enumerate(nodes)
     )
 
 
@@ -448,10 +476,10 @@ def _of_what_is_read(pasted: Pasted) -> Pasted:
     return replace(pasted, inputs={name: text for name, text in pasted.inputs.items() if name in read})
 
 
-def _whose_gradients(statements: Sequence[ast.stmt], place: int, training: Training) -> set[str]:
+def _whose_gradients(statements: Sequence[ast.stmt], place: int) -> set[str]:
     """The modules whose gradients are read behind a statement."""
     read = set[str]().union(*(free_names(part) for part in statements[place + 1 :] if reads_grad(part)))
-    return read & training.modules
+    return read & modules_of(statements)
 
 
 def _read_by(texts: Iterable[str]) -> set[str]:

@@ -97,12 +97,31 @@ def of_time() -> JvpError:
     )
 
 
-def moved() -> JvpError:
-    """A use of parameters behind the step of an optimizer which can't be carried out before."""
-    return ForbiddenError(
-        "Here a step of an optimizer has moved parameters, and the answer would be at those before it.",
-        hints=["step in a statement of the program itself, or in a loop of it: optimizer.step()"],
-    )
+RUN = "On the command line Python runs it: jvp inspect - < FILE between guards, jvp run FILE.py without any."
+"""How a program that the language leaves to Python gets its answer."""
+
+
+def optimizer(written: str) -> JvpError:
+    """`torch.optim.SGD`, and `opt.step`, as they are called."""
+    return ForbiddenError(f"The language has no optimizers, which move weights as a program runs: `{written}`.", hints=[RUN])
+
+
+def in_block(written: str, where: str) -> JvpError:
+    """A derivative that is asked for somewhere else than at the top level of a program."""
+    message = f"`{written}` stands in {where}: the language reads derivative calls of a program at its top level alone."
+    return ForbiddenError(message, hints=[RUN])
+
+
+def moved(name: str) -> JvpError:
+    """Weights that are changed where they are between the derivative calls of a program."""
+    message = f"`{name}` is changed between the derivative calls: the language answers at weights that stay as they are."
+    return ForbiddenError(message, hints=[RUN])
+
+
+def partly_cleared(cleared: str, left: str) -> JvpError:
+    """Gradients of which some are cleared between two calls of `backward`, and others are not."""
+    message = f"`{cleared}` has its gradient cleared between two calls of backward; `{left}`, which may have one, has not."
+    return ForbiddenError(message, hints=[RUN])
 
 
 def frozen() -> JvpError:

@@ -93,10 +93,7 @@ class Run:
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
     `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
     `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share; `timed` are the
-    slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph, each with
-    its x.
-    `owns_inputs`: whether nothing is differentiated by the inputs themselves, so that they may be changed as leaves of the
-    program's own; `stepped` has the inputs that a step of an optimizer has moved in Python, where they may not.
+    slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph.
     """
 
     def __init__(
@@ -122,9 +119,7 @@ class Run:
         self.freed: set[Any] = set()
         self.lent: set[int] = set()
         self.timed: set[int] = set()
-        self.bare: dict[int, Tensor] = {}
-        self.owns_inputs = False
-        self.stepped: dict[int, Tensor] = {}
+        self.bare: set[int] = set()
         self.seed = torch.default_generator.initial_seed()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
@@ -185,8 +180,6 @@ class Run:
 
     def execute(self, step: Equation) -> Operand:
         """Run one step of the tape."""
-        if self.stepped:
-            self.refuse_moved(step)
         read = [self.read(operand) for operand in step.operands]
         if self.mapped and step.op in TO_NUMBERS:
             self.refuse_rows(NO_NUMBER, *step.operands)
@@ -202,9 +195,7 @@ class Run:
         before = None if overwritten is None else _as_it_is(overwritten)
         if isinstance(owner, Array) and is_in_place(step.op):  # which may run again: from the array as it was
             step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
-        if overwritten is not None and any(
-            slot in self.bare and not (self.owns_inputs and self.is_own_leaf(self.bare[slot])) for slot in refs(step.operands[0])
-        ):
+        if overwritten is not None and not self.bare.isdisjoint(refs(step.operands[0])):
             raise _unseen(step, self.label)
         timed = self.is_of_time(*_all_operands(step))
         try:
@@ -224,7 +215,7 @@ class Run:
         result = self.record(step, value)
         if step.op == "method:detach" and isinstance(owner, Tensor) and owner.requires_grad and isinstance(result, Ref):
             text = self.program.text(step.span)
-            self.bare |= {result.slot: owner} if text.endswith(".data") and not text.endswith(".grad.data") else {}
+            self.bare |= {result.slot} if text.endswith(".data") and not text.endswith(".grad.data") else set()
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
@@ -242,17 +233,7 @@ class Run:
 
     def is_own_leaf(self, x: Tensor) -> bool:
         """Whether a tensor is a leaf that the program makes itself: no input reaches it, whose gradient could miss a change."""
-        return any(self.values[slot] is x for slot in self.leaves if self.owns_inputs or slot not in self.inputs)
-
-    def refuse_moved(self, step: Equation) -> None:
-        """Refuse a step that reads what a step of an optimizer has moved, or asks for a derivative behind one.
-
-        Raises:
-            ForbiddenError: it does.
-        """
-        read = (self.values.get(slot) for operand in _all_operands(step) for slot in refs(operand))
-        if step.kind == "derive" or any(id(x) in self.stepped for x in read):
-            raise refusals.moved()
+        return any(self.values[slot] is x for slot in self.leaves if slot not in self.inputs)
 
     def failure(
         self, error: Exception, step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any]

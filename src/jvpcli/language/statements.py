@@ -9,7 +9,6 @@ from typing import cast
 from jvpcli.language.calls import (
     CHECKS,
     is_backward,
-    is_block,
     is_true,
     items,
     name_of,
@@ -18,7 +17,18 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import changed, imported, root_of
-from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, method_of, read_first, turns_on
+from jvpcli.language.names import (
+    LIST_METHODS,
+    assigned,
+    class_of,
+    copied,
+    free_names,
+    imported_paths,
+    method_of,
+    read_first,
+    separated,
+    turns_on,
+)
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -27,10 +37,15 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 
 def modules_of(statements: Sequence[ast.stmt]) -> set[str]:
     """The names of what the classes of torch.nn make; a parameter is a tensor."""
-    made = [part for part in statements if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and (
-        path(part.value.func).startswith(("nn.", "torch.nn."))
-    )]  # fmt: skip
-    return {name for part in made if of_leaf(part.value) is None for name in names_made(part)}
+    paths = imported_paths(ast.Module([*statements], []))
+    found: set[str] = set()
+    for part in (one for each in statements if isinstance(each, ast.Assign) for one in separated(each)):
+        made: ast.expr = part.value
+        while isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
+            made = made.func.value  # `Net()` of `Net().to(device)`
+        if isinstance(made, ast.Call) and class_of(made.func, paths) and of_leaf(part.value) is None:
+            found.update(names_made(part))
+    return found
 
 
 def functions_of(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -236,8 +251,8 @@ FLAGS = ("requires_grad", "is_leaf")
 
 
 def is_passed_over(statement: ast.stmt) -> bool:
-    """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
-    looks = method_of(statement) in ("step", *LOOKING, *FLAGS)
+    """`print(…)`, `plt.plot(…)`, `assert` and `gradcheck(…)`: they are not carried out."""
+    looks = method_of(statement) in (*LOOKING, *FLAGS)
     return isinstance(statement, ast.Assert) or called_by(statement) in CHECKS or looks or is_shown(statement)
 
 
@@ -261,27 +276,34 @@ def names_made(statement: ast.stmt) -> list[str]:
 
 
 def cleared(statement: ast.stmt) -> set[str]:
-    """What a statement clears the gradients of: by `x.grad.zero_()`, `x.grad = None`; `*` for all, by `optimizer.zero_grad()`."""
-    if isinstance(statement, ast.With):
-        return set().union(*map(cleared, statement.body))
-    if is_block(statement):
-        parts = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and not is_block(part)]
-        return {"*"} if any(map(cleared, parts)) else set()
+    """What a statement clears the gradients of: by `x.grad.zero_()`, `x.grad = None`, `net.zero_grad()`, and in a loop over such.
+
+    Of `net.weight.grad = None` that is the path `net.weight`, a part of what has the name.
+    """
+    if isinstance(statement, (ast.With, ast.If, ast.For)):
+        found = set().union(*map(cleared, statement.body))
+        through = {*assigned([statement.target])} if isinstance(statement, ast.For) else set()
+        over = free_names(statement.iter) - NAMESPACES if isinstance(statement, ast.For) and found & through else set()
+        return found - through | over
     if isinstance(statement, ast.Assign):
-        return {root_of(each) for target in statement.targets for each in items(target) if path(each).endswith(".grad")}
-    if method_of(statement) == "zero_grad":
-        return {"*"}
-    return {root_of(statement.value)} if isinstance(statement, ast.Expr) and method_of(statement) == "zero_" and reads_grad(
-        statement
-    ) else set()
+        none = all(isinstance(each, ast.Constant) and each.value is None for each in items(statement.value))
+        held = [path(each) for target in statement.targets for each in items(target)]
+        return {name.removesuffix(".grad") for name in held if none and name.endswith(".grad")}
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        return set()
+    owner = path(call.func.value).removesuffix(".data")
+    if call.func.attr == "zero_grad":
+        return {owner}
+    return {owner.removesuffix(".grad")} if call.func.attr == "zero_" and owner.endswith(".grad") else set()
 
 
 def updates(statement: ast.stmt) -> bool:
     """Whether a statement moves weights along their gradient, or clears it, and gives nothing else."""
     if isinstance(statement, (ast.With, ast.For)):
         return all(map(updates, statement.body))
-    moves = method_of(statement) in ("step", "sub_", "add_", "copy_")
-    set_anew = isinstance(statement, ast.Assign) and path(statement.targets[0]).endswith(".data")
+    moves = method_of(statement) in ("sub_", "add_", "copy_")
+    set_anew = isinstance(statement, ast.Assign) and path(statement.targets[0]).endswith((".data", ".grad"))
     return isinstance(statement, ast.AugAssign) or moves or set_anew or bool(cleared(statement))
 
 

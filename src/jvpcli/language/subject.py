@@ -46,6 +46,7 @@ from jvpcli.language.statements import (
     functions_of,
     is_passed_over,
     is_shown,
+    modules_of,
     names_changed,
     names_made,
     of_leaf,
@@ -53,7 +54,6 @@ from jvpcli.language.statements import (
     sources,
     updates,
 )
-from jvpcli.language.training import Training
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """What is meant: what comes before it, what it asks for, and the call with those that it adds up with; none of a value."""
 
     before: list[ast.stmt]
@@ -164,7 +164,7 @@ AS_VALUE = "what the call gives stands here as a value; create_graph=True change
 WITHOUT_GRAPH = ("no_grad", "inference_mode", "set_grad_enabled")
 
 
-def mode_in_forward(subject: _Subject) -> ast.expr | None:
+def mode_in_forward(subject: Subject) -> ast.expr | None:
     """Where a function says that gradients aren't recorded, which means nothing to the forward mode that a call takes."""
     made = [maker(each.call) for each in subject.calls if not is_functional(each.call)]
     if {"jacfwd", "hessian", "jvp"}.isdisjoint(map(name_of, made)):
@@ -182,7 +182,7 @@ class Reader:
     """The statements of a program, and its calls: which of them is meant.
 
     Attributes:
-        statements: in order, those of one turn of a loop among them.
+        statements: in order.
         code: the program's text, in which they stand.
         twice: whether a call of a second derivative means its function.
         calls: all calls for derivatives.
@@ -195,7 +195,7 @@ class Reader:
     calls: Sequence[Place]
     others: Collection[str] = ()
 
-    def ending(self) -> _Subject | None:
+    def ending(self) -> Subject | None:
         """The call that the program ends with, or the value that it makes of derivatives by no leaf.
 
         None where something is made of what the call gives: it is one of the program's equations then.
@@ -205,13 +205,13 @@ class Reader:
         to_be_given = read_first(self.statements) - NAMESPACES - {*dir(builtins)}.union(*map(imported, self.statements))
         return found or (None if leaves or to_be_given else self._ending_call(alone=True))
 
-    def _ending_value(self) -> _Subject | None:
+    def _ending_value(self) -> Subject | None:
         """The last value that is made of derivatives, where it reads no leaf: by the tensors that they are given."""
         for place in reversed(range(len(self.statements))):
             statement, before = self.statements[place], self.statements[:place]
             value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
             printed = _printed_call(statement)
-            if printed is None and (value is None or shows(statement, {*assigned(before)})):
+            if printed is None and (value is None or _shows(statement, {*assigned(before)})):
                 continue
             value = printed or value
             if value is None or not derives(value, before):
@@ -221,7 +221,7 @@ class Reader:
                 return None
             (*before, last), changed = _with_graphs([*before, ast.Expr(value)])
             assert isinstance(last, ast.Expr)
-            return _Subject(before, Pasted(text_of(last.value, self.code), wrt=wrt, notes=(AS_VALUE,) if changed else ()), ())
+            return Subject(before, Pasted(text_of(last.value, self.code), wrt=wrt, notes=(AS_VALUE,) if changed else ()), ())
         return None
 
     def _given(self, value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
@@ -229,12 +229,12 @@ class Reader:
         made_of = sources(free_names(value), before) - {*dir(builtins)}.union(*map(imported, before))
         return given(value, before) if made_of <= {*assigned(before)} - {*without_leaves(before, self.code)[1]} else ()
 
-    def _ending_call(self, alone: bool = False) -> _Subject | None:
+    def _ending_call(self, alone: bool = False) -> Subject | None:
         """The call that the program ends with; `alone`: there is no input, to which a graph of what a call gives could lead."""
         carried_out = [each for each in self.calls if not isinstance(self.statements[each.place], ast.Assert)]
         for each in reversed(carried_out or self.calls):
             statement, rest = self.statements[each.place], self.statements[each.place + 1 :]
-            shown = around(statement, each.node)
+            shown = _around(statement, each.node)
             if shown is None and isinstance(statement, (ast.Expr, ast.Assign)) and self._is_only_graphless(statement.value, each):
                 shown = [statement.value]
             if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
@@ -265,7 +265,7 @@ class Reader:
             all_read({part.id for part in beside}, before) & without_leaves(before, self.code)[1].keys()
         )
 
-    def chosen(self, each: Place) -> _Subject:
+    def chosen(self, each: Place) -> Subject:
         """A call as what is meant."""
         meant = (asked_twice(each.call, self.code) if self.twice else None) or asked(each.call, self.code)
         before, function = self.statements[: each.start], transformed(each.call)
@@ -274,7 +274,7 @@ class Reader:
             meant is not None
         ) else False  # a block has made the dictionary anew, and what it is made of first is gone
         if meant is None or moved or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
-            return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
+            return self.as_value(Subject(self.statements[: each.place], Pasted(""), (each,)))
         names = [name for each in meant.wrt for name in _listed(each, before)]
         wrt = [parameters_in(name, before) or name for name in names]
         along = [name for each in meant.tangent for name in _listed(each, before)]
@@ -286,10 +286,10 @@ class Reader:
             notes = (f"{name}.grad is another question, as {name} is made of {made_of}" for name in others)
             meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
         if is_backward(each.call):
-            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
-        return self._added_up(_Subject(before, meant, (each,)))
+            meant = replace(meant, notes=(*meant.notes, *_about_clipping(rest)))
+        return self._added_up(Subject(before, meant, (each,)))
 
-    def as_value(self, subject: _Subject) -> _Subject:
+    def as_value(self, subject: Subject) -> Subject:
         """What a call gives, as a value that is differentiated, with what the statement takes of it."""
         each = subject.calls[-1]
         shown = [layer for layer in layers(getattr(self.statements[each.place], "value", None)) if not _prints(layer)]
@@ -303,22 +303,28 @@ class Reader:
             notes = (AS_VALUE,)
         expression = ast.unparse(value) if notes or depth is None else text_of(shown[0], self.code)
         before = self.statements[: each.place]
-        return _Subject(before, Pasted(expression, wrt=self._given(each.call, before), notes=notes), (each,))
+        return Subject(before, Pasted(expression, wrt=self._given(each.call, before), notes=notes), (each,))
 
-    def _made_of(self, each: Place) -> set[str]:
+    def made_of(self, each: Place) -> set[str]:
         """The names that stand for something by themselves, and that what a call of backward differentiates is made of."""
-        return sources(free_names(each.call), self.statements[: each.place])
+        before = self.statements[: each.place]
+        return sources(free_names(each.call), [part for part in before if not (_passes_back(part) or cleared(part))])
+
+    def holding(self, each: Place) -> set[str]:
+        """The leaves and modules among these, whose gradients a call of backward adds to; where there are none, all."""
+        made = self.made_of(each)
+        known = {*without_leaves(self.statements, self.code)[1], *modules_of(self.statements), *self.others}
+        return made & known or made
 
     def _adds(self, each: Place, last: Place) -> bool:
         """Whether what a call of backward adds to `.grad` is there yet at a later one, and is not only about other leaves."""
-        statement, made = self.statements[each.place], self._made_of(each)
-        between = self.statements[each.place + 1 : last.place]
-        gone = set().union(*map(cleared, between))
-        if Training.of(self.statements).moves(*between):
-            return False  # there it is at other values of the weights
-        if not (is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node):
+        statement, made = self.statements[each.place], self.made_of(each)
+        if not (_passes_back(statement) and isinstance(statement, ast.Expr) and statement.value is each.node):
             return False
-        return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
+        gone = set().union(*map(cleared, self.statements[each.place + 1 : last.place]))
+        if not gone <= {*assigned(self.statements)} - made:  # what has no name here may be of all
+            return False
+        return not made & {*self.others} or bool(made & self.made_of(last))
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""
@@ -338,7 +344,7 @@ class Reader:
     def _is_step(self, statement: ast.Assign | ast.AugAssign) -> bool:
         return of_leaf(statement.value) is None and bool(free_names(statement.value) - NAMESPACES)
 
-    def _added_up(self, subject: _Subject) -> _Subject:
+    def _added_up(self, subject: Subject) -> Subject:
         """A call of backward together with those before it whose gradients `.grad` holds as well.
 
         Where one before frees what another goes through, they stay where they are: what PyTorch raises there is raised.
@@ -354,7 +360,7 @@ class Reader:
             return replace(subject, asked=replace(subject.asked, notes=(note, *subject.asked.notes)))
         kept, outputs, weights = [*subject.before], _outputs(subject.asked), [*subject.asked.grad_outputs]
         for each, part in found.items():  # the last first, so that places stay
-            later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not shows(one, set())]
+            later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not _shows(one, set())]
             changed = set().union(*map(names_changed, later))
             read = any(map(reads_grad, (*later, last.call)))
             kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or read else []
@@ -374,7 +380,12 @@ class Reader:
             grad_outputs=tuple(weights),
             notes=(note, *subject.asked.notes),
         )
-        return _Subject([*kept, *stays], combined, (*reversed(found), last))
+        return Subject([*kept, *stays], combined, (*reversed(found), last))
+
+
+def _passes_back(statement: ast.stmt) -> bool:
+    """Whether a statement calls backward, and does no more: it changes no value."""
+    return isinstance(statement, ast.Expr) and is_backward(statement.value)
 
 
 def parameters_in(name: str, before: Sequence[ast.stmt]) -> str:
@@ -430,7 +441,7 @@ PLAIN_METHODS = SIZES | {"tolist", "item", "numpy", "detach"}
 LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
 
 
-def around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
+def _around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
     """What a statement makes of a call that it shows, the last first; None where the call is a part of something else.
 
     To print it, or to take it out of its tuple, is not to make something of it.
@@ -470,7 +481,7 @@ def _is_plain(layer: ast.expr) -> bool:
     return isinstance(layer, ast.Attribute) and layer.attr in KNOWN_OF | PLAIN_METHODS
 
 
-def about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
+def _about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
     """What is to be said where gradients are clipped behind a call of backward."""
     clipped = [name for part in rest if (name := called_by(part)).startswith("clip_grad_")][:1]
     return tuple(f"{name} changes .grad behind the call: the result is the gradient before that" for name in clipped)
@@ -570,7 +581,7 @@ def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence
     return not renamed & (reads | beside | {*assigned(before)}) and not reads & {*meant.wrt}
 
 
-def follows(subject: _Subject, kept: Sequence[ast.stmt]) -> bool:
+def follows(subject: Subject, kept: Sequence[ast.stmt]) -> bool:
     """Whether a value that is asked by is made of another, and the call's gradient by that one goes through it."""
     wrt = {*subject.asked.wrt}
     if transformed(subject.calls[-1].call) is not None:  # a function's arguments stand for themselves
@@ -596,7 +607,7 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt], plai
             continue
         if isinstance(part, ast.Assign) and not used and {name.id for name in _read_with_graph(part.value, part)} <= plain:
             plain |= {*names_made(part)}
-        if not used or shows(part, results, is_constant(call)) or updates(part):
+        if not used or _shows(part, results, is_constant(call)) or updates(part):
             continue
         if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):
             return True
@@ -611,10 +622,10 @@ def _compares(layer: ast.expr) -> bool:
     return isinstance(layer, ast.Compare) or (isinstance(layer, ast.Call) and name_of(layer) in COMPARING)
 
 
-def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
+def _shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands; of one that is constant also what is made of it alone."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Tuple):  # x.grad, y.grad
-        return all(shows(ast.Expr(part), results, constant) for part in statement.value.elts)
+        return all(_shows(ast.Expr(part), results, constant) for part in statement.value.elts)
     looks = _looks(statement, results)
     compared = isinstance(statement, ast.Expr) and any(map(_compares, layers(statement.value)))
     return isinstance(statement, ast.Assert) or is_shown(statement) or compared or (
@@ -642,5 +653,5 @@ def _looks(statement: ast.stmt, results: set[str]) -> list[ast.expr] | None:
     """What a statement makes of one of the results, or of `x.grad`, alone; None where it does something else."""
     for layer in layers(statement.value if isinstance(statement, ast.Expr) else None):
         if (isinstance(layer, ast.Name) and layer.id in results) or (isinstance(layer, ast.Attribute) and layer.attr == "grad"):
-            return around(statement, layer)
+            return _around(statement, layer)
     return None

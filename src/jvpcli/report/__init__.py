@@ -203,7 +203,7 @@ class Call:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A statement of the program that was given which is not carried out: `print`, `assert` or `step`, and its line."""
+    """A statement of the program that was given which is not carried out, such as `print` and `assert`, and its line."""
 
     what: str
     line: int

@@ -1,0 +1,115 @@
+"""Programs that train, which the language leaves to Python, and those beside them that it reads, against Python."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+import jvpcli
+from jvpcli.errors import ForbiddenError
+from jvpcli.language.pasted import as_meant
+from jvpcli.language.refusals import RUN
+from jvpcli.request import Request
+
+HEAD = """\
+import torch
+import torch.nn as nn
+torch.manual_seed(0)
+w = torch.tensor([1., -2.], requires_grad=True)
+u = torch.tensor([3., 0.5], requires_grad=True)
+net = nn.Linear(2, 1)
+"""
+CALL = "(w * u).pow(2).sum().backward()"
+
+LOOP, FUNCTION = "`{}` stands in a loop: the language reads", "`{}` stands in `f`: the language reads"
+STEPS = "The language has no optimizers, which move weights as a program runs: `{}`."
+MOVED = "`{}` is changed between the derivative calls: "
+CLEARED = "`{}` has its gradient cleared between two calls of backward; `{}`"
+
+TRAINING = {
+    "an optimizer": ("opt = «torch.optim.SGD([w], lr=0.1)»\nCALL", STEPS.format("torch.optim.SGD")),
+    "one under another name": ("from torch.optim import Adam as A\nopt = «A([w])»\nCALL", STEPS.format("A")),
+    "a step behind the call": ("CALL\n«opt.step()»", STEPS.format("opt.step")),
+    "a loop": ("for k in range(2):\n    «CALL»", LOOP.format("(w * u).pow(2).sum().backward()")),
+    "a while loop": ("while w.grad is None:\n    y = w * u\n    «y.backward(w)»", LOOP.format("y.backward(w)")),
+    "rows one by one": (
+        "rows = []\nfor v in torch.eye(2):\n    rows += «torch.autograd.grad(w * u, w, v)»\ntorch.stack(rows)",
+        LOOP.format("torch.autograd.grad(w * u, w, v)"),
+    ),
+    "a condition": ("if w.sum() < 0:\n    «w.sum().backward()»\nw.grad", "`w.sum().backward()` stands in an `if`: "),
+    "a function": ("def f(t):\n    «t.sum().backward()»\nf(w)\nCALL", FUNCTION.format("t.sum().backward()")),
+    "a Jacobian in a function": (
+        "def f(t):\n    return «torch.autograd.functional.jacobian(torch.sin, t)»\nf(w)",
+        FUNCTION.format("torch.autograd.functional.jacobian(torch.sin, t)"),
+    ),
+    "a function that clears": ("def f():\n    «w.grad».zero_()\nCALL\nf()\nCALL", FUNCTION.format("w.grad")),
+    "a weight that moves": ("CALL\n«with torch.no_grad():\n    w -= w.grad»\nw.grad = u.grad = None\nCALL", MOVED.format("w")),
+    "weights that a loop moves": ("CALL\n«for p in (w, u):\n    p.data.sub_(p.grad)»\nCALL", MOVED.format("u")),
+    "weights that a function moves": ("def f(t):\n    t.data *= 2\nCALL\n«f(w)»\nCALL", MOVED.format("w")),
+    "parameters that move": (
+        "net(w).backward()\n«for p in net.parameters():\n    p.data -= p.grad»\nnet(w).backward()",
+        MOVED.format("net"),
+    ),
+    "a gradient that is scaled": ("CALL\n«w.grad /= 2»\nCALL", MOVED.format("w")),
+    "gradients of which some are cleared": ("CALL\n«w.grad = None»\nCALL", CLEARED.format("w", "u")),
+    "those of a module alone": ("net(w).backward()\n«net.zero_grad()»\nnet(w).backward()", CLEARED.format("net", "w")),
+}
+"""What the language refuses, at the place between the marks, and how that begins."""
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_what_trains_is_left_to_python(name: str) -> None:
+    marked, message = TRAINING[name]
+    before, place, behind = re.split("[«»]", HEAD + marked.replace("CALL", CALL))
+    text = before + place + behind
+    with pytest.raises(ForbiddenError) as caught:
+        as_meant(Request(text))
+    assert caught.value.message.startswith(message)
+    assert caught.value.hints == [RUN]
+    assert caught.value.span is not None
+    assert text[slice(*caught.value.span)] == place
+
+
+READ = {
+    "two calls that add up": "CALL\n(w ** 3).sum().backward()",
+    "one under another mode": "with torch.autograd.set_detect_anomaly(True):\n    CALL",
+    "all cleared between": "CALL\nfor p in [w, u]:\n    p.grad = None\n(w * u).sum().backward()",
+    "cleared where there is something": """CALL
+if w.grad is not None:
+    w.grad.zero_()
+    u.grad.zero_()
+(w * u).sum().backward()""",
+    "a weight that moves before": "w.data[0] = 5.\nCALL",
+    "weights that move behind": "CALL\ng = w.grad.clone()\nwith torch.no_grad():\n    w -= 0.1 * w.grad",
+    "another leaf that is filled between": """CALL
+v = torch.ones(2, requires_grad=True)
+v.data[0] = 3.
+(v ** 2 * u).sum().backward()""",
+    "a function that nothing calls": "def f():\n    w.sum().backward()\nCALL",
+    "a derivative in a function, as a value": """
+def f(t):
+    return torch.autograd.grad((t ** 3).sum(), t, create_graph=True)[0]
+f(w * u).sum().backward()""",
+    "derivatives in a loop, as values": """
+t = w * u
+for k in range(2):
+    t = torch.autograd.grad((t ** 2).sum(), w, create_graph=True)[0]
+t.sum().backward()""",
+    "torch.func in a function": """
+def f(t):
+    return torch.func.grad(lambda s: (s ** 3).sum())(t)
+f(w * u).sum().backward()""",
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_stands_beside_is_read(name: str) -> None:
+    scope: dict[str, torch.Tensor] = {}
+    text = HEAD + READ[name].replace("CALL", CALL)
+    exec(text, scope)
+    expected = {key: scope[key].grad for key in "wuv" if key in scope and scope[key].grad is not None}
+    found = jvpcli.inspect(text).vjp
+    assert found is not None
+    torch.testing.assert_close({**found}, expected)
