@@ -126,7 +126,7 @@ class Passes:
         return inputs if same else None
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The numbers of a point in one row, and the Jacobian of each block as a matrix.
+        """The numbers of a point in one row, the Jacobian of each block as a matrix, and what the steps have made.
 
         The numbers are those of the document's arrays; behind them of each pair the gradient by the explicit Jacobian, and then
         autograd's.  Where the operations may have a kink there are four for each entry of the inputs besides: of a generic
@@ -151,7 +151,8 @@ class Passes:
                 numbers = self._numbers(problem, maps)
                 numbers += [*[difference for _, difference in misfits], *[direct for direct, _ in misfits], *sides[0], *sides[1]]
                 row = torch.cat([tensor.reshape(-1) for tensor in numbers])
-        return [row, *[maps[block.pair].matrix for block in self.blocks]]
+        steps = [value for value in problem.evaluation.values.values() if isinstance(value, Tensor)]
+        return [row, *[maps[block.pair].matrix for block in self.blocks], *steps]
 
     def _numbers(self, problem: Problem, maps: Maps) -> list[Tensor]:
         """The numbers of the document's arrays, and the gradients by both ways."""
@@ -184,9 +185,9 @@ class Passes:
             start = part.stop
         return steady
 
-    def worked(self, matrices: Sequence[Tensor], columns: Sequence[int]) -> list[float]:
-        """Of each pair the entry of the product that is worked out."""
-        blocks = zip(self.blocks, matrices, columns, strict=True)
+    def worked(self, found: Sequence[Tensor], columns: Sequence[int]) -> list[float]:
+        """Of each pair the entry of the product that is worked out, of what was computed at a point."""
+        blocks = zip(self.blocks, found[1:], columns, strict=False)
         return [added_up(block.weights, matrix, column) for block, matrix, column in blocks]
 
 
@@ -245,7 +246,7 @@ class Known:
         with torch.inference_mode():
             for at, numbers, facts, difference in self._good({at: as_numpy(row) for at, (row, *_) in there.items()}):
                 words = self.words.get(facts)
-                worked = [] if words is None else self.passes.worked(there[at][1:], words.columns)
+                worked = [] if words is None else self.passes.worked(there[at], words.columns)
                 if words is not None and all(map(math.isfinite, worked)):
                     found[at] = words.filled(numbers, worked, difference)
         return found

@@ -27,9 +27,6 @@ Call = tuple[Callable[..., Any], Callable[[Sequence[Any]], Iterable[Any]], int]
 UNSTEADY = frozenset({torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output})
 """Tags of kernels that follow from more than shapes, strides and dtypes."""
 
-SAME = frozenset({torch.ops.aten.detach.default, torch.ops.aten.alias.default})
-"""Kernels that give their operand as it is."""
-
 
 class UnsteadyError(Exception):
     """A computation that may come down to other kernels at another point."""
@@ -85,12 +82,14 @@ class _Noted(NamedTuple):
         operands: plain values as they are, a `_Slot` for each tensor, and lists of both.
         results: the slots of what comes out; None where that is no tensor.
         single: whether it is one tensor, not a sequence.
+        acts: whether it does more than to make these: it writes to an operand, or refuses one.
     """
 
     kernel: Callable[..., Any]
     operands: Sequence[Any]
     results: Sequence[_Slot | None]
     single: bool
+    acts: bool
 
     @property
     def ends(self) -> set[_Slot]:
@@ -108,6 +107,23 @@ def _slots(operand: Any) -> Iterator[_Slot]:
     elif isinstance(operand, (tuple, list)):
         for item in operand:
             yield from _slots(item)
+
+
+def _used(calls: Sequence[_Noted], results: Iterable[_Slot]) -> list[_Noted]:
+    """The kernels that do something, or make what one behind them takes, or a result."""
+    needed, found = set(results), list[_Noted]()
+    for noted in reversed(calls):
+        if noted.acts or not needed.isdisjoint(_slots(noted.results)):
+            needed |= set(_slots(noted.operands))
+            found.append(noted)
+    return found[::-1]
+
+
+def _written(kernel: Any, operands: Sequence[Any]) -> Iterator[_Slot]:
+    """The operands that a kernel writes to."""
+    for argument, operand in zip(kernel._schema.arguments, operands, strict=False):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from _slots(operand)
 
 
 class _Notes(TorchDispatchMode):
@@ -133,7 +149,7 @@ class _Notes(TorchDispatchMode):
         """Runs a kernel, and notes it down."""
         operands, keywords = [self._read(operand) for operand in args], kwargs or {}
         found = func(*args, **keywords)
-        if func in SAME:
+        if operands and isinstance(operands[0], _Slot) and _is_same(found, args[0]):
             self._keep(found, operands[0])
             return found
         parts = found if isinstance(found, (tuple, list)) else [found]
@@ -141,10 +157,9 @@ class _Notes(TorchDispatchMode):
         tensors_only = all(part is None or isinstance(part, Tensor) for part in parts)
         if not tensors_only or not UNSTEADY.isdisjoint(func.tags) or any(map(_holds_tensor, keywords.values())):
             self._why = self._why or str(func)
-        for argument, operand in zip(func._schema.arguments, operands, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                self._written |= {_memory(self._tensors[slot]) for slot in _slots(operand)}
-        self._noted.append(_Noted(partial(func, **keywords) if keywords else func, operands, results, parts is not found))
+        kernel, written = partial(func, **keywords) if keywords else func, list(_written(func, operands))
+        self._written |= {_memory(self._tensors[slot]) for slot in written}
+        self._noted.append(_Noted(kernel, operands, results, parts is not found, bool(written) or not [*_slots(results)]))
         return found
 
     def kernels(self, results: Sequence[Tensor]) -> Kernels:
@@ -159,13 +174,19 @@ class _Notes(TorchDispatchMode):
         if self._why is not None:
             raise UnsteadyError(self._why)
         order = _Order(self._tensors, self._inputs)
-        varying = set(range(self._inputs))
+        for noted in _used(self._varying(), slots):
+            order.call(noted)
+        return Kernels(order.values, order.calls, list(map(order.place, slots)))
+
+    def _varying(self) -> list[_Noted]:
+        """The kernels that give something else at another point, or read or write what is written to."""
+        varying, found = set(range(self._inputs)), list[_Noted]()
         for noted in self._noted:
             ends = noted.ends
             if not varying.isdisjoint(ends) or not self._written.isdisjoint(_memory(self._tensors[slot]) for slot in ends):
                 varying |= set(_slots(noted.results))
-                order.call(noted)
-        return Kernels(order.values, order.calls, list(map(order.place, slots)))
+                found.append(noted)
+        return found
 
     def _read(self, operand: Any) -> Any:
         """An operand with slots for its tensors."""
@@ -183,7 +204,11 @@ class _Notes(TorchDispatchMode):
     def _made(self, x: Tensor) -> _Slot:
         """The slot of a tensor that a kernel has made, or written to."""
         found = self._by_identity.get(id(x))
-        return self._add(x, self._own) if found is None else found
+        if found is None:
+            return self._add(x, self._own)
+        if _has_memory(x) and self._by_place.get(place := _place(x)) != found:  # its shape was changed in place
+            self._by_place = {other: slot for other, slot in self._by_place.items() if slot != found} | {place: found}
+        return found
 
     def _add(self, x: Tensor, memory: set[int]) -> _Slot:
         slot = _Slot(len(self._tensors))
@@ -210,6 +235,12 @@ def _memory(x: Tensor) -> int:
 
 def _place(x: Tensor) -> Any:
     return x.data_ptr(), x.shape, x.stride(), x.dtype, x.is_conj(), x.is_neg()
+
+
+def _is_same(found: Any, operand: Tensor) -> bool:
+    """Whether a kernel has given its operand as it is: what stands in the same memory in the same way."""
+    other = isinstance(found, Tensor) and found is not operand  # which it has written to
+    return other and _has_memory(found) and _place(found) == _place(operand)
 
 
 def _holds_tensor(value: Any) -> bool:
