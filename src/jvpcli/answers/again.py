@@ -24,12 +24,14 @@ from jvpcli.answers.inspect import Inspection, investigate
 from jvpcli.answers.products import total
 from jvpcli.answers.warnings import is_quiet
 from jvpcli.jacobians.contraction import MOST_TERMS, added_up, live_terms, worked_column
+from jvpcli.jacobians.kernels import Computation, Kernels, UnsteadyError, record
 from jvpcli.jacobians.linear_map import DenseMap, as_numpy
-from jvpcli.jacobians.nearby import find_kink
+from jvpcli.jacobians.nearby import JUMP, direction
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import AHEAD
-from jvpcli.jacobians.stacked import Rows, believable, blocks_of
+from jvpcli.jacobians.stacked import Rows, blocks_of, compared
 from jvpcli.jacobians.structure import kind_by_values
+from jvpcli.language.guards import is_free
 from jvpcli.language.values import is_word, read_value
 from jvpcli.problem import Named, Problem
 from jvpcli.render.json import Place, around_numbers, to_json
@@ -48,6 +50,11 @@ Found = TypeVar("Found")
 Item = TypeVar("Item")
 
 
+def _largest(numbers: np.ndarray) -> np.ndarray:
+    """The largest absolute value at each of several points (k, n): (k,), in double precision."""
+    return np.abs(numbers).max(1).astype(float)
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """A pair among a point's numbers, and what of its Jacobian the words depend on.
@@ -56,7 +63,7 @@ class Block:
         pair: output and input.
         place: of the Jacobian's entries.
         shape: of the Jacobian as a matrix.
-        part: of the pair's gradient among those of all.
+        ways: of the pair's gradient by the explicit Jacobian, and by autograd.
         exact: whether the words depend on its entries, not only on which of them are zero.
         weights: of the product, flattened.
         reached: whether the gradient is one, and not zero for want of a path.
@@ -65,7 +72,7 @@ class Block:
     pair: Pair
     place: slice
     shape: tuple[int, int]
-    part: slice
+    ways: tuple[slice, slice]
     exact: bool
     weights: Tensor
     reached: bool
@@ -80,11 +87,11 @@ class Block:
         entries = found if self.exact else found != 0
         return [here.tobytes() + terms.tobytes() for here, terms in zip(entries, self.live(numbers), strict=True)]
 
-    def difference(self, numbers: np.ndarray, shown: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    def difference(self, numbers: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
         """The largest difference of the two gradients at each point, and whether it is surely one of rounding."""
-        contracted, direct = (part[:, self.part] for part in np.split(numbers[:, shown:], 2, axis=1))
+        contracted, direct = (numbers[:, way] for way in self.ways)
         terms = np.abs(as_numpy(self.weights)) @ np.abs(numbers[:, self.place].reshape(-1, *self.shape))
-        off, size = np.abs(contracted - direct).max(1).astype(float), np.abs(direct).max(1).astype(float)
+        off, size = _largest(contracted - direct), _largest(direct)
         return off, off <= math.sqrt(eps) * np.maximum(size, terms.max(1) / 2)  # half of what the ordinary way lets pass
 
 
@@ -97,6 +104,7 @@ class Passes:
         rows, sample: of the pass around the point, as `stacked` has them.
         blocks: of every output and input.
         shown: how many of a point's numbers the document has.
+        around: from where on they are of the point's surroundings.
     """
 
     request: Request
@@ -106,32 +114,48 @@ class Passes:
     sample: Named
     blocks: Sequence[Block]
     shown: int
+    around: int
 
-    def evaluated(self, values: Mapping[str, Any]) -> Problem | None:
-        """The problem at other values of the inputs, by its course; None where that does not hold there."""
-        asked, first = self.request, self.problem
-        if list(values) != list(asked.inputs) or not all(map(_is_plain, values.values())):
+    def given(self, values: Mapping[str, Any]) -> Sequence[Tensor] | None:
+        """Values of the inputs as tensors; None where those are others than there were."""
+        names, like = self.request.inputs, self.problem.leaves.values()
+        if list(values) != list(names) or not all(map(_is_plain, values.values())):
             return None
-        inputs = {name: read_value(value, name=name, dtype=asked.dtype) for name, value in values.items()}
-        limit, courses = first.memory_limit, first.courses
-        problem = Problem(first.function, inputs, first.wrt, first.seed, limit, courses=courses, handles=first.handles)
-        return problem if problem.evaluation.known is first.evaluation.known else None
+        inputs = [read_value(value, name=name, dtype=self.request.dtype) for name, value in values.items()]
+        same = all(x.shape == leaf.shape and x.dtype == leaf.dtype for x, leaf in zip(inputs, like, strict=True))
+        return inputs if same else None
 
-    def maps(self, problem: Problem) -> Maps | None:
-        """The Jacobians at a point; None where they are not to be believed, or jump there."""
-        rows = self.rows
-        blocks, sides = blocks_of(problem, rows, self.sample)
-        maps = rows.cut(blocks, 0)
-        if rows.sides and (not believable(maps, problem, rows.seeds.generic) or find_kink(problem, sides)):
-            return None
-        return maps
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The numbers of a point in one row, the Jacobian of each block as a matrix, and what the steps have made.
 
-    def numbers(self, problem: Problem, maps: Maps) -> np.ndarray | None:
-        """The numbers there; None where gradients flow otherwise.
+        The numbers are those of the document's arrays; behind them of each pair the gradient by the explicit Jacobian, and then
+        autograd's.  Where the operations may have a kink there are four for each entry of the inputs besides: of a generic
+        gradient by the evaluation itself what the Jacobians' differs by, and that gradient; and those below and above the point.
 
-        They are those of the document's arrays; behind them of each pair the gradient by the explicit Jacobian, and then
-        autograd's.
+        Raises:
+            UnsteadyError: the evaluation goes another way there, or gradients flow otherwise.
+            Whatever a step raises.
         """
+        first, rows = self.problem, self.rows
+        named = dict(zip(self.request.inputs, inputs, strict=True))
+        limit, courses = first.memory_limit, first.courses
+        problem = Problem(first.function, named, first.wrt, first.seed, limit, courses=courses, handles=first.handles)
+        if problem.evaluation.known is not first.evaluation.known:
+            raise UnsteadyError("an evaluation that goes another way")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stacked, sides = blocks_of(problem, rows, self.sample)
+            maps = rows.cut(stacked, 0)
+            misfits = compared(maps, problem, rows.seeds.generic) if rows.sides else []
+            with torch.no_grad():
+                numbers = self._numbers(problem, maps)
+                numbers += [*[difference for _, difference in misfits], *[direct for direct, _ in misfits], *sides[0], *sides[1]]
+                row = torch.cat([tensor.reshape(-1) for tensor in numbers])
+        steps = [value for value in problem.evaluation.values.values() if isinstance(value, Tensor)]
+        return [row, *[maps[block.pair].matrix for block in self.blocks], *steps]
+
+    def _numbers(self, problem: Problem, maps: Maps) -> list[Tensor]:
+        """The numbers of the document's arrays, and the gradients by both ways."""
         leaves, parts = problem.leaves, dict[Pair, Tensor | None]()
         for y, v in self.cotangents.items():
             gradients = vjp(problem.differentiable[y], v, list(leaves.values()))
@@ -140,17 +164,31 @@ class Passes:
         for block in self.blocks:
             gradient = parts[block.pair]
             if (gradient is not None) != block.reached:
-                return None
+                raise UnsteadyError("a gradient that flows otherwise")
             contracted.append(maps[block.pair].pullback(self.cotangents[block.pair[0]]))
             direct.append(torch.zeros_like(contracted[-1]) if gradient is None else gradient)
         shown = [*leaves.values(), *problem.differentiable.values(), *[maps[block.pair].matrix for block in self.blocks]]
-        sums = [total(parts, x, leaf) for x, leaf in leaves.items()]
-        return as_numpy(torch.cat([tensor.reshape(-1) for tensor in (*shown, *sums, *contracted, *direct)]))
+        return [*shown, *[total(parts, x, leaf) for x, leaf in leaves.items()], *contracted, *direct]
 
-    def worked(self, maps: Maps, columns: Sequence[int]) -> list[float]:
-        """Of each pair the entry of the product that is worked out."""
-        blocks = zip(self.blocks, columns, strict=True)
-        return [added_up(block.weights, maps[block.pair].matrix, column) for block, column in blocks]
+    def is_steady(self, numbers: np.ndarray) -> np.ndarray:
+        """At which points (k, total) a pass by the evaluation gives what the Jacobians give, and surely no derivative jumps."""
+        if not self.rows.sides:
+            return np.ones(len(numbers), bool)
+        misfit, direct, below, above = np.split(numbers[:, self.around :], 4, axis=1)
+        steady = _largest(above - below) <= JUMP / 2 * np.maximum(_largest(below), _largest(above))
+        start = 0
+        for x, leaf in self.problem.leaves.items():
+            part, eps = slice(start, start + leaf.numel()), torch.finfo(leaf.dtype).eps
+            entries = [_largest(numbers[:, block.place]) for block in self.blocks if block.pair[1] == x]
+            size = np.maximum.reduce([_largest(direct[:, part]), *entries])
+            steady &= _largest(misfit[:, part]) <= math.sqrt(eps) / 2 * size  # half of what the ordinary way lets pass
+            start = part.stop
+        return steady
+
+    def worked(self, found: Sequence[Tensor], columns: Sequence[int]) -> list[float]:
+        """Of each pair the entry of the product that is worked out, of what was computed at a point."""
+        blocks = zip(self.blocks, found[1:], columns, strict=False)
+        return [added_up(block.weights, matrix, column) for block, matrix, column in blocks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,41 +224,45 @@ class Known:
 
     Attributes:
         passes: what is computed.
+        compute: the same by the kernels that it comes down to, where it is known to come down to them.
         eps: the coarsest rounding on the way.
         words: by the facts that they depend on.
     """
 
     passes: Passes
+    compute: Computation
     eps: float
     words: dict[tuple[bytes, ...], Words] = field(default_factory=dict)
 
     def documents(self, points: Sequence[Mapping[str, Any]]) -> list[bytes | None]:
-        """The documents at values of the inputs, stage after stage; None where it is not known what is said of them."""
+        """The documents at values of the inputs; None where it is not known what is said of them."""
         found: list[bytes | None] = [None] * len(points)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            problems = _each(self.passes.evaluated, dict(enumerate(points)))
-            maps = _each(self.passes.maps, problems)
-            with torch.no_grad():
-                there = _each(lambda each: self.passes.numbers(*each), {at: (problems[at], maps[at]) for at in maps})
-                for at, numbers, facts, difference in self._good(there):
-                    words = self.words.get(facts)
-                    worked = [] if words is None else self.passes.worked(maps[at], words.columns)
-                    if words is not None and all(map(math.isfinite, worked)):
-                        found[at] = words.filled(numbers, worked, difference)
+        given = _each(self.passes.given, dict(enumerate(points)))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            there = _each(self.compute, given)
+        if said:
+            return found
+        with torch.inference_mode():
+            for at, numbers, facts, difference in self._good({at: as_numpy(row) for at, (row, *_) in there.items()}):
+                words = self.words.get(facts)
+                worked = [] if words is None else self.passes.worked(there[at], words.columns)
+                if words is not None and all(map(math.isfinite, worked)):
+                    found[at] = words.filled(numbers, worked, difference)
         return found
 
     def _good(self, there: Mapping[int, np.ndarray]) -> Iterator[tuple[int, np.ndarray, tuple[bytes, ...], float]]:
         """The points whose numbers are finite, and where two ways agree: what the words depend on, and how far they differ."""
         if not there:
             return
-        numbers, blocks = np.stack([*there.values()]), self.passes.blocks
+        numbers, passes = np.stack([*there.values()]), self.passes
         good, largest = np.isfinite(numbers).all(1), np.zeros(len(there))
         with np.errstate(all="ignore"):
-            for block in blocks:
-                difference, rounding = block.difference(numbers, self.passes.shown, self.eps)
+            good &= passes.is_steady(numbers)
+            for block in passes.blocks:
+                difference, rounding = block.difference(numbers, self.eps)
                 largest, good = np.maximum(largest, difference), good & rounding
-        facts = zip(*[block.facts(numbers) for block in blocks], strict=True)
+        facts = zip(*[block.facts(numbers) for block in passes.blocks], strict=True)
         for at, here, is_good, known, difference in zip(there, numbers, good, facts, largest.tolist(), strict=True):
             if is_good:
                 yield at, here, known, difference
@@ -228,13 +270,12 @@ class Known:
     def learn(self, request: Request, inspection: Inspection) -> None:
         """Takes the words of an answer, if others of the same form that share its facts have the same."""
         passes, report = self.passes, inspection.report
-        problem, maps = inspection.problem, inspection.derivatives.maps
-        if problem.course is not passes.problem.course or _passes(request, inspection) is None:
+        if inspection.problem.course is not passes.problem.course or _passes(request, inspection) is None:
             return
-        with torch.no_grad():
-            numbers = passes.numbers(problem, maps)  # type: ignore[arg-type]  # _passes has seen that they are dense
-        for _, here, facts, _ in self._good({} if numbers is None else {0: numbers}):
-            self.words[facts] = _words(passes, report, here)
+        given = passes.given(request.inputs)
+        there = {} if given is None else _each(passes, {0: given})  # not by the kernels, which are put to the test so
+        for _, numbers, facts, _ in self._good({at: as_numpy(row) for at, (row, *_) in there.items()}):
+            self.words[facts] = _words(passes, report, numbers)
             if self.documents([request.inputs]) != [to_json(report)]:
                 del self.words[facts]
 
@@ -268,10 +309,35 @@ def known(request: Request, before: Known | None = None) -> Known | None:
         if inspection.problem.course is not None:
             break
     passes = None if before else _passes(request, inspection)
-    found = before if passes is None else Known(passes, inspection.problem.found("rounding"))
+    found = before if passes is None else Known(passes, _kernels(passes) or passes, inspection.problem.found("rounding"))
     if found is not None:
         found.learn(request, inspection)
     return found
+
+
+def _kernels(passes: Passes) -> Kernels | None:
+    """The kernels that the passes come down to; None where they are others at another point, or torch is asked about numbers."""
+    course = passes.problem.course
+    assert course is not None, "there are no passes without it"
+    if any(turn.is_sized or not is_free(turn.op) for turn in course.turns):
+        return None
+    first = [passes.sample[name] for name in passes.request.inputs]
+    signed = [3 * direction(x, 107 + number) for number, x in enumerate(first)]
+    holed = [torch.where(torch.arange(x.numel()).reshape(x.shape) % 2 == 0, x, 0) for x in first]
+    try:
+        kernels = record(passes, first)
+        same = all(_row(kernels, point) == _row(passes, point) for point in (first, signed, holed))
+    except Exception:  # it fails there, or is not steady
+        return None
+    return kernels if same else None
+
+
+def _row(compute: Computation, point: Sequence[Tensor]) -> bytes | None:
+    """The numbers of a point, to the last digit; None where they can't be computed."""
+    with suppress(Exception):
+        row: bytes = as_numpy(compute(point)[0]).tobytes()
+        return row
+    return None
 
 
 def _asks_for_little(request: Request) -> bool:
@@ -309,7 +375,9 @@ def _passes(request: Request, inspection: Inspection) -> Passes | None:
         return None
     leaves, outputs = problem.leaves, problem.differentiable
     cotangents = {y: weight.value for y, weight in inspection.cotangents.items()}
-    blocks, start, part = list[Block](), sum(t.numel() for t in (*leaves.values(), *outputs.values())), 0
+    entries, size = sum(x.numel() for x in leaves.values()), sum(y.numel() for y in outputs.values())
+    blocks, start, shown = list[Block](), entries + size, 2 * entries + size + entries * size
+    way, ways = shown, entries * len(outputs)
     for y in outputs:
         for position, x in enumerate(leaves):
             each, nature = inspection.derivatives.maps[y, x], problem.found(("natures", y))[position]
@@ -317,11 +385,12 @@ def _passes(request: Request, inspection: Inspection) -> Passes | None:
                 return None
             if kind_by_values(each.matrix, there[y, x].matrix, nature, each.shapes) != each.structure:
                 return None
-            places, part = (slice(start, start + each.m * each.n), slice(part, part + each.n)), part + each.n
+            place, by_jacobian = slice(start, start + each.m * each.n), slice(way, way + each.n)
+            by_autograd = slice(way + ways, way + ways + each.n)
             exact, reached = nature.rigid or nature.picking, inspection.products.contributions[y, x] is not None
-            weights, start = cotangents[y].reshape(-1), places[0].stop
-            blocks.append(Block((y, x), places[0], (each.m, each.n), places[1], exact, weights, reached))
-    return Passes(request, problem, cotangents, rows, sample, blocks, start + sum(x.numel() for x in leaves.values()))
+            weights, start, way = cotangents[y].reshape(-1), place.stop, by_jacobian.stop
+            blocks.append(Block((y, x), place, (each.m, each.n), (by_jacobian, by_autograd), exact, weights, reached))
+    return Passes(request, problem, cotangents, rows, sample, blocks, shown, shown + 2 * ways)
 
 
 def _is_whole(request: Request, inspection: Inspection) -> bool:

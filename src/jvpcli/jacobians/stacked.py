@@ -212,19 +212,25 @@ def _grad(
 
 def believable(maps: Maps, problem: Problem, generic: Sequence[Tensor]) -> bool:
     """Whether a backward pass of the evaluation itself gives what the maps give, for a generic cotangent."""
-    outputs, inputs = problem.differentiable, problem.leaves
-    pulled = _grad(list(outputs.values()), generic, list(inputs.values()))
-    weights = dict(zip(outputs, generic, strict=True))
-    for (x, leaf), direct in zip(inputs.items(), pulled, strict=True):
+    for (x, leaf), (direct, difference) in zip(problem.leaves.items(), compared(maps, problem, generic), strict=True):
         if not leaf.numel():
             continue
-        difference, largest = direct, float(direct.abs().max())
-        for y, weight in weights.items():
-            jacobian = maps[y, x]
-            if jacobian.matrix.numel():
-                difference = difference - jacobian.pullback(weight)
-                largest = max(largest, float(jacobian.matrix.abs().max()))
+        parts = [direct, *[maps[y, x].matrix for y in problem.differentiable if maps[y, x].matrix.numel()]]
+        largest = max(float(part.abs().max()) for part in parts)
         off = float(difference.abs().max())
         if not off <= math.sqrt(torch.finfo(direct.dtype).eps) * largest:  # nor where it is NaN
             return False
     return True
+
+
+def compared(maps: Maps, problem: Problem, generic: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """For every input the gradient that a backward pass of the evaluation itself gives, and what the maps' differs from it by."""
+    outputs, inputs, found = problem.differentiable, problem.leaves, list[tuple[Tensor, Tensor]]()
+    pulled = _grad(list(outputs.values()), generic, list(inputs.values()))
+    for x, direct in zip(inputs, pulled, strict=True):
+        difference = direct
+        for y, weight in zip(outputs, generic, strict=True):
+            if maps[y, x].matrix.numel():
+                difference = difference - maps[y, x].pullback(weight)
+        found.append((direct, difference))
+    return found
