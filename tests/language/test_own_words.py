@@ -26,9 +26,6 @@ PROGRAMS = [
     "d = Categorical(-x)\n(d.log_prob(torch.tensor(1)) + d.entropy()).sum().backward()",
     "g = torch.jit.trace(lambda t: t * t.sum(), torch.ones(2).double())\ng(x).sum().backward()",
     "def step(k):\n    y = (x ** k).sum()\n    y.backward()\nstep(2)\nstep(3)\nx.shape, x.requires_grad",
-    "a, act = torch.nn.Linear(2, 1), torch.nn.Tanh()\nlin = torch.nn.Linear(2, 3)\ntorch.nn.init.uniform_(lin.weight)\n"
-    "net = torch.nn.Sequential(lin, torch.nn.Tanh())\n"
-    "(net(x.float()).sum() * lin.bias.sum() * x[torch.ByteTensor([1, 0]).bool()]).sum().backward()\nlen(x)",
 ]
 
 REFUSED = [
