@@ -388,7 +388,7 @@ def test_a_derivative_with_a_graph_is_inspected_itself(jvp):
 
 REFUSED = [
     ("import torch.nn as nn\nclass Net(nn.Module):\n    def __len__(self):\n        return x\n"
-     "x = torch.ones(2, requires_grad=True)\nNet(2, 2)(x).sum().backward()", "A `class` runs only from a file of yours."),
+     "x = torch.ones(2, requires_grad=True)\nNet(2, 2)(x).sum().backward()", "Only Python can run the class `Net` on line 2."),
     ("x = torch.ones(2, requires_grad=True)\nimport os\nos.system('ls')\nx.sum().backward()", "There is no `os.system`."),
 ]  # fmt: skip
 

@@ -1036,6 +1036,14 @@ CHANGES = {
             a.weight.mul_(3)
         net(torch.ones(2)).pow(2).sum().backward()
         """,
+    "a part that has a name, and another default": """
+        x = torch.tensor([1., 2.], requires_grad=True)
+        a, act = nn.Linear(2, 1), nn.Tanh()
+        lin = nn.Linear(2, 3)
+        nn.init.uniform_(lin.weight)
+        net = nn.Sequential(lin, act)
+        (net(x).sum() * lin.bias.sum() * x[torch.ByteTensor([1, 0]).bool()]).sum().backward()
+        """,
     "a tensor under another name": """
         net = nn.Linear(2, 1)
         w = torch.zeros(1, 2)

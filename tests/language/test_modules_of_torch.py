@@ -258,3 +258,63 @@ def test_derivatives_by_all_parameters(given: str) -> None:
     found = jvpcli.inspect(source, x=x, wrt=["x", "net"], seed=3).vjp
     torch.testing.assert_close([found[name] for name in ("x", *names)], list(gradients))
     torch.testing.assert_close(jvpcli.inspect(source, x=x, wrt="x", seed=3).vjp["x"], gradients[0])
+
+
+CHANGES = [
+    "net.double()", "net = net.double()", "net.to(torch.float64)", "net.half()", "net.apply(lambda m: m.weight.data.zero_())",
+    "def init(m):\n    nn.init.zeros_(m.weight)\nnet[0].apply(init)", "nn.init.zeros_(net[0].weight)", "nn.init.normal_(net[0].bias)",
+    "def zero(net):\n    net[0].weight.data.zero_()\nzero(net)", "def zero(m):\n    m.weight.data.zero_()\nzero(net[0])",
+    "net[0].weight.data.fill_(3.)", "net[0].weight.data = torch.ones(2, 2)", "net[0].weight.data[0] = 3.", "net[0].bias.data += 1",
+    "with torch.no_grad():\n    net[0].weight.fill_(3.)", "with torch.no_grad():\n    net[0].bias += 1",
+    "with torch.no_grad():\n    for p in net.parameters():\n        p.mul_(2)", "for p in net.parameters():\n    p.data.fill_(0.5)",
+    "for p in net.parameters():\n    p.requires_grad = False", "net.requires_grad_(False)", "net[0].weight.requires_grad = False",
+    "net[0] = nn.Linear(2, 2)", "net[0].weight = nn.Parameter(torch.ones(2, 2))", "net.append(nn.Linear(2, 2))", "net.extra = 3",
+    "net.load_state_dict({'0.weight': torch.ones(2, 2), '0.bias': torch.ones(2)})", "net.load_state_dict(net.state_dict())",
+    "net.register_forward_hook(lambda m, i, o: o * 2)", "h = net[0].register_forward_hook(lambda m, i, o: o * 2)",
+    "h = net[0].register_full_backward_hook(lambda m, i, o: (i[0] * 2,))", "net[0].weight.register_hook(lambda g: g * 2)",
+    "net.register_buffer('b', torch.ones(2))", "nn.utils.spectral_norm(net[0])", "nn.utils.parametrizations.weight_norm(net[0])",
+    "lin = nn.Linear(2, 2)\nnet = nn.Sequential(lin, nn.Tanh())", "net = [nn.Linear(2, 2)][0]", "net[0].reset_parameters()",
+    "import copy\nnet = copy.deepcopy(net)", "for layer in net:\n    layer.weight.data.zero_()", "net[0].weight.zero_()",
+    "a, b = nn.Linear(2, 2), nn.Tanh()\nnet = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))", "net = net.eval()", "net.train()",
+    "net = net.cpu()", "setattr(net[0], 'weight', None)", "net[0].weight.detach().mul_(3)", "w = net[0].weight.data\nw.zero_()",
+    "w = net[0].weight.view(-1)\nwith torch.no_grad():\n    w[0] = 5.", "torch.nn.init.constant_(tensor=net[0].bias, val=2.)",
+]  # fmt: skip
+"""What a program may do to a module before it is used."""
+
+
+@pytest.mark.parametrize("asked", ["net(x).sum().backward()", "torch.autograd.grad(net(x).sum(), x)[0].sum()"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_a_module_is_carried_out_or_refused(change: str, asked: str) -> None:
+    """The language never leaves out what it does not read: what it gives is what Python gives."""
+    start = "net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\nx = torch.tensor([1., 2.], requires_grad=True)\n"
+    text = f"{start}{change}\n{asked}"
+    if change == "net[0].weight.zero_()":
+        with pytest.raises(JvpError) as caught:
+            jvpcli.inspect(text)
+        assert caught.value.torch_message == "a leaf Variable that requires grad is being used in an in-place operation."
+    try:
+        found = jvpcli.inspect(text).vjp
+    except JvpError as error:
+        assert error.code != "internal"
+        return
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    torch.manual_seed(0)
+    exec(text.replace(asked, "net(x).sum().backward()"), scope)
+    expected = {"x": scope["x"].grad, **{f"net.{name}": p.grad for name, p in scope["net"].named_parameters()}}
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("net.double()", "`.double` of `net` can't be called here: only Python can run it."),
+        ("net[0].apply(print)", "`.apply` of `net.0` can't be called here: only Python can run it."),
+        ("nn.init.zeros_(net[0].weight)", "`nn.init.zeros_` can't be used here: only Python can run it."),
+        ("net.register_forward_hook(print)", "`.register_forward_hook` of `net` can't be called here: only Python can run it."),
+    ],
+)
+def test_who_can_run_it_is_said(change: str, message: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        jvpcli.inspect(f"net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\n{change}\nnet(x).sum()", x=[1.0, 2.0])
+    assert caught.value.message == message

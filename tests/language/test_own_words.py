@@ -24,9 +24,6 @@ PROGRAMS = [
     "d = Bernoulli(None, x)\n(d.log_prob(d.sample()) + d.entropy()).sum().backward()",
     "d = Categorical(-x)\n(d.log_prob(torch.tensor(1)) + d.entropy()).sum().backward()",
     "g = torch.jit.trace(lambda t: t * t.sum(), torch.ones(2).double())\ng(x).sum().backward()",
-    "a, act = torch.nn.Linear(2, 1), torch.nn.Tanh()\nlin = torch.nn.Linear(2, 3)\ntorch.nn.init.uniform_(lin.weight)\n"
-    "net = torch.nn.Sequential(lin, torch.nn.Tanh())\n"
-    "(net(x.float()).sum() * lin.bias.sum() * x[torch.ByteTensor([1, 0]).bool()]).sum().backward()\nlen(x)",
 ]
 
 REFUSED = [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.language.expressions import MAX_DEPTH
+from jvpcli.language.names import copied
 from jvpcli.language.parse import parse
 from jvpcli.program import Const, Equation, Pack, Program, Ref
 
@@ -256,3 +259,20 @@ def test_deep_and_huge_is_an_error_and_no_crash(source: str) -> None:
 def test_moderate_nesting_works() -> None:
     assert len(parse("torch.sin(" * 90 + "x" + ")" * 90).equations) == 90
     assert len(parse("x" + ".sin()" * 1000).equations) == 1000
+
+
+def test_what_hangs_on_a_node_that_python_shares_is_not_copied() -> None:
+    """A reader of tracebacks leaves a file's tree on `ast.Load()`, which is one object for all trees."""
+
+    class Uncopied:
+        def __deepcopy__(self, memo: object) -> None:
+            raise AssertionError("copied")
+
+    shared = ast.parse("x", mode="eval").body.ctx  # type: ignore[attr-defined]
+    shared.parent = Uncopied()
+    try:
+        node = ast.parse("f(x + 1)[0]", mode="eval").body
+        assert ast.dump(copied(node)) == ast.dump(node)
+        assert copied(node) is not node
+    finally:
+        del shared.parent

@@ -82,6 +82,13 @@ def test_the_input_of_a_functional_call_is_not_changed():
     assert w.tolist() == [[3, 4], [6, 8]]
 
 
+def test_a_hook_stays_where_an_earlier_call_is_left_out():
+    start = "x = torch.ones(2, requires_grad=True)\n(x*3).sum().backward()\nx = torch.ones(3, requires_grad=True)\ny = x*2\n"
+    for hook, factor in (("lambda g: g*5", 10.0), ("f", 6.0)):
+        text = f"{start}def f(g):\n    return g*3\ny.register_hook({hook})\ny.sum().backward()"
+        assert jvpcli.inspect(text).vjp["x"].tolist() == [factor] * 3
+
+
 @pytest.mark.parametrize(
     "text", ["torch.set_default_dtype(torch.float64)\ntorch.set_default_dtype(torch.float32)\nx.sum()",
              "net = nn.Linear(2,2)\ntorch.set_default_dtype(torch.float64)\nnet(x).sum()"]

@@ -240,9 +240,13 @@ def _with_hook(name: str, hook: ast.expr, functions: Collection[str], node: ast.
     """A tensor with a hook under its name, in the place of a part of the text; what a lambda reads of tensors is given to it."""
     around = {*catalog.ROOTS, *catalog.BUILTINS, *functions, "nn", "np"}
     read = sorted(free_names(hook) - around) if isinstance(hook, ast.Lambda) else []
-    hook = copied(hook)
     if isinstance(hook, ast.Lambda):
+        hook = copied(hook)
         hook.args.args[1:1] = [ast.arg(each) for each in read]
+    else:  # which may be defined behind what makes the tensor
+        taken = ast.arg(f"{name}{METHOD}")
+        call = ast.Call(hook, [ast.Name(taken.arg, ast.Load())], [])
+        hook = ast.Lambda(ast.arguments([], [taken], None, [], [], None, []), call)
     parts = [ast.Name(name, ast.Load()), hook, *(ast.Name(each, ast.Load()) for each in read)]
     made = ast.Assign([ast.Name(name, ast.Store())], Hooked(f"{name}{METHOD}", parts))
     return ast.fix_missing_locations(ast.copy_location(made, node))

@@ -130,7 +130,8 @@ class Lowering:
         if name in self.functions and self.is_program:
             return self.function_value(name, node)
         if name in self.function_roots and not (is_input and self.given):
-            raise self.at(node, ForbiddenError(f"`{name}` is an imported function: call it, as in {name}(x)."))
+            kind = "a module" if name in self.modules.values() else "an imported function"
+            raise self.at(node, ForbiddenError(f"`{name}` is {kind}: call it, as in {name}(x)."))
         if not is_input:
             raise self.at(node, refusals.value_name(name, self.given or ()))
         return self.input(name, node)

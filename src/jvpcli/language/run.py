@@ -192,6 +192,10 @@ class Run:
         if overwritten is not None and overwritten.untyped_storage().data_ptr() in self.lent:
             message = "An array shares its memory with this tensor in PyTorch: change a copy of it, as by `.clone()`."
             raise EvaluationError(message)
+        if overwritten is not None and self.recording and not overwritten.requires_grad and self.is_trained(overwritten):
+            view = "" if overwritten._base is None else "view of a "
+            message = f"a {view}leaf Variable that requires grad is being used in an in-place operation."
+            raise self.failure(RuntimeError(message), step, arguments, keywords)
         before = None if overwritten is None else _as_it_is(overwritten)
         if isinstance(owner, Array) and is_in_place(step.op):  # which may run again: from the array as it was
             step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
@@ -234,6 +238,13 @@ class Run:
     def is_own_leaf(self, x: Tensor) -> bool:
         """Whether a tensor is a leaf that the program makes itself: no input reaches it, whose gradient could miss a change."""
         return any(self.values[slot] is x for slot in self.leaves if slot not in self.inputs)
+
+    def is_trained(self, x: Tensor) -> bool:
+        """Whether a tensor is a parameter of a module or a view of one, which require gradients in PyTorch whatever is asked."""
+        base = x if x._base is None else x._base
+        paths = [self.program.inputs[slot].rpartition(".") for slot in self.inputs if self.values[slot] is base]
+        held = [getattr(getattr(self.functions.get(owner), "function", None), name, None) for owner, _, name in paths]
+        return any(isinstance(each, Tensor) and each.requires_grad for each in held)
 
     def failure(
         self, error: Exception, step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any]
