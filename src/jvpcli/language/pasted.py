@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from jvpcli.errors import JvpError, UsageError
-from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
+from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_construct, may_pass_over, refusals
 from jvpcli.language.accumulation import with_held
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
@@ -40,7 +40,7 @@ from jvpcli.language.leaves import (
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
-from jvpcli.language.parse import read_program
+from jvpcli.language.parse import parse, read_program
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
@@ -90,7 +90,20 @@ def as_meant(request: Request, may_run: bool = False) -> Request:
     try:
         return replace(_as_read(request), **held)
     except JvpError as error:
+        if request.call is not None and _is_read(replace(request, call=None)):
+            raise  # the calls are those that the language knows
         return replace(request, refusal=error, **held)
+
+
+def _is_read(request: Request) -> bool:
+    """Whether the language reads a program, as far as its text tells."""
+    try:
+        meant = _as_read(request)
+        if not may_construct(meant.expression):
+            parse(meant.expression, meant.inputs.keys())
+    except JvpError:
+        return False
+    return True
 
 
 def _can_run(request: Request) -> bool:
