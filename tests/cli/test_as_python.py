@@ -158,6 +158,47 @@ def test_each_command_answers(jvp):
         assert [each["code"] for each in document["warnings"]] == ["as_python"]
 
 
+def test_steps_stand_where_they_are_written(jvp):
+    """A session, whose prompts are no part of the program: the lines are those of what was pasted."""
+    text = ">>> import torch\n>>> class Odd:\n...     def __enter__(self): return 2.\n...     def __exit__(self, *e): pass\n...\n"
+    text += ">>> x = torch.tensor([1., 2.], requires_grad=True)\n>>> with Odd() as two:\n...     y = (two * x ** 3).sum()\n...\n"
+    text += ">>> y\ntensor(18., grad_fn=<SumBackward0>)\n>>> y.backward()\n"
+    document = answer(jvp, "trace", text)
+    told = [(step["source"], step["line"]) for step in document["steps"]]
+    assert told == [("x ** 3", 8), ("two * x ** 3", 8), ("(two * x ** 3).sum()", 8)]
+    assert [call["line"] for call in document["calls"]] == [12]
+    assert document["output_values"] == {"y": "y"}
+
+
+def test_formulas_of_a_net_and_of_a_function(jvp):
+    """Σ (w·c)² has the gradient 2 c cᵀ w; parameters have names in formulas that code can have."""
+    derived = answer(jvp, "derive", TRAINING, "--tangent", "net_layers_0_weight=[[1,1]]")
+    assert derived["inputs"].keys() == {"net_layers_0_weight", "c"}
+    w, c, v = torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, 5.0]]), torch.tensor(2.0)
+    code = derived["vjp"]["net_layers_0_weight"]["torch"]
+    assert torch.equal(eval(code, {"torch": torch, "net_layers_0_weight": w, "c": c, "v": v}), 2 * v * (w * c).sum() * c)
+    function = SEVERAL.replace("torch.autograd.grad(z, x)", "torch.func.grad(lambda t: (Scale(rate)(t) ** 3).sum())(c)")
+    derived = answer(jvp, "derive", function)
+    assert derived["vjp"]["t"]["given"]["formula"] == "3/8·t_i²"
+
+
+def test_the_hessian_of_a_second_derivative_s_function(jvp):
+    """What torch.func.hessian differentiates twice, or another transform does, is what jvp hessian is asked of."""
+    twice = ("torch.func.hessian(f)(c)", "torch.func.jacfwd(torch.func.grad(f))(c)", "torch.autograd.functional.hessian(f, c)")
+    for asked in twice:
+        text = SEVERAL.replace("torch.autograd.grad(z, x)", f"f = lambda t: (Scale(rate)(t) ** 3).sum()\n{asked}")
+        found = answer(jvp, "hessian", text)["hessian"]["t"]["t"]["value"]
+        assert found == [[0.75 * 3, 0.0], [0.0, 0.75 * 5]]
+
+
+def test_what_python_runs_through_pytorch_does_not_raise(jvp):
+    """The language says that a flag is no method, on a line that is never carried out; where it is, Python says so, too."""
+    text = "x = torch.ones(2, requires_grad=True)\nif x.sum() > {}:\n    x.requires_grad()\n(x * 3).sum().backward()\n"
+    assert answer(jvp, "inspect", text.format(100))["vjp"]["x"]["value"] == [3.0, 3.0]
+    error = answer(jvp, "inspect", text.format(1))["error"]
+    assert error["torch_message"] == "'bool' object is not callable"
+
+
 def test_a_call_is_picked_by_its_line(jvp):
     """Each line that asks is listed, in order; of one that asks twice the last is meant."""
     document = answer(jvp, "inspect", SEVERAL, "--call", "1")

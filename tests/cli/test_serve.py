@@ -74,6 +74,35 @@ def test_an_id_comes_back_and_a_program_is_read(running):
     assert "jacobian" in document  # the path names the command, whatever the body says
 
 
+RUN = """class Odd:
+    def __enter__(self): return 2.
+    def __exit__(self, *e): pass
+x = torch.tensor([1., 2.], requires_grad=True)
+with Odd() as two: (two * x ** 2).sum().backward()
+"""
+"""A program that the language does not read: ∂L/∂x = 4 x."""
+
+
+def test_no_question_has_a_program_run(running):
+    for fields in ({}, {"as_python": True}, {"may_run": True}, {"pasted": {}}):
+        _, _, content = running.ask("/api/inspect", {"expression": RUN, **fields})
+        assert json.loads(content)["error"]["code"] in ("forbidden", "usage")
+
+
+def test_programs_are_run_where_who_starts_it_says_so(jvp, tmp_path):
+    """By the document that the command prints, a part of the page for each answer, and no file by an input."""
+    (tmp_path / "x.json").write_text("[1, 2]")
+    with served(tmp_path, "--jobs", "1", "--as-python") as one:
+        _, _, content = one.ask("/api/inspect", {"expression": RUN})
+        assert json.loads(content) == json.loads(jvp("inspect", "-", "--json", stdin=RUN).out)
+        for command in ("inspect", "trace", "check", "hessian", "derive"):
+            part = json.loads(one.ask(f"/page/{command}", {"expression": RUN})[2])
+            assert part["ok"]
+            assert "read as" not in part["html"]
+        _, _, content = one.ask("/api/inspect", {"expression": RUN, "inputs": {"x": f"@{tmp_path}/x.json"}})
+        assert json.loads(content)["error"]["code"] in ("file", "bad_value", "forbidden")
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["title"])
 def test_every_example_of_the_page_has_an_answer(running, example):
     question = {"expression": example["expression"], "inputs": example["inputs"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -216,11 +217,20 @@ def _picked(lines: Sequence[int], number: int | None, text: SourceText) -> tuple
     """
     places = {n: _line(n, text) for n in sorted({*lines})}
     asked = lines[-1] if number is None else next((n for k, n in enumerate(places, 1) if k == number), None)
-    calls = tuple(Call(k, places[n], text.lines[n - 1].strip(), n == asked) for k, n in enumerate(places, 1))
+    tree = ast.parse("\n".join(text.lines))
+    calls = tuple(Call(k, places[n], _source(tree, n, text), n == asked) for k, n in enumerate(places, 1))
     if asked is None:
         assert number is not None
         raise no_such_call(number, calls)
     return len(lines) - [*reversed(lines)].index(asked), calls
+
+
+def _source(tree: ast.Module, number: int, text: SourceText) -> str:
+    """What stands on a line of a program, without the name that it is given to: on one line, what goes on in others too."""
+    there = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= number <= (node.end_lineno or 0)]
+    value = getattr(there[-1], "value", None) if there and not hasattr(there[-1], "body") else None
+    found = None if value is None else ast.get_source_segment("\n".join(text.lines), value)
+    return " ".join((found or text.lines[number - 1]).split())
 
 
 def _line(number: int, text: SourceText) -> int:
@@ -446,7 +456,7 @@ def _names(call: Asked) -> list[str]:
     try:
         known = [
             name
-            for name, each in signature(call.function).parameters.items()
+            for name, each in signature(call.base or call.function).parameters.items()
             if each.kind is each.POSITIONAL_OR_KEYWORD
         ]
     except (TypeError, ValueError):

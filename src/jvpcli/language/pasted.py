@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jvpcli.errors import JvpError, UsageError
-from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
+from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_construct, may_pass_over, refusals
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
@@ -35,7 +35,7 @@ from jvpcli.language.leaves import (
     without_needless_imports,
 )
 from jvpcli.language.names import assigned, free_names, read_first
-from jvpcli.language.parse import read_program
+from jvpcli.language.parse import parse, read_program
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
@@ -81,7 +81,20 @@ def as_meant(request: Request, may_run: bool = False) -> Request:
     try:
         return replace(_as_read(request), **held)
     except JvpError as error:
+        if request.call is not None and _is_read(replace(request, call=None)):
+            raise  # the calls are those that the language knows
         return replace(request, refusal=error, **held)
+
+
+def _is_read(request: Request) -> bool:
+    """Whether the language reads a program, as far as its text tells."""
+    try:
+        meant = _as_read(request)
+        if not may_construct(meant.expression):
+            parse(meant.expression, meant.inputs.keys())
+    except JvpError:
+        return False
+    return True
 
 
 def _can_run(request: Request) -> bool:
