@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jvpcli.errors import JvpError
 from jvpcli.language import refusals
-from jvpcli.language.calls import CHECKS, is_block, is_constant, makes_function, name_of, path
+from jvpcli.language.calls import CHECKS, is_backward, is_block, is_constant, makes_function, name_of, path
 from jvpcli.language.dependence import changed, root_of
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, free_names, imported_paths, in_order, method_of, targets
@@ -77,7 +77,10 @@ def _steps(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.Call, JvpError]
 
 
 def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.expr, JvpError]]:
-    """The derivatives, without a graph of their own, and the gradients held by leaves, that a block asks for."""
+    """The derivatives, without a graph of their own, and the gradients held by leaves, that a block asks for.
+
+    A `with` runs once: what a call gives there is a value.  Only what a call of backward adds to `.grad` there is not followed.
+    """
     own = {*assigned(statements), *(part.name for part in statements if isinstance(part, ast.FunctionDef))}
     for block in filter(is_block, statements):
         defines = isinstance(block, (ast.FunctionDef, ast.ClassDef))
@@ -87,7 +90,7 @@ def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast
         nodes = [*in_order(block)]
         called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         for node in nodes:
-            asks = isinstance(node, ast.Call) and _derives(node, own)
+            asks = isinstance(node, ast.Call) and (is_backward(node) if isinstance(block, ast.With) else _derives(node, own))
             if asks or (defines and isinstance(node, ast.Attribute) and _is_gradient(node, id(node) in called)):
                 yield node, refusals.in_block(ast.unparse(node), f"`{name}`" if defines else BLOCKS[type(block)])
 
