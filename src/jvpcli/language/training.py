@@ -80,7 +80,7 @@ def _steps(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.AST, JvpError]]
             yield node, refusals.step(ast.unparse(node.value))
 
 
-def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.expr, JvpError]]:
+def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.AST, JvpError]]:
     """The derivatives, without a graph of their own, and the gradients held by leaves, that a block asks for.
 
     A `with` runs once: what a call gives there is a value.  Only what a call of backward adds to `.grad` there is not followed.
