@@ -24,14 +24,14 @@ net = nn.Linear(2, 1)
 CALL = "(w * u).pow(2).sum().backward()"
 
 LOOP, FUNCTION = "`{}` stands in a loop: the language reads", "`{}` stands in `f`: the language reads"
-STEPS = "The language has no optimizers, which move weights as a program runs: `{}`."
+MADE = "The language has no optimizers, which move weights as a program runs: `{}`."
 MOVED = "`{}` is changed between the derivative calls: "
 CLEARED = "`{}` has its gradient cleared between two calls of backward; `{}`"
 
 TRAINING = {
-    "an optimizer": ("opt = «torch.optim.SGD([w], lr=0.1)»\nCALL", STEPS.format("torch.optim.SGD")),
-    "one under another name": ("from torch.optim import Adam as A\nopt = «A([w])»\nCALL", STEPS.format("A")),
-    "a step behind the call": ("CALL\n«opt.step()»", STEPS.format("opt.step")),
+    "an optimizer": ("opt = «torch.optim.SGD([w], lr=0.1)»\nCALL", MADE.format("torch.optim.SGD")),
+    "one under another name": ("from torch.optim import Adam as A\nopt = «A([w])»\nCALL", MADE.format("A")),
+    "a step behind the call": ("CALL\n«opt.step()»", "The language steps nothing that changes as a program runs: `opt.step()`."),
     "a loop": ("for k in range(2):\n    «CALL»", LOOP.format("(w * u).pow(2).sum().backward()")),
     "a while loop": ("while w.grad is None:\n    y = w * u\n    «y.backward(w)»", LOOP.format("y.backward(w)")),
     "rows one by one": (

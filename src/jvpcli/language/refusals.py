@@ -102,8 +102,13 @@ RUN = "On the command line Python runs it: jvp inspect - < FILE between guards, 
 
 
 def optimizer(written: str) -> JvpError:
-    """`torch.optim.SGD`, and `opt.step`, as they are called."""
+    """`torch.optim.SGD`, under the name by which it is called."""
     return ForbiddenError(f"The language has no optimizers, which move weights as a program runs: `{written}`.", hints=[RUN])
+
+
+def step(written: str) -> JvpError:
+    """`opt.step()`, of an optimizer, a schedule, or whatever else a program steps."""
+    return ForbiddenError(f"The language steps nothing that changes as a program runs: `{written}`.", hints=[RUN])
 
 
 def in_block(written: str, where: str) -> JvpError:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jvpcli.errors import JvpError
 from jvpcli.language import refusals
-from jvpcli.language.calls import CHECKS, is_block, is_constant, makes_function, name_of, path
+from jvpcli.language.calls import CHECKS, is_backward, is_block, is_constant, makes_function, name_of, path
 from jvpcli.language.dependence import changed, root_of
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, free_names, imported_paths, in_order, method_of, targets
@@ -31,7 +31,7 @@ def refuse_training(text: SourceText, statements: Sequence[ast.stmt]) -> None:
         ForbiddenError: it does, with the place.
     """
     for node, refused in (*_steps(statements), *_derivatives_in_blocks(statements)):
-        raise refused.with_context(span=text.span(node), source=text.source)
+        raise _at(text, node, refused)
 
 
 def refuse_moved(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
@@ -42,7 +42,7 @@ def refuse_moved(text: SourceText, statements: Sequence[ast.stmt], weights: Coll
     """
     for statement in statements:
         for name in sorted(_moved(statement) & {*weights}):
-            raise refusals.moved(name).with_context(span=text.span(statement), source=text.source)
+            raise _at(text, statement, refusals.moved(name))
 
 
 def refuse_partly_cleared(
@@ -59,25 +59,32 @@ def refuse_partly_cleared(
     for statement in statements if left else ():
         for name in sorted(cleared(statement)):
             if name.partition(".")[0] in weights:
-                refused = refusals.partly_cleared(name, min(left))
-                raise refused.with_context(span=text.span(statement), source=text.source)
+                raise _at(text, statement, refusals.partly_cleared(name, min(left)))
 
 
-def _steps(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.Call, JvpError]]:
+def _at(text: SourceText, node: ast.AST, refused: JvpError) -> JvpError:
+    """An error with its place; what was made of others may have none."""
+    return refused.with_context(span=text.span(node), source=text.source) if hasattr(node, "col_offset") else refused
+
+
+def _steps(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.AST, JvpError]]:
     """What makes an optimizer, or steps one, with what is said of it."""
     tree = ast.Module([*statements], [])
     paths, own = {**USUAL, **imported_paths(tree)}, {*assigned(statements)}
-    shown = {id(part.value) for part in ast.walk(tree) if isinstance(part, ast.Expr) and is_shown(part)}  # pbar.step()
     for node in in_order(tree):
-        if isinstance(node, ast.Call) and id(node) not in shown:
+        if isinstance(node, ast.Call):
             root, _, rest = path(node.func).partition(".")
-            makes = root not in own and f"{paths.get(root, root)}.{rest}".startswith("torch.optim.")
-            if makes or (isinstance(node.func, ast.Attribute) and node.func.attr == "step"):
+            if root not in own and f"{paths.get(root, root)}.{rest}".startswith("torch.optim."):
                 yield node, refusals.optimizer(ast.unparse(node.func))
+        elif isinstance(node, ast.Expr) and method_of(node) == "step" and not is_shown(node):
+            yield node, refusals.step(ast.unparse(node.value))
 
 
-def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.expr, JvpError]]:
-    """The derivatives, without a graph of their own, and the gradients held by leaves, that a block asks for."""
+def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast.AST, JvpError]]:
+    """The derivatives, without a graph of their own, and the gradients held by leaves, that a block asks for.
+
+    A `with` runs once: what a call gives there is a value.  Only what a call of backward adds to `.grad` there is not followed.
+    """
     own = {*assigned(statements), *(part.name for part in statements if isinstance(part, ast.FunctionDef))}
     for block in filter(is_block, statements):
         defines = isinstance(block, ast.FunctionDef)
@@ -87,7 +94,7 @@ def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast
         nodes = [*in_order(block)]
         called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         for node in nodes:
-            asks = isinstance(node, ast.Call) and _derives(node, own)
+            asks = isinstance(node, ast.Call) and (is_backward(node) if isinstance(block, ast.With) else _derives(node, own))
             if asks or (defines and isinstance(node, ast.Attribute) and _is_gradient(node, id(node) in called)):
                 yield node, refusals.in_block(ast.unparse(node), f"`{name}`" if defines else BLOCKS[type(block)])
 
