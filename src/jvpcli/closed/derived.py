@@ -97,6 +97,10 @@ class Derived:
         self._watch, self._line, self.function, self.of, self.aux = watch, line, function, of, aux
         self.places = tuple(places) if isinstance(places, (tuple, list)) else (places,)
 
+    def __deepcopy__(self, memo: Any) -> Derived:
+        """Itself, as of a function."""
+        return self
+
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Asks for the derivative there."""
         watch = self._watch
