@@ -59,6 +59,10 @@ RULES: tuple[tuple[str, str], ...] = (
         "empty|empty_.*|new|new_empty|new_empty_strided|resize|resize_|resize_as|resize_as_|resize_as_sparse_",
     ),
     (
+        "torch doesn't count what its parts change in the tensor, and backward passes trust what they kept; use split or chunk",
+        "unsafe_chunk|unsafe_split|unsafe_split_with_sizes",
+    ),
+    (
         "it reads or changes a setting of the whole process",
         "set_.*|get_.*|manual_seed|seed|initial_seed|.*autocast.*|are_.*_enabled|use_.*|is_.*_enabled|init_num_threads"
         "|is_vulkan_available|compiled_with_.*|thread_safe_generator|default_generator|prepare_multi.*|profiler_.*",

@@ -21,6 +21,7 @@ SEED = 42
 
 INTERNAL = "it is an internal of torch: its name begins with an underscore"
 BACKWARD = "it is the backward of another operator, with no public name"
+UNCOUNTED = "torch doesn't count what its parts change in the tensor"
 CANNOT_BE_WRITTEN = {
     "_softmax_backward_data": INTERNAL,
     "_native_batch_norm_legit": INTERNAL,
@@ -30,6 +31,8 @@ CANNOT_BE_WRITTEN = {
     "torch.ops.aten._safe_softmax.default": INTERNAL,
     "max_pool2d_with_indices_backward": BACKWARD,
     "native_dropout_backward": BACKWARD,
+    "unsafe_chunk": UNCOUNTED,
+    "unsafe_split": UNCOUNTED,
     "sparse.sampled_addmm": "it takes a sparse tensor",
     "sparse.mm.reduce": "it takes a sparse tensor",
     "to_sparse": "it gives a sparse tensor",

@@ -108,6 +108,10 @@ class Derived:
         self.places = tuple(places) if isinstance(places, (tuple, list)) else (places,)
         self.base = function.function if isinstance(function, Derived) else base
 
+    def __deepcopy__(self, memo: Any) -> Derived:
+        """Itself, as of a function."""
+        return self
+
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Asks for the derivative there."""
         watch = self._watch

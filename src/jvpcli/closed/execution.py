@@ -7,23 +7,23 @@ import linecache
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from types import CodeType
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
 from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 
-from jvpcli.closed import reach
+from jvpcli.closed import integers, reach
 from jvpcli.closed.derived import Asked, Watch
 from jvpcli.closed.given import Given, with_given
 from jvpcli.closed.names import Ended, Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
-from jvpcli.errors import ForbiddenError, JvpError
+from jvpcli.errors import ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.recording.derivatives import Derivative, read_call
@@ -97,6 +97,8 @@ def at_call(
     found: list[Any] = []
 
     def met(call: Derivative | Asked) -> None:
+        if isinstance(call, Asked):
+            call = replace(call, function=_guarded(guard, call.function))
         found.append(meet(call, recorder, begin == 0))
         raise _Reached
 
@@ -152,6 +154,19 @@ def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
     if not is_walled():
         return _behind(guard)
     return None if guard.is_up() else _again(guard)
+
+
+def _guarded(guard: _Guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is called where there is no guard: the program's own have one with them, torch's have none."""
+    if type(function) is FunctionType and function.__globals__.get(reach.OURS):
+        return function
+
+    @wraps(function, WRAPPER_ASSIGNMENTS, ())
+    def guarded(*arguments: Any, **keywords: Any) -> Any:
+        with _inside(guard) or nullcontext():
+            return function(*arguments, **keywords)
+
+    return guarded
 
 
 @contextmanager
@@ -231,6 +246,9 @@ def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
 GIVEN = {*reach.TENSORS, bool, type(None), list, tuple}
 """Types of what a derivative call is given by name."""
 
+MOST_NESTED = 50
+"""Derivatives inside each other: torch carries those that are deeper out in other threads, where there is no wall."""
+
 SMALL = {int: 1 << 10, float: float("inf"), bool: 1, str: 0, type(None): 0, torch.dtype: 0}
 """Types of arguments of which no result is large, with the largest number of each."""
 
@@ -244,7 +262,7 @@ def _are_small(values: Iterable[Any]) -> bool:
             if not value.is_floating_point():
                 return False
             elements *= value.numel() + 1
-        elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]):
+        elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]) or (kind is str and reach.ELSEWHERE.fullmatch(value)):
             return False
     return elements < forecast.SMALL // 64
 
@@ -277,22 +295,40 @@ class _Guard(TorchFunctionMode):
             raise Ended(self.watch.ended)
         if func in DERIVATIVES:
             return self._derivative(func, args, keywords)
+        if func in integers.INSTEAD or func is torch.Tensor.register_hook:
+            return self._shared(func, args, keywords)
         if getattr(func, "__name__", "") == "__get__":  # an attribute: which, is looked at where it is read
             return func(*args, **keywords)
         try:
+            if func is torch.Tensor.view:
+                integers.check_view(*args, *keywords.values())
             op, free = _operation(func)
             if free and _are_small((*args, *keywords.values()) if keywords else args):
                 return func(*args, **keywords)
-            if func is not torch.Tensor.register_hook:
-                reach.check_given((*args, *keywords.values()))
+            reach.check_given((*args, *keywords.values()))
             if op:
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
                 forecast.check_memory(op, args, keywords, 0, self.memory_limit)
         except JvpError as error:
-            self.watch.ended = error
-            raise Ended(error) from None
+            raise self._end(error) from None
         return func(*args, **keywords)
+
+    def _end(self, error: JvpError) -> Ended:
+        """What ends the program."""
+        self.watch.ended = error
+        return Ended(error)
+
+    def _shared(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """What leads to a tensor's memory, or is called while torch goes back through a graph, without its guard."""
+        if func is torch.Tensor.register_hook:
+            return func(args[0], _guarded(self, args[1]))
+        try:
+            if not isinstance(args[0] if args else None, torch.Tensor):
+                reach.check_given((*args, *keywords.values()))
+            return integers.INSTEAD[func](*args, **keywords)
+        except JvpError as error:
+            raise self._end(error) from None
 
     def is_up(self) -> bool:
         """Whether torch's calls in this thread go through a guard."""
@@ -302,6 +338,8 @@ class _Guard(TorchFunctionMode):
 
     def _derivative(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Makes a derivative call, and counts it if it is one of the program's own."""
+        if self.watch.depth >= MOST_NESTED:
+            raise self._end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
         line = 0 if self.watch.depth else _direct_line()
         number = self.watch.counts(line) if line else 0
         if any(type(x) not in GIVEN for x in keywords.values()):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from jvpcli.closed import reach, syntax
+from jvpcli.closed import integers, reach, syntax
 from jvpcli.closed.derived import Watch, functionals, transforms
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.words import INERT, Named, Namespace
@@ -48,9 +48,6 @@ PURE = (
 )  # fmt: skip
 """What a program has of Python's own."""
 
-BASES = (nn.Module, Function, object, torch.utils.data.Dataset, *(getattr(builtins, name) for name in ERRORS))
-"""What a program's classes may be derived from, beside its own and those of torch.nn."""
-
 CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
 """Modules that hold others."""
 
@@ -71,6 +68,24 @@ WAYS = ("foreach", "fused", "capturable", "differentiable")
 SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint",
          "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly")  # fmt: skip
 """What shows something, measures the time, or has no effect on numbers: what is done with it is passed over."""
+
+
+class _Dataset(torch.utils.data.Dataset[Any]):
+    """A data set, several of which in a row are one of which no array is made."""
+
+    def __add__(self, other: Any) -> Any:
+        return _Row([self, other])
+
+
+class _Row(_Dataset, torch.utils.data.ConcatDataset[Any]):
+    """Data sets in a row."""
+
+    __array__ = reach.no_array
+    __array_ufunc__ = None
+
+
+BASES = (nn.Module, Function, object, _Dataset, *(getattr(builtins, name) for name in ERRORS))
+"""What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 
 class Program:
@@ -106,6 +121,7 @@ class Program:
         return {
             syntax.READ: self._kept(_read),
             syntax.SET: self._kept(reach.settable),
+            syntax.STORE: self._kept(reach.storable),
             syntax.FETCH: self._fetch,
             syntax.TURN: self.turn,
             syntax.INSIDE: _Inside(self),
@@ -117,9 +133,9 @@ class Program:
             syntax.GIVEN: self._given,
             "__build_class__": self._build,
             "__import__": _loaded,
-            "getattr": self._getattr,
+            "getattr": lambda *given: self._getattr(*given),
             "setattr": self._kept(self._set),
-            "hasattr": self._hasattr,
+            "hasattr": lambda *given: self._hasattr(*given),
         }
 
     def _set(self, value: Any, name: Any, given: Any) -> None:
@@ -460,20 +476,20 @@ def _spaces() -> dict[str, Any]:
             "gradcheck": INERT, "gradgradcheck": INERT,
         }),
         "utils": Namespace("torch.utils", {"data": Namespace("torch.utils.data", {
-            "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": data.Dataset, "Subset": _Subset,
+            "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": _Dataset, "Subset": _Subset,
             "random_split": _split})}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
             "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
             "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
         "no_grad": torch.no_grad, "enable_grad": torch.enable_grad, "set_grad_enabled": torch.set_grad_enabled,
         "inference_mode": torch.no_grad, "is_grad_enabled": torch.is_grad_enabled, "is_tensor": torch.is_tensor,
-        "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}), "device": torch.device,
+        "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}), "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
         "cuda": Namespace("torch.cuda", {"is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
                                          "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
         "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
         "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
-        "from_numpy": torch.from_numpy, "__version__": str(torch.__version__), "Size": torch.Size,
+        "from_numpy": integers.from_numpy, "__version__": str(torch.__version__), "Size": torch.Size,
         "Tensor": Named("torch.Tensor", Tensor, _legacy(None), _methods()),
         "empty": torch.zeros, "empty_like": torch.zeros_like, "dtype": torch.dtype, "finfo": torch.finfo, "iinfo": torch.iinfo,
     }  # fmt: skip
@@ -491,7 +507,7 @@ def _spaces() -> dict[str, Any]:
         "itertools": Namespace("itertools", counted),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
-        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": lambda value: copy.copy(value)}),
+        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
         "os": Namespace("os", {"environ": INERT}), "sys": Namespace("sys", {"path": INERT, "stdout": INERT}),
         "string": INERT, "typing": INERT, "__future__": INERT,
@@ -517,7 +533,7 @@ class _ParameterDict(nn.ParameterDict):
         return found
 
 
-class _TensorDataset(torch.utils.data.TensorDataset):
+class _TensorDataset(_Dataset, torch.utils.data.TensorDataset):
     """Tensors alone, whose lengths are asked of torch."""
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -526,7 +542,7 @@ class _TensorDataset(torch.utils.data.TensorDataset):
         super().__init__(*tensors)
 
 
-class _Subset(torch.utils.data.Subset[Any]):
+class _Subset(_Dataset, torch.utils.data.Subset[Any]):
     """Some of a data set's items; no array is made of it."""
 
     __array__ = reach.no_array

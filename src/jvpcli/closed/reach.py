@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -69,7 +70,7 @@ OF_MODULES = frozenset({
 """What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
 
 OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "defaults"})
-OF_SCHEDULES = frozenset({"step", "get_last_lr", "state_dict", "last_epoch"})
+OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
 })  # fmt: skip
@@ -93,8 +94,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
 SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype,
-                    torch.device, torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject,
-                    types.FunctionType}
+                    torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject}
                    | {each for each in vars(np).values() if isinstance(each, type)
                       and issubclass(each, (np.number, np.bool_, np.str_))})  # fmt: skip
 LISTS = (list, tuple, set, frozenset, deque)
@@ -102,6 +102,13 @@ DICTS = (dict, OrderedDict, defaultdict, Counter)
 NUMBERS = frozenset({int, float, bool, complex, *(kind for kind in SIMPLE if issubclass(kind, np.generic))})
 """What torch's and numpy's functions may be given: plain values, lists of them, and types of numbers."""
 ARRAYS = frozenset({np.ndarray})
+RESULTS = frozenset(each for each in vars(torch.return_types).values() if isinstance(each, type))
+"""The named tuples that torch's functions give."""
+
+ELSEWHERE = re.compile(
+    r"(torch\.sparse\..*|meta|xla|lazy|mps|xpu|hpu|vulkan|mtia|privateuseone|ipu|fpga|maia|ve|ort|mkldnn|opengl|opencl|ideep|hip)(:\d+)?"
+)
+"""Devices that hold no numbers, or that no guard knows; and kinds of tensors that are sparse."""
 
 INNER = frozenset(vars(nn.Module())) - {"training"}
 """Where a module keeps what it is: nothing of it may be read or set."""
@@ -146,7 +153,7 @@ def _of_type(kind: Any) -> frozenset[str]:
     if kind in PLAIN:
         return PLAIN[kind]
     found = next((names for family, names in FAMILIES if issubclass(kind, family)), frozenset())
-    if kind.__module__ == "torch.return_types":
+    if kind in RESULTS:
         found = frozenset(name for name in dir(kind) if catalog.is_field(name))
     return found
 
@@ -170,7 +177,7 @@ def read(value: Any, name: str) -> Any:
         if name.startswith("__") and not _own_classes(kind):
             raise _refused(value, name)
         return value
-    if kind is Inert or kind is _Formatting:
+    if (kind is Inert and not name.startswith("_")) or kind is _Formatting:
         return value
     if kind is Namespace or kind is Named:
         if name in vars(value) and (name[:2] != "__" or name in ("__version__", "__name__")):
@@ -178,7 +185,7 @@ def read(value: Any, name: str) -> Any:
         raise ForbiddenError(f"There is no `{value.path}.{name}` in a program.")
     if kind is super:
         own: Any = type(value.__self__)
-        if _own_classes(own) and (name == "__init__" or name in _of_type(own) or _gives(own, name)):
+        if _own_classes(own) and (name == "__init__" or name in _of_type(own) or _passes_on(value, own, name)):
             return value
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
@@ -218,6 +225,27 @@ def read(value: Any, name: str) -> Any:
     if not name.startswith("_") and kind not in (Namespace, Named) and not hasattr(value, name):
         return value  # Python's own AttributeError
     raise _refused(value, name)
+
+
+def storable(value: Any) -> Any:
+    """What an item is set of: no array of objects, whose methods would run while numpy goes through it.
+
+    Raises:
+        ForbiddenError: it is one.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        raise ForbiddenError("An item of an array of objects can't be set in a program.")
+    return value
+
+
+def device(*given: Any, **named: Any) -> torch.device:
+    """`torch.device(…)`, of those that hold numbers.
+
+    Raises:
+        ForbiddenError: it is another.
+    """
+    check_given((found := torch.device(*given, **named),))
+    return found
 
 
 def settable(value: Any, name: str) -> Any:
@@ -269,6 +297,14 @@ def _gives(kind: type, name: str) -> bool:
     ) or name == "_backward_cls":
         return False
     return any(name in vars(each) for each in _own_classes(kind))
+
+
+def _passes_on(value: Any, kind: type, name: str) -> bool:
+    """Whether what `super()` finds by a name is the program's: not what torch or Python have by it."""
+    if not _gives(kind, name):
+        return False
+    above = kind.__mro__[kind.__mro__.index(value.__thisclass__) + 1 :]
+    return name in ("__len__", "__getitem__") or is_own(next((each for each in above if name in vars(each)), None))
 
 
 def _is_plain(value: Any) -> bool:
@@ -439,9 +475,13 @@ def check_given(values: Any, depth: int = 0) -> None:
         raise ForbiddenError("Lists in lists of this depth can't be given to torch.")
     for value in values:
         kind = type(value)
-        if kind in SIMPLE:
+        if kind is str or kind is torch.device:
+            if ELSEWHERE.fullmatch(str(value)):
+                raise ForbiddenError(f"`{value}` is no device of a program: cpu is.")
             continue
-        named = isinstance(value, tuple) and (kind.__module__ == "torch.return_types" or kind.__bases__ == (tuple,))
+        if kind in SIMPLE or (kind is types.FunctionType and value.__globals__.get(OURS)):
+            continue
+        named = isinstance(value, tuple) and (kind in RESULTS or kind.__bases__ == (tuple,))
         if named or kind in LISTS:
             check_given(value, depth + 1)
         elif kind in DICTS:

@@ -15,11 +15,12 @@ from typing import Any
 
 from jvpcli.errors import ForbiddenError
 
-READ, SET, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:fetch", "jvp:turn", "jvp:over"
+READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
 GIVEN = "jvp:given"
-"""Names of the guards: of an attribute that is read or set, an import, a turn, what is iterated over; of an operator, one with
-`=`, a function, a lambda, and of a generator that goes on; and of what gives a value in the place of the program's own."""
+"""Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, what is iterated over; of an
+operator, one with `=`, a function, a lambda, and of a generator that goes on; and of what gives a value in the place of the
+program's own."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -95,7 +96,8 @@ class _Guarding(ast.NodeTransformer):
     # Names
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        self._check(node, node.id)
+        if node.id != "__name__" or not isinstance(node.ctx, ast.Load):  # what a class is of is told by it
+            self._check(node, node.id)
         return node
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
@@ -115,7 +117,7 @@ class _Guarding(ast.NodeTransformer):
     visit_Nonlocal = visit_Global
 
     def _check(self, node: ast.AST, name: str) -> None:
-        if name.startswith("__") and name != "__name__":
+        if name.startswith("__"):
             raise refused(node, f"the name `{name}`")
 
     # Functions and classes
@@ -184,6 +186,12 @@ class _Guarding(ast.NodeTransformer):
         self.generic_visit(node)
         guard = READ if isinstance(node.ctx, ast.Load) else SET
         node.value = _at(node.value, _call(guard, node.value, ast.Constant(node.attr)))
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Store):
+            node.value = _at(node.value, _call(STORE, node.value))
         return node
 
     def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:

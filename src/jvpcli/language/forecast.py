@@ -388,11 +388,11 @@ _BOUNDED = frozenset({_broadcast, _first, _sum, _product, _matmul, _linear, _sub
 _PARTS: Mapping[str, Callable[[_Given], int]] = {
     **_named("unbind", lambda given: given.arguments[0].shape[given.get(1, "dim", 0)]),
     **_named(
-        "split unsafe_split",
+        "split",
         lambda given: given.arguments[0].shape[given.get(2, "dim", 0)] // max(given.get(1, "split_size"), 1),
     ),
     **_named(
-        "chunk unsafe_chunk",
+        "chunk",
         lambda given: min(given.get(1, "chunks", 0), 1 + given.arguments[0].shape[given.get(2, "dim", 0)]),
     ),
     **_named("tensor_split", lambda given: int(given.get(1, "indices_or_sections", given.keywords.get("sections")))),

@@ -77,7 +77,7 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
     name = step.target.rpartition(".")[2]
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
         return _constant(value, step, text, slots)
-    plain = name.removesuffix("_copy").removeprefix("unsafe_")
+    plain = name.removesuffix("_copy")
     rule = OPERATIONS.get(step.op) or OPERATIONS.get(name) or OPERATIONS.get(plain)
     try:
         if rule is None or (plain in INDEXED and any(map(_no_position, _flat(_given(step, evaluation))))):

@@ -161,6 +161,13 @@ def _grid_sample(bound: Bound) -> str | None:
     return None if inside else "the grid must be finite, unless the padding is zeros"
 
 
+def _attention(bound: Bound) -> str | None:
+    key, value = bound["key"], bound["value"]
+    if not (_is_tensor(key, 2) and _is_tensor(value, 2)) or key.shape[-2] == value.shape[-2]:
+        return None
+    return f"there are {key.shape[-2]} keys and {value.shape[-2]} values: each key has a value"
+
+
 def _pdist(bound: Bound) -> str | None:
     points = bound["input"]
     if _is_tensor(points, 2) and points.dim() == 2 and points.shape[0] == 0:
@@ -188,7 +195,13 @@ def _repeat_interleave(bound: Bound) -> str | None:
     return None if said is None or said == total else f"`output_size` is {said:,}, and the repeats come to {total:,}"
 
 
+def _embedding(bound: Bound) -> str | None:
+    return "`sparse` can't be used: torch trusts the places in a sparse gradient" if bound.get("sparse") else None
+
+
 def _embedding_bag(bound: Bound) -> str | None:
+    if problem := _embedding(bound):
+        return problem
     indices, weight = bound.get("input", bound.get("indices")), bound["weight"]
     if indices.dtype.is_floating_point and weight.dtype in (torch.int32, torch.int64):
         indices, weight = weight, indices  # their old order
@@ -267,6 +280,7 @@ RULES: Mapping[str, Rule] = {
     "lu_unpack": Rule(_pivots("LU_pivots", "LU_data")),
     "lu_solve": Rule(_lu_solve),
     "pdist": Rule(_pdist),
+    "scaled_dot_product_attention": Rule(_attention),
     "ldl_solve": Rule(_ldl_solve),
     "lstsq": Rule(_lstsq),
     "segment_reduce": Rule(_segment_reduce),
@@ -275,6 +289,7 @@ RULES: Mapping[str, Rule] = {
     "native_group_norm": Rule(_native_group_norm),
     **dict.fromkeys(("grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), Rule(_grid_sample)),
     "repeat_interleave": Rule(_repeat_interleave, unasked=_repeats_alike),
+    "embedding": Rule(_embedding),
     "embedding_bag": Rule(_embedding_bag),
     **{f"fractional_max_pool{n}d{end}": Rule(_fractional_pool) for n in (2, 3) for end in ("", "_with_indices")},
     "avg_pool2d": Rule(_averaged, unasked=_is_of_floats),
