@@ -343,3 +343,33 @@ def test_python_has_the_results_of_what_is_run():
         jvpcli.inspect(torch.sin, torch.ones(2), as_python=True)
     with pytest.raises(UsageError, match="as_python is true or false"):
         jvpcli.inspect(text, as_python="yes")
+
+
+HELD = """\
+import torch
+torch.manual_seed(0)
+x = torch.tensor([1., 2.], requires_grad=True)
+net = torch.nn.Linear(2, 1)
+opt = torch.optim.SGD([x], lr=0.1)
+for k in range(3):
+    (net(x) ** 2).sum().backward()
+    opt.step()
+    {}
+"""
+
+
+@pytest.mark.parametrize(("clear", "added"), [("pass", 3), ("opt.zero_grad()", 2), ("x.grad.zero_(); net.zero_grad()", 0)])
+def test_what_grad_holds_behind_a_call_is_the_result(jvp, clear, added):
+    text = HELD.format(clear)
+    names: dict[str, object] = {}
+    exec(text.rpartition("    opt.step()")[0] + "    if k < 2:\n        opt.step()\n        " + clear + "\n", names)
+    leaves = {"x": names["x"], **{f"net.{name}": p for name, p in names["net"].named_parameters()}}
+    found = json.loads(jvp("inspect", "-", "--json", stdin=text).out)
+    for name, leaf in leaves.items():
+        assert torch.allclose(torch.tensor(found["vjp"][name]["value"]), leaf.grad, rtol=1e-5), name
+    assert list(found.get("parts") or {}) == (["(net(x) ** 2).sum()", "held"] if added else [])
+    said = found["warnings"][-1]["message"]
+    assert [name for name in leaves if name in said.partition("these: ")[2].split(", ")] == {3: [*leaves], 2: ["net.weight", "net.bias"], 0: []}[added]
+    checked = json.loads(jvp("check", "-", "--json", stdin=text).out)
+    assert checked["passed"]
+    assert ("which isn't in this" in checked["warnings"][-1]["message"]) == bool(added)

@@ -36,8 +36,7 @@ from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.trees import Arguments, is_below
 from jvpcli.problem import Problem
 from jvpcli.program import Program
-from jvpcli.recording.derivatives import Derivative
-from jvpcli.recording.nodes import node_of
+from jvpcli.recording.derivatives import Derivative, held_before, with_held
 from jvpcli.recording.places import PROGRAM
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import free_name
@@ -125,13 +124,14 @@ class Executed:
 
     Attributes:
         request: what answers it.
-        own: the same as the program's own call has it, without what was asked beside it.
+        own: the same as the program's own call has it, without what was asked beside it, and what `.grad` held before.
         dtype: of new tensors, there.
         note: how it was found.
         made: what the program's own call gives; None: it is of a function, which the answer calls itself.
         line: where it is asked for.
         failed: what PyTorch raises there.
         whole: whether the program ran to its end.
+        held: the names of the leaves whose `.grad` holds something before the call, which adds to it.
     """
 
     request: Request
@@ -142,6 +142,7 @@ class Executed:
     line: int
     failed: BaseException | None
     whole: bool
+    held: tuple[str, ...] = ()
 
 
 def executed(request: Request) -> Executed | None:
@@ -176,17 +177,20 @@ def executed(request: Request) -> Executed | None:
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
+        held = held_before(call) if isinstance(call, Derivative) else {}
         try:
-            meant = replace(_placed(_asked(call, recorder, plain), text), calls=calls)
+            own = meant = replace(_placed(_asked(call, recorder, plain), text), calls=calls)
+            if held and request.command == "inspect" and made is not None and made.gradients:
+                meant = replace(_placed(_asked(with_held(call, held, recorder), recorder, plain), text), calls=calls)
         except JvpError:
             if whole:
                 raise
             return None
-        if made is not None and not whole and not agrees(meant, made):
+        if made is not None and not whole and not agrees(own, made):
             return None
-        note = Notice("as_python", _said(call, number, len(lines), line))
-        dtype = torch.get_default_dtype()
-        return Executed(meant, meant, dtype, note, made, line, failed.get(number), error is None and number not in failed)
+        note, dtype = Notice("as_python", _said(number, len(lines), line)), torch.get_default_dtype()
+        ended = error is None and number not in failed
+        return Executed(meant, own, dtype, note, made, line, failed.get(number), ended, tuple(held))
 
     with suppress(JvpError):
         found: Executed | None = at_call(code, number, settings, meet)
@@ -260,7 +264,10 @@ def _as_asked(found: Executed, asked: Request) -> Executed:
         raise _beside("device", "Its tensors are where it makes them.")
     if asked.dtype != "float32" and not asked.inputs:
         raise _beside("dtype", "Its tensors have the dtypes that it makes them with, and no numbers are given beside it.")
-    own = request = found.own
+    own = found.own
+    is_own = asked.wrt is None and not (asked.grad_outputs or asked.is_grads_batched or asked.tangent)
+    request = found.request if is_own else own
+    note = replace(found.note, message=found.note.message + _added(found.held, request is not own)) if found.held else found.note
     if asked.wrt is not None:
         request = replace(request, **_by(asked.wrt, request))
     if asked.grad_outputs:
@@ -274,7 +281,7 @@ def _as_asked(found: Executed, asked: Request) -> Executed:
     refuse_lacking(request)
     if request.command == "derive":
         request = _in_formulas(request)
-    return replace(found, request=request, own=own)
+    return replace(found, request=request, note=note)
 
 
 def _beside(name: str, why: str) -> UsageError:
@@ -389,18 +396,20 @@ def _told(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _said(call: Derivative | Asked, number: int, count: int, line: int) -> str:
+def _said(number: int, count: int, line: int) -> str:
     """How the program was answered."""
     made = "the derivative that it asks for"
     if count > 1:
         made = f"{'the last' if number == count else f'number {number:,}'} of the {count:,} derivatives that it asks for"
     said = f"the program was run as Python runs it, and this is {made}, on line {line}"
-    if isinstance(call, Derivative) and call.function != "torch.autograd.grad":
-        before = [name for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None]
-        if before:
-            of = ", ".join([*before[:4], *["…"] * (len(before) > 4)])
-            said += f"; PyTorch adds it to what .grad holds from before: of {of}"
     return said
+
+
+def _added(held: Sequence[str], is_in_result: bool) -> str:
+    """What is said of leaves whose `.grad` holds something before a call of backward."""
+    of = ", ".join([*held[:4], *["…"] * (len(held) > 4)])
+    told = ", and so does the result: held is the sum of its products with these" if is_in_result else ", which isn't in this"
+    return f"; .grad holds what calls before have added to it{told}: {of}"
 
 
 def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Request:
