@@ -397,7 +397,7 @@ ENDED: dict[str, tuple[str, ...]] = {
     ),
     "hooks": (
         "d = {}\nn.register_forward_hook(lambda m, i, o: d.setdefault('k', open))\nn(x)", "n.register_forward_hook(open)",
-       
+
         "def f(m, i, o):\n    open(o)\nn.l.register_forward_hook(f)\nn(x)",
         "def f(m, i, o):\n    o.numpy().tofile('CANARY')\nn.l.register_forward_hook(f)\nn(x)",
     ),
