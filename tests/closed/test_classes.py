@@ -1094,6 +1094,15 @@ def test_a_right_backward_passes_and_a_wrong_one_is_found(name: str) -> None:
         assert answered(other, "check")["verdict"] == "wrong_backward"
 
 
+def test_gradcheck_asks_for_the_derivative_that_it_compares() -> None:
+    text = program(FUNCTIONS["a mask, and a number of its own"]).rpartition("leaky(x, 0.1)")[0]
+    text += "assert torch.autograd.gradcheck(Leaky.apply, (x.double().detach().requires_grad_(), 0.1))\n"
+    assert answered(text, "check")["verdict"] == "pass"
+    assert answered(text.replace("*= ctx.slope", "*= -ctx.slope"), "check")["verdict"] == "wrong_backward"
+    (found,) = answered(text)["vjp"].values()
+    assert fits(found, torch.tensor([[1, 0.1], [1, 0.1]]))
+
+
 def test_a_backward_that_is_differentiable_once_has_no_derivative() -> None:
     asked = "g, = torch.autograd.grad(Scaled.apply(a, b).sum(), a, create_graph=True)\ng.sum().backward()"
     text = program(FUNCTIONS["once, with a static method and a value of the class"])

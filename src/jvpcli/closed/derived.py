@@ -195,3 +195,16 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         "hvp": "tangent",
     }
     return {name: asking(name, direction) for name, direction in ways.items()}
+
+
+def checks(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
+    """What compares derivatives with finite differences, as a program has it: the derivative is what is asked for."""
+
+    def gradcheck(func: Any, inputs: Any, *_: Any, **__: Any) -> bool:
+        given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        places = tuple(k for k, x in enumerate(given) if isinstance(x, torch.Tensor) and x.requires_grad)
+        values = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in given)
+        watch.asked(lambda: Asked(func, values, {}, places), line())
+        return True
+
+    return {"gradcheck": gradcheck}

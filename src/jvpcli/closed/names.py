@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from jvpcli.closed import integers, reach, syntax
-from jvpcli.closed.derived import Watch, functionals, transforms
+from jvpcli.closed.derived import Watch, checks, functionals, transforms
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.words import INERT, Named, Namespace
 from jvpcli.errors import ForbiddenError, LimitError, UsageError
@@ -473,7 +473,7 @@ def _spaces() -> dict[str, Any]:
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
             "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
                                                               autograd.function.once_differentiable}),
-            "gradcheck": INERT, "gradgradcheck": INERT,
+            "gradgradcheck": INERT,
         }),
         "utils": Namespace("torch.utils", {"data": Namespace("torch.utils.data", {
             "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": _Dataset, "Subset": _Subset,
@@ -677,7 +677,7 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
-    held = Namespace("torch.autograd", {**autograd, "functional": functional})
+    held = Namespace("torch.autograd", {**autograd, "functional": functional, **checks(watch, _line)})
     space = Namespace("torch.func", func)
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {

@@ -147,14 +147,6 @@ def _short(items: Any) -> list[Any] | tuple[Any, ...]:
     return items if isinstance(items, tuple) else list(items)
 
 
-def plain_or_none(node: ast.expr | None) -> Any:
-    """The plain value of an expression; None where it has none."""
-    try:
-        return None if node is None else plain_value(node)
-    except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
-        return None
-
-
 def _held(value: Any) -> int:
     """How many items a list holds, those of its items among them, as far as it matters."""
     found = 1
