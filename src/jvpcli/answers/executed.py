@@ -32,13 +32,11 @@ from jvpcli.errors import (
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.modules import expanded
 from jvpcli.language.pasted import no_such_call, refuse_lacking
-from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.trees import Arguments, is_below
 from jvpcli.problem import Problem
 from jvpcli.program import Program
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
-from jvpcli.recording.places import PROGRAM
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
@@ -153,6 +151,7 @@ def executed(request: Request) -> Executed | None:
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
         Settings,
         at_call,
+        code_of,
         compiled,
         run_through,
     )
@@ -169,15 +168,14 @@ def executed(request: Request) -> Executed | None:
         raise error
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
-    text = read_source(request.expression)[0]
-    number, calls = _picked(lines, request.call, text)
+    number, calls = _picked(lines, request.call, code_of(request.expression))
     line = next(call.line for call in calls if call.explained)
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
         try:
-            meant = replace(_placed(_asked(call, recorder, plain), text), calls=calls)
+            meant = replace(_asked(call, recorder, plain), calls=calls)
         except JvpError:
             if whole:
                 raise
@@ -204,50 +202,32 @@ def _given(request: Request) -> Mapping[str, Any]:
     return {name: Given(x, exact[name]) for name, x in values_of(request).items()}
 
 
-def _picked(lines: Sequence[int], number: int | None, text: SourceText) -> tuple[int, tuple[Call, ...]]:
+def _picked(lines: Sequence[int], number: int | None, code: str) -> tuple[int, tuple[Call, ...]]:
     """Which call is asked about, from 1, of all that a program makes; and the lines that make any, as they are told.
 
     Args:
         lines: where each was made.
         number: of a line, counted from 1: its last call is meant; None: the last of all.
-        text: the program.
+        code: the program.
 
     Raises:
         UsageError: there is no such line.
     """
-    places = {n: _line(n, text) for n in sorted({*lines})}
-    asked = lines[-1] if number is None else next((n for k, n in enumerate(places, 1) if k == number), None)
-    tree = ast.parse("\n".join(text.lines))
-    calls = tuple(Call(k, places[n], _source(tree, n, text), n == asked) for k, n in enumerate(places, 1))
+    places, tree = sorted({*lines}), ast.parse(code)
+    asked = lines[-1] if number is None else places[number - 1] if number <= len(places) else None
+    calls = tuple(Call(k, n, _source(n, tree, code), n == asked) for k, n in enumerate(places, 1))
     if asked is None:
         assert number is not None
         raise no_such_call(number, calls)
     return len(lines) - [*reversed(lines)].index(asked), calls
 
 
-def _source(tree: ast.Module, number: int, text: SourceText) -> str:
+def _source(line: int, tree: ast.Module, code: str) -> str:
     """What stands on a line of a program, without the name that it is given to: on one line, what goes on in others too."""
-    there = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= number <= (node.end_lineno or 0)]
+    there = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)]
     value = getattr(there[-1], "value", None) if there and not hasattr(there[-1], "body") else None
-    found = None if value is None else ast.get_source_segment("\n".join(text.lines), value)
-    return " ".join((found or text.lines[number - 1]).split())
-
-
-def _line(number: int, text: SourceText) -> int:
-    """A line of a program as the text has it that was pasted, with prompts and all."""
-    return text.source.count("\n", 0, text.position(number, 0)) + 1
-
-
-def _placed(request: Request, text: SourceText) -> Request:
-    """The request, whose steps are on the lines of the text that was pasted."""
-    problem = request.expression
-    if not isinstance(problem, Problem) or not isinstance(problem.function, Program):
-        return request
-    sites = {
-        slot: replace(site, line=_line(site.line, text)) if site.file == PROGRAM else site
-        for slot, site in problem.function.sites.items()
-    }
-    return replace(request, expression=replace(problem, function=replace(problem.function, sites=sites)))
+    found = None if value is None else ast.get_source_segment(code, value)
+    return " ".join((found or code.split("\n")[line - 1]).split())
 
 
 def _as_asked(found: Executed, asked: Request) -> Executed:

@@ -34,7 +34,7 @@ from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.language.optimizers import CLASSES as OPTIMIZERS
 from jvpcli.language.optimizers import SCHEDULES, WAYS
-from jvpcli.recording.places import PROGRAM
+from jvpcli.program import PROGRAM
 
 MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
