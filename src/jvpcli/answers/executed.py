@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -34,9 +35,10 @@ from jvpcli.language.modules import expanded
 from jvpcli.language.pasted import no_such_call, refuse_lacking
 from jvpcli.language.trees import Arguments, is_below
 from jvpcli.problem import Problem
-from jvpcli.program import Program
+from jvpcli.program import PROGRAM, Program
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
+from jvpcli.recording.places import frames_of
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
@@ -82,10 +84,20 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
     if request.pasted is None:
         raise with_way(refusal, request)
     own = {name: getattr(request, name) for name in ("memory_limit", "files", "tell")}
-    found, asked = None, replace(request.pasted, **own)
-    if request.refusal is not None or isinstance(refusal, REFUSALS):
+    asked = replace(request.pasted, **own)
+    if request.refusal is None and not isinstance(refusal, REFUSALS):
+        _tell(request)
+        raise refusal
+    try:
         found = executed(asked)
-    if found is None or (refusal.torch_message is not None and not found.whole):
+    except OF_OPTIONS:
+        raise
+    except JvpError as why:
+        told = _both(refusal, why)
+        if told is refusal:
+            _tell(request)
+        raise told from None
+    if refusal.torch_message is not None and not found.whole:
         _tell(request)
         raise refusal
     found = _as_asked(found, asked)
@@ -97,6 +109,17 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
         if fails or beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError)):
             raise
         raise refusal from None
+
+
+def _both(refusal: JvpError, why: JvpError) -> JvpError:
+    """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
+    if refusal.torch_message is not None or isinstance(refusal, (ExpressionSyntaxError, UnknownNameError)):
+        return refusal
+    if why.torch_message is not None or isinstance(why, UnknownNameError):
+        return why
+    beside = f"Python, between guards, does not get to an answer either: {why.message}"
+    refusal.explanation = f"{refusal.explanation}\n{beside}".strip()
+    return refusal
 
 
 def with_way(refusal: JvpError, request: Request) -> JvpError:
@@ -142,11 +165,12 @@ class Executed:
     whole: bool
 
 
-def executed(request: Request) -> Executed | None:
-    """A derivative that a program asks for: the last, or that which is picked; None where it can't be run, or taken apart.
+def executed(request: Request) -> Executed:
+    """A derivative that a program asks for: the last, or that which is picked.
 
     Raises:
-        JvpError: there is no such call in it, or nothing that a value which is given could stand for; or that can't be read.
+        JvpError: it may not be run, asks for none, fails, or its steps can't be taken apart; there is no such call in it, or
+            nothing that a value which is given could stand for.
     """
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
         Settings,
@@ -156,20 +180,16 @@ def executed(request: Request) -> Executed | None:
         run_through,
     )
 
-    try:
-        code = compiled(request.expression, request.inputs.keys())
-    except UsageError:
-        raise
-    except JvpError:
-        return None
+    code = compiled(request.expression, request.inputs.keys())
     settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request))
     lines, error, failed = run_through(code, settings)
-    if isinstance(error, UsageError):  # of a value that is given
+    if isinstance(error, JvpError):  # what Python goes on to do isn't known
         raise error
-    if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
-        return None
+    if not lines:
+        raise NotDifferentiableError("it asks for no derivative.") if error is None else _ended(error)
     number, calls = _picked(lines, request.call, code_of(request.expression))
     line = next(call.line for call in calls if call.explained)
+    end = "" if error is None or error is failed.get(number) else f"; {_ended(error).message}"
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
@@ -182,14 +202,30 @@ def executed(request: Request) -> Executed | None:
             return None
         if made is not None and not whole and not agrees(meant, made):
             return None
-        note = Notice("as_python", _said(call, number, len(lines), line))
+        note = Notice("as_python", _said(call, number, len(lines), line) + end)
         dtype = torch.get_default_dtype()
         return Executed(meant, meant, dtype, note, made, line, failed.get(number), error is None and number not in failed)
 
-    with suppress(JvpError):
-        found: Executed | None = at_call(code, number, settings, meet)
-        return found
-    return None
+    found: Executed | None = at_call(code, number, settings, meet)
+    if found is None:
+        raise EvaluationError("its calls of derivatives are not the same when it is run again.")
+    return found
+
+
+def _ended(error: BaseException) -> JvpError:
+    """What a program of its own raises, as far as Python runs it between guards; explained where torch's message is known."""
+    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
+
+    meaning = explained_chain(error, None)
+    if meaning is not None and meaning.causes:
+        return meaning
+    own = [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
+    where = f" on line {own[-1].tb_lineno}" if own else ""
+    name = getattr(error, "name", None) if isinstance(error, NameError) else None
+    if name is None or hasattr(builtins, name):
+        said = ": ".join(filter(None, (type(error).__name__, _told(error))))
+        return EvaluationError(f"it ends{where} with {said}")
+    return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
 
 
 def _given(request: Request) -> Mapping[str, Any]:
