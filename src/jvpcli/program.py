@@ -191,8 +191,14 @@ def file_called(file: str) -> str:
     return " ".join(cell) if cell is not None else Path(file).name
 
 
+PROGRAM = "<program>"
+"""The name of the file that a pasted program's code has as Python runs it."""
+
+
 def cited_line(file: str, line: int) -> str:
-    """A line as sentences name it: `train.py:12`, or `Cell In[5], line 12`."""
+    """A line as sentences name it: `train.py:12`, `Cell In[5], line 12`, or `line 12` of a pasted program."""
+    if file == PROGRAM:
+        return f"line {line}"
     name = file_called(file)
     return f"{name}:{line}" if name == Path(file).name else f"{name}, line {line}"
 

@@ -310,6 +310,21 @@ def test_nothing_is_run_unless_who_starts_it_says_so(jvp):
     assert refused.value.hints[-1] == WAY.format(command="hessian")
 
 
+def test_why_python_does_not_answer_either_is_told(jvp):
+    """An error of PyTorch's with its operands, a name without a value, and what a program may not do."""
+    error = answer(jvp, "inspect", SEVERAL.replace("c * x ** 3", "c @ torch.ones(3)"))["error"]
+    assert error["code"] == "shape_mismatch"
+    assert error["torch_message"]
+    assert [(each["text"], each["shape"]) for each in error["operands"]] == [("c", [2])]
+    error = answer(jvp, "inspect", SEVERAL.replace("3., 5.", "3., five"))["error"]
+    assert (error["code"], error["message"]) == ("unknown_name", "the program reads `five` on line 9, which has no value")
+    assert error["hints"] == ["--five VALUE gives it one"]
+    error = answer(jvp, "inspect", SEVERAL.replace("import torch", "import torch, socket"))["error"]
+    assert error["explanation"].endswith("`import socket`: there is no socket in a program.")
+    told = answer(jvp, "inspect", SEVERAL + "assert False")["warnings"][0]["message"]
+    assert told.endswith("on line 14; it ends on line 15 with AssertionError")
+
+
 def test_what_python_can_t_run_either_is_no_way(jvp):
     for text in ("class A: pass\nasync def f(): pass\nx.backward()\n", "x = torch.ones(2, requires_grad=True)\nx.backward(\n"):
         (line,) = jvp("batch", stdin=json.dumps({"expression": text}) + "\n").out.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,12 +33,11 @@ from jvpcli.errors import (
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.modules import expanded
 from jvpcli.language.pasted import no_such_call, refuse_lacking
-from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.trees import Arguments, is_below
 from jvpcli.problem import Problem
-from jvpcli.program import Program
+from jvpcli.program import PROGRAM, Program
 from jvpcli.recording.derivatives import Derivative, held_before, with_held
-from jvpcli.recording.places import PROGRAM
+from jvpcli.recording.places import frames_of
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
@@ -83,10 +83,20 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
     if request.pasted is None:
         raise with_way(refusal, request)
     own = {name: getattr(request, name) for name in ("memory_limit", "files", "tell")}
-    found, asked = None, replace(request.pasted, **own)
-    if request.refusal is not None or isinstance(refusal, REFUSALS):
+    asked = replace(request.pasted, **own)
+    if request.refusal is None and not isinstance(refusal, REFUSALS):
+        _tell(request)
+        raise refusal
+    try:
         found = executed(asked)
-    if found is None or (refusal.torch_message is not None and not found.whole):
+    except OF_OPTIONS:
+        raise
+    except JvpError as why:
+        told = _both(refusal, why)
+        if told is refusal:
+            _tell(request)
+        raise told from None
+    if refusal.torch_message is not None and not found.whole:
         _tell(request)
         raise refusal
     found = _as_asked(found, asked)
@@ -98,6 +108,17 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
         if fails or beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError)):
             raise
         raise refusal from None
+
+
+def _both(refusal: JvpError, why: JvpError) -> JvpError:
+    """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
+    if refusal.torch_message is not None or isinstance(refusal, (ExpressionSyntaxError, UnknownNameError)):
+        return refusal
+    if why.torch_message is not None or isinstance(why, UnknownNameError):
+        return why
+    beside = f"Python, between guards, does not get to an answer either: {why.message}"
+    refusal.explanation = f"{refusal.explanation}\n{beside}".strip()
+    return refusal
 
 
 def with_way(refusal: JvpError, request: Request) -> JvpError:
@@ -145,57 +166,70 @@ class Executed:
     held: tuple[str, ...] = ()
 
 
-def executed(request: Request) -> Executed | None:
-    """A derivative that a program asks for: the last, or that which is picked; None where it can't be run, or taken apart.
+def executed(request: Request) -> Executed:
+    """A derivative that a program asks for: the last, or that which is picked.
 
     Raises:
-        JvpError: there is no such call in it, or nothing that a value which is given could stand for; or that can't be read.
+        JvpError: it may not be run, asks for none, fails, or its steps can't be taken apart; there is no such call in it, or
+            nothing that a value which is given could stand for.
     """
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
         Settings,
         at_call,
+        code_of,
         compiled,
         run_through,
     )
 
-    try:
-        code = compiled(request.expression, request.inputs.keys())
-    except UsageError:
-        raise
-    except JvpError:
-        return None
+    code = compiled(request.expression, request.inputs.keys())
     settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request))
     lines, error, failed = run_through(code, settings)
-    if isinstance(error, UsageError):  # of a value that is given
+    if isinstance(error, JvpError):  # what Python goes on to do isn't known
         raise error
-    if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
-        return None
-    text = read_source(request.expression)[0]
-    number, calls = _picked(lines, request.call, text)
+    if not lines:
+        raise NotDifferentiableError("it asks for no derivative.") if error is None else _ended(error)
+    number, calls = _picked(lines, request.call, code_of(request.expression))
     line = next(call.line for call in calls if call.explained)
+    end = "" if error is None or error is failed.get(number) else f"; {_ended(error).message}"
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
         made = made_by(call) if isinstance(call, Derivative) else None
         held = held_before(call) if isinstance(call, Derivative) else {}
         try:
-            own = meant = replace(_placed(_asked(call, recorder, plain), text), calls=calls)
+            own = meant = replace(_asked(call, recorder, plain), calls=calls)
             if held and request.command == "inspect" and made is not None and made.gradients:
-                meant = replace(_placed(_asked(with_held(call, held, recorder), recorder, plain), text), calls=calls)
+                meant = replace(_asked(with_held(call, held, recorder), recorder, plain), calls=calls)
         except JvpError:
             if whole:
                 raise
             return None
         if made is not None and not whole and not agrees(own, made):
             return None
-        note, dtype = Notice("as_python", _said(number, len(lines), line)), torch.get_default_dtype()
+        note, dtype = Notice("as_python", _said(number, len(lines), line) + end), torch.get_default_dtype()
         ended = error is None and number not in failed
         return Executed(meant, own, dtype, note, made, line, failed.get(number), ended, tuple(held))
 
-    with suppress(JvpError):
-        found: Executed | None = at_call(code, number, settings, meet)
-        return found
-    return None
+    found: Executed | None = at_call(code, number, settings, meet)
+    if found is None:
+        raise EvaluationError("its calls of derivatives are not the same when it is run again.")
+    return found
+
+
+def _ended(error: BaseException) -> JvpError:
+    """What a program of its own raises, as far as Python runs it between guards; explained where torch's message is known."""
+    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
+
+    meaning = explained_chain(error, None)
+    if meaning is not None and meaning.causes:
+        return meaning
+    own = [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
+    where = f" on line {own[-1].tb_lineno}" if own else ""
+    name = getattr(error, "name", None) if isinstance(error, NameError) else None
+    if name is None or hasattr(builtins, name):
+        said = ": ".join(filter(None, (type(error).__name__, _told(error))))
+        return EvaluationError(f"it ends{where} with {said}")
+    return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
 
 
 def _given(request: Request) -> Mapping[str, Any]:
@@ -208,50 +242,32 @@ def _given(request: Request) -> Mapping[str, Any]:
     return {name: Given(x, exact[name]) for name, x in values_of(request).items()}
 
 
-def _picked(lines: Sequence[int], number: int | None, text: SourceText) -> tuple[int, tuple[Call, ...]]:
+def _picked(lines: Sequence[int], number: int | None, code: str) -> tuple[int, tuple[Call, ...]]:
     """Which call is asked about, from 1, of all that a program makes; and the lines that make any, as they are told.
 
     Args:
         lines: where each was made.
         number: of a line, counted from 1: its last call is meant; None: the last of all.
-        text: the program.
+        code: the program.
 
     Raises:
         UsageError: there is no such line.
     """
-    places = {n: _line(n, text) for n in sorted({*lines})}
-    asked = lines[-1] if number is None else next((n for k, n in enumerate(places, 1) if k == number), None)
-    tree = ast.parse("\n".join(text.lines))
-    calls = tuple(Call(k, places[n], _source(tree, n, text), n == asked) for k, n in enumerate(places, 1))
+    places, tree = sorted({*lines}), ast.parse(code)
+    asked = lines[-1] if number is None else places[number - 1] if number <= len(places) else None
+    calls = tuple(Call(k, n, _source(n, tree, code), n == asked) for k, n in enumerate(places, 1))
     if asked is None:
         assert number is not None
         raise no_such_call(number, calls)
     return len(lines) - [*reversed(lines)].index(asked), calls
 
 
-def _source(tree: ast.Module, number: int, text: SourceText) -> str:
+def _source(line: int, tree: ast.Module, code: str) -> str:
     """What stands on a line of a program, without the name that it is given to: on one line, what goes on in others too."""
-    there = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= number <= (node.end_lineno or 0)]
+    there = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)]
     value = getattr(there[-1], "value", None) if there and not hasattr(there[-1], "body") else None
-    found = None if value is None else ast.get_source_segment("\n".join(text.lines), value)
-    return " ".join((found or text.lines[number - 1]).split())
-
-
-def _line(number: int, text: SourceText) -> int:
-    """A line of a program as the text has it that was pasted, with prompts and all."""
-    return text.source.count("\n", 0, text.position(number, 0)) + 1
-
-
-def _placed(request: Request, text: SourceText) -> Request:
-    """The request, whose steps are on the lines of the text that was pasted."""
-    problem = request.expression
-    if not isinstance(problem, Problem) or not isinstance(problem.function, Program):
-        return request
-    sites = {
-        slot: replace(site, line=_line(site.line, text)) if site.file == PROGRAM else site
-        for slot, site in problem.function.sites.items()
-    }
-    return replace(request, expression=replace(problem, function=replace(problem.function, sites=sites)))
+    found = None if value is None else ast.get_source_segment(code, value)
+    return " ".join((found or code.split("\n")[line - 1]).split())
 
 
 def _as_asked(found: Executed, asked: Request) -> Executed:

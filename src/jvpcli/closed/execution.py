@@ -26,8 +26,9 @@ from jvpcli.closed.wall import is_walled, walled
 from jvpcli.errors import ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
+from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative, read_call
-from jvpcli.recording.places import OURS, PROGRAM, TORCH
+from jvpcli.recording.places import OURS, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
 
@@ -39,6 +40,19 @@ class _Reached(BaseException):
     """Ends a run at the call that it was made for."""
 
 
+def code_of(text: str) -> str:
+    """The code of a program, without prompts and what stands between them: each line where the text has it that was pasted.
+
+    Raises:
+        ExpressionSyntaxError, LimitError: it can't be read.
+    """
+    read = read_source(text)[0]
+    lines = [""] * (read.source.count("\n") + 1)
+    for line, start in zip(read.lines, read.starts, strict=False):
+        lines[read.source.count("\n", 0, start)] = line
+    return "\n".join(lines)
+
+
 def compiled(text: str, given: Collection[str] = ()) -> CodeType:
     """The code of a program, with guards; it takes what is given for some names.
 
@@ -46,7 +60,7 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
         ForbiddenError: it may not be written so.
         UsageError: it has no such name.
     """
-    code = "\n".join(read_source(text)[0].lines)
+    code = code_of(text)
     linecache.cache[PROGRAM] = (len(code), None, code.splitlines(keepends=True), PROGRAM)
     try:
         tree = ast.parse(code)

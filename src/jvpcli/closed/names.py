@@ -32,7 +32,7 @@ from jvpcli.errors import ForbiddenError, LimitError, UsageError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
-from jvpcli.recording.places import PROGRAM
+from jvpcli.program import PROGRAM
 
 MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""

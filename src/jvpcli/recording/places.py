@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from jvpcli.program import cited_line
+from jvpcli.program import PROGRAM, cited_line
 
 TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parents[1])
@@ -23,9 +23,6 @@ RECORDING = str(Path(__file__).parent)
 CLOSED = str(Path(OURS) / "closed")
 BESIDE = (RECORDING, CLOSED)
 """Where code of ours stands between a call that a program makes and torch: what notes it down, and the guards."""
-
-PROGRAM = "<program>"
-"""The file of a pasted program's code: there are guards in its tree, so that an instruction's place alone tells its node."""
 
 PYTHON = sysconfig.get_path("stdlib")
 NO_FILES = ("<frozen", "<__array_function__", "<string>")
@@ -156,7 +153,7 @@ def _node(code: CodeType, instruction: int, line: int, names: Mapping[str, Any])
 
 
 def _node_of_program(code: CodeType, instruction: int) -> tuple[Any, str]:
-    """The same of a program with guards in its tree, which are where what they guard is.
+    """The same of a pasted program: there are guards in its tree, which are where what they guard is.
 
     Raises:
         AttributeError: this Python keeps no places of instructions.
