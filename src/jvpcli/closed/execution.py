@@ -180,6 +180,7 @@ def _guarded(guard: _Guard, function: Callable[..., Any]) -> Callable[..., Any]:
         with _inside(guard) or nullcontext():
             return function(*arguments, **keywords)
 
+    guarded.__name__ = getattr(function, "__name__", type(function).__name__)  # a module's has none
     return guarded
 
 

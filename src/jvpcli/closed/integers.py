@@ -98,7 +98,7 @@ def check_view(x: Tensor, *asked: Any) -> None:
     """
     for dtype in asked:
         if isinstance(dtype, torch.dtype) and (dtype.is_floating_point or dtype.is_complex) == are_whole(x):
-            raise ForbiddenError("The memory of real numbers can't be viewed as whole ones in a program, nor the other way round.")
+            raise ForbiddenError("Memory of real numbers can't be viewed as whole ones in a program, nor the other way round.")
 
 
 INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {

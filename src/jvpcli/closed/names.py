@@ -457,7 +457,6 @@ def _spaces() -> dict[str, Any]:
     schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
     optim = {name: _optimizer(name) for name in OPTIMIZERS}
     autograd = torch.autograd
-    data = torch.utils.data
     entries: dict[str, Any] = {
         **_of_catalogue("torch"),
         "nn": space,
@@ -483,7 +482,8 @@ def _spaces() -> dict[str, Any]:
             "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
         "no_grad": torch.no_grad, "enable_grad": torch.enable_grad, "set_grad_enabled": torch.set_grad_enabled,
         "inference_mode": torch.no_grad, "is_grad_enabled": torch.is_grad_enabled, "is_tensor": torch.is_tensor,
-        "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}), "device": Named("torch.device", torch.device, reach.device),
+        "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
+        "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
         "cuda": Namespace("torch.cuda", {"is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
                                          "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
