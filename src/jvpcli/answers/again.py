@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -28,7 +28,7 @@ from jvpcli.jacobians.kernels import Computation, Kernels, UnsteadyError, record
 from jvpcli.jacobians.linear_map import DenseMap, as_numpy
 from jvpcli.jacobians.nearby import JUMP, direction
 from jvpcli.jacobians.passes import vjp
-from jvpcli.jacobians.small import AHEAD
+from jvpcli.jacobians.small import AHEAD, KINDS
 from jvpcli.jacobians.stacked import Rows, blocks_of, compared
 from jvpcli.jacobians.structure import kind_by_values
 from jvpcli.language.guards import is_free
@@ -43,6 +43,9 @@ COMMON = ({torch.float32}, {torch.float64})
 
 BY_POINTS = frozenset(("no_path_here", "cut", "cut_untested", "steady", "no_effect"))
 """What is said of an input that no gradient reaches because of the values there, or at other points."""
+
+MOST_WORDS = 256
+"""Of one form so many documents' words are known at most."""
 
 Pair = tuple[str, str]
 Maps = Mapping[Pair, DenseMap]
@@ -105,6 +108,7 @@ class Passes:
         blocks: of every output and input.
         shown: how many of a point's numbers the document has.
         around: from where on they are of the point's surroundings.
+        told: whether a kind follows from the operations and where they make zeros, not from the operations alone.
     """
 
     request: Request
@@ -115,6 +119,7 @@ class Passes:
     blocks: Sequence[Block]
     shown: int
     around: int
+    told: bool
 
     def given(self, values: Mapping[str, Any]) -> Sequence[Tensor] | None:
         """Values of the inputs as tensors; None where those are others than there were."""
@@ -185,9 +190,9 @@ class Passes:
             start = part.stop
         return steady
 
-    def worked(self, found: Sequence[Tensor], columns: Sequence[int]) -> list[float]:
+    def worked(self, computed: Sequence[Tensor], columns: Sequence[int]) -> list[float]:
         """Of each pair the entry of the product that is worked out, of what was computed at a point."""
-        blocks = zip(self.blocks, found[1:], columns, strict=False)
+        blocks = zip(self.blocks, computed[1:], columns, strict=False)
         return [added_up(block.weights, matrix, column) for block, matrix, column in blocks]
 
 
@@ -237,25 +242,23 @@ class Known:
     def documents(self, points: Sequence[Mapping[str, Any]]) -> list[bytes | None]:
         """The documents at values of the inputs; None where it is not known what is said of them."""
         found: list[bytes | None] = [None] * len(points)
-        given = _each(self.passes.given, dict(enumerate(points)))
+        for at, computed, numbers, facts, difference in self._good(points):
+            words = self.words.get(facts)
+            worked = [] if words is None else self.passes.worked(computed, words.columns)
+            if words is not None and all(map(math.isfinite, worked)):
+                found[at] = words.filled(numbers, worked, difference)
+        return found
+
+    def _good(self, points: Sequence[Mapping[str, Any]]) -> Iterator[_Good]:
+        """The points whose numbers are finite, where two ways agree, and where no derivative jumps."""
+        passes = self.passes
+        given = _each(passes.given, dict(enumerate(points)))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             there = _each(self.compute, given)
-        if said:
-            return found
-        with torch.inference_mode():
-            for at, numbers, facts, difference in self._good({at: as_numpy(row) for at, (row, *_) in there.items()}):
-                words = self.words.get(facts)
-                worked = [] if words is None else self.passes.worked(there[at], words.columns)
-                if words is not None and all(map(math.isfinite, worked)):
-                    found[at] = words.filled(numbers, worked, difference)
-        return found
-
-    def _good(self, there: Mapping[int, np.ndarray]) -> Iterator[tuple[int, np.ndarray, tuple[bytes, ...], float]]:
-        """The points whose numbers are finite, and where two ways agree: what the words depend on, and how far they differ."""
-        if not there:
+        if said or not there:
             return
-        numbers, passes = np.stack([*there.values()]), self.passes
+        numbers = np.stack([as_numpy(row) for row, *_ in there.values()])
         good, largest = np.isfinite(numbers).all(1), np.zeros(len(there))
         with np.errstate(all="ignore"):
             good &= passes.is_steady(numbers)
@@ -263,21 +266,48 @@ class Known:
                 difference, rounding = block.difference(numbers, self.eps)
                 largest, good = np.maximum(largest, difference), good & rounding
         facts = zip(*[block.facts(numbers) for block in passes.blocks], strict=True)
-        for at, here, is_good, known, difference in zip(there, numbers, good, facts, largest.tolist(), strict=True):
+        for (at, computed), here, is_good, known, most in zip(there.items(), numbers, good, facts, largest.tolist(), strict=True):
             if is_good:
-                yield at, here, known, difference
+                told = tuple(map(_pattern, computed[1 + len(passes.blocks) :])) if passes.told else ()
+                yield _Good(at, computed, here, (*known, *told), most)
 
     def learn(self, request: Request, inspection: Inspection) -> None:
         """Takes the words of an answer, if others of the same form that share its facts have the same."""
         passes, report = self.passes, inspection.report
-        if inspection.problem.course is not passes.problem.course or _passes(request, inspection) is None:
+        same = inspection.problem.course is passes.problem.course
+        again = _passes(request, inspection) if same else None
+        if again is None or (again.told and not passes.told):
             return
-        given = passes.given(request.inputs)
-        there = {} if given is None else _each(passes, {0: given})  # not by the kernels, which are put to the test so
-        for _, numbers, facts, _ in self._good({at: as_numpy(row) for at, (row, *_) in there.items()}):
-            self.words[facts] = _words(passes, report, numbers)
+        for good in self._good([request.inputs]):
+            self.words[good.facts] = _words(passes, report, good.numbers)
             if self.documents([request.inputs]) != [to_json(report)]:
-                del self.words[facts]
+                del self.words[good.facts]
+            elif len(self.words) > MOST_WORDS:
+                del self.words[next(iter(self.words))]
+
+
+class _Good(NamedTuple):
+    """A point of which it is known what is said there, if other points have the same facts.
+
+    Attributes:
+        place: which of the points it is.
+        computed: as `Passes` gives it.
+        numbers: the first of that, as numpy has it.
+        facts: what the words depend on.
+        difference: the largest between the two ways to a gradient.
+    """
+
+    place: int
+    computed: Sequence[Tensor]
+    numbers: np.ndarray
+    facts: tuple[bytes, ...]
+    difference: float
+
+
+def _pattern(x: Tensor) -> bytes:
+    """Where a tensor is zero; one of whole numbers, or of yes and no, as it is."""
+    array = as_numpy(x)
+    return array.tobytes() if array.dtype.kind in "iub" else (array != 0).tobytes()
 
 
 def _each(find: Callable[[Item], Found | None], items: Mapping[int, Item]) -> dict[int, Found]:
@@ -308,8 +338,10 @@ def known(request: Request, before: Known | None = None) -> Known | None:
         inspection = investigate(request)
         if inspection.problem.course is not None:
             break
-    passes = None if before else _passes(request, inspection)
-    found = before if passes is None else Known(passes, _kernels(passes) or passes, inspection.problem.found("rounding"))
+    found, passes = before, None if before else _passes(request, inspection)
+    if passes is not None:
+        compute = _kernels(passes) or (None if passes.told else passes)
+        found = None if compute is None else Known(passes, compute, inspection.problem.found("rounding"))
     if found is not None:
         found.learn(request, inspection)
     return found
@@ -325,7 +357,7 @@ def _kernels(passes: Passes) -> Kernels | None:
     signed = [3 * direction(x, 107 + number) for number, x in enumerate(first)]
     holed = [torch.where(torch.arange(x.numel()).reshape(x.shape) % 2 == 0, x, 0) for x in first]
     try:
-        kernels = record(passes, first)
+        kernels = record(passes, first, since=1 if passes.told else None)
         same = all(_row(kernels, point) == _row(passes, point) for point in (first, signed, holed))
     except Exception:  # it fails there, or is not steady
         return None
@@ -377,20 +409,24 @@ def _passes(request: Request, inspection: Inspection) -> Passes | None:
     cotangents = {y: weight.value for y, weight in inspection.cotangents.items()}
     entries, size = sum(x.numel() for x in leaves.values()), sum(y.numel() for y in outputs.values())
     blocks, start, shown = list[Block](), entries + size, 2 * entries + size + entries * size
-    way, ways = shown, entries * len(outputs)
+    way, ways, told = shown, entries * len(outputs), False
     for y in outputs:
         for position, x in enumerate(leaves):
             each, nature = inspection.derivatives.maps[y, x], problem.found(("natures", y))[position]
-            if not isinstance(each, DenseMap) or each.structure_from != "values":
+            if not isinstance(each, DenseMap):
                 return None
-            if kind_by_values(each.matrix, there[y, x].matrix, nature, each.shapes) != each.structure:
+            if each.structure_from == "operations":
+                told |= problem.found((KINDS, y)) is None
+            elif kind_by_values(each.matrix, there[y, x].matrix, nature, each.shapes) != each.structure:
                 return None
             place, by_jacobian = slice(start, start + each.m * each.n), slice(way, way + each.n)
             by_autograd = slice(way + ways, way + ways + each.n)
             exact, reached = nature.rigid or nature.picking, inspection.products.contributions[y, x] is not None
             weights, start, way = cotangents[y].reshape(-1), place.stop, by_jacobian.stop
             blocks.append(Block((y, x), place, (each.m, each.n), (by_jacobian, by_autograd), exact, weights, reached))
-    return Passes(request, problem, cotangents, rows, sample, blocks, shown, shown + 2 * ways)
+    if told and problem.decided:  # they are those of other points, too
+        return None
+    return Passes(request, problem, cotangents, rows, sample, blocks, shown, shown + 2 * ways, told)
 
 
 def _is_whole(request: Request, inspection: Inspection) -> bool:

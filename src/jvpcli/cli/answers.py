@@ -35,7 +35,10 @@ MOST_TEXTS = 64
 """Texts of which it is known that they take no time, and forms of which it is known what lines of them have in common."""
 
 MOST_TRIES = 8
-"""Lines of one form that are looked at for what others have in common with them."""
+"""Lines of one form that are looked at for what others have in common with them: more where that has answered many."""
+
+WORTH = 4
+"""Lines that are answered by what is known of others for each more that is looked at."""
 
 HEADER = struct.Struct("<BQ")
 """Before a part of an answer: what it is, and its length."""
@@ -130,7 +133,7 @@ class Soon:
         self.is_last = False
         self._texts: dict[str, None] = {}
         self._known: dict[str, Known | None] = {}
-        self._tries: dict[str, int] = {}
+        self._tries: dict[str, float] = {}
 
     def note(self, request: Request, seconds: float) -> None:
         """How long the answer to a request took."""
@@ -150,6 +153,12 @@ class Soon:
         """How a line of such a text is answered whose words are known already."""
         expression = fields.get("expression")
         return self._known.get(_form(fields)) if isinstance(expression, str) and expression in self._texts else None
+
+    def helped(self, fields: Mapping[str, Any], count: int) -> None:
+        """So many lines of the form of one were answered by what is known."""
+        form = _form(fields)
+        if form in self._tries:
+            self._tries[form] = max(1.0, self._tries[form] - count / WORTH)
 
     def learn(self, fields: Mapping[str, Any], request: Request) -> None:
         """Tries to answer the request so that the words of others of its form are known."""
@@ -210,6 +219,7 @@ def answers_together(
             documents = known.documents([fields["inputs"] for fields in asked.values()])
             for place, document in zip(asked, documents, strict=True):
                 found[place] = document and with_id(document, identities[place])
+            soon.helped(next(iter(asked.values())), sum(document is not None for document in documents))
             others = [place for place in asked if found[place] is None and ask(place, asked[place])]
             for place in others[:1]:
                 soon.learn(asked[place], requests[place])

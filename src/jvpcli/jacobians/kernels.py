@@ -24,8 +24,8 @@ Computation = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 Call = tuple[Callable[..., Any], Callable[[Sequence[Any]], Iterable[Any]], int]
 """A kernel, what takes its operands from the values, and the place of what it gives."""
 
-UNSTEADY = frozenset({torch.Tag.nondeterministic_seeded, torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output})
-"""Tags of kernels that follow from more than shapes, strides and dtypes."""
+UNSTEADY = frozenset({torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output})
+"""Tags of kernels that give a plain number, or a tensor whose size follows from numbers."""
 
 
 class UnsteadyError(Exception):
@@ -59,8 +59,10 @@ class Kernels:
         return [values[place] for place in self.results]
 
 
-def record(computation: Computation, inputs: Sequence[Tensor]) -> Kernels:
+def record(computation: Computation, inputs: Sequence[Tensor], since: int | None = None) -> Kernels:
     """The kernels that a computation comes down to.
+
+    With `since`, all that is made on the way to its results from this number on follows them.
 
     They must follow from the shapes, strides and dtypes of its inputs alone; what is seen to be otherwise is refused.
 
@@ -71,7 +73,7 @@ def record(computation: Computation, inputs: Sequence[Tensor]) -> Kernels:
     """
     with (notes := _Notes(inputs)):
         results = computation(inputs)
-    return notes.kernels(results)
+    return notes.kernels(results, since)
 
 
 class _Noted(NamedTuple):
@@ -83,6 +85,7 @@ class _Noted(NamedTuple):
         results: the slots of what comes out; None where that is no tensor.
         single: whether it is one tensor, not a sequence.
         acts: whether it does more than to make these: it writes to an operand, or refuses one.
+        is_steady: whether what comes out are tensors, whose shapes follow from those of the operands.
     """
 
     kernel: Callable[..., Any]
@@ -90,6 +93,7 @@ class _Noted(NamedTuple):
     results: Sequence[_Slot | None]
     single: bool
     acts: bool
+    is_steady: bool
 
     @property
     def ends(self) -> set[_Slot]:
@@ -117,6 +121,13 @@ def _used(calls: Sequence[_Noted], results: Iterable[_Slot]) -> list[_Noted]:
             needed |= set(_slots(noted.operands))
             found.append(noted)
     return found[::-1]
+
+
+def _is_sized(kernel: Any, operands: Sequence[Any]) -> bool:
+    """Whether the shapes of a kernel's results follow from those of its operands: an index says how many there are, no mask."""
+    if kernel is torch.ops.aten.index.Tensor:
+        return all(index is None or index.dtype in (torch.int64, torch.int32) for index in operands[1])
+    return UNSTEADY.isdisjoint(kernel.tags)
 
 
 def _written(kernel: Any, operands: Sequence[Any]) -> Iterator[_Slot]:
@@ -154,29 +165,38 @@ class _Notes(TorchDispatchMode):
             return found
         parts = found if isinstance(found, (tuple, list)) else [found]
         results = [self._made(part) if isinstance(part, Tensor) else None for part in parts]
-        tensors_only = all(part is None or isinstance(part, Tensor) for part in parts)
-        if not tensors_only or not UNSTEADY.isdisjoint(func.tags) or any(map(_holds_tensor, keywords.values())):
+        if torch.Tag.nondeterministic_seeded in func.tags or any(map(_holds_tensor, keywords.values())):
             self._why = self._why or str(func)
+        is_steady = all(part is None or isinstance(part, Tensor) for part in parts) and _is_sized(func, args)
         kernel, written = partial(func, **keywords) if keywords else func, list(_written(func, operands))
         self._written |= {_memory(self._tensors[slot]) for slot in written}
-        self._noted.append(_Noted(kernel, operands, results, parts is not found, bool(written) or not [*_slots(results)]))
+        acts = bool(written) or not [*_slots(results)]
+        self._noted.append(_Noted(kernel, operands, results, parts is not found, acts, is_steady))
         return found
 
-    def kernels(self, results: Sequence[Tensor]) -> Kernels:
-        """What was noted down, but for what is the same at every point.
+    def kernels(self, results: Sequence[Tensor], since: int | None) -> Kernels:
+        """What was noted down, but for what is the same at every point; `since` as `record` has it.
 
         Raises:
             UnsteadyError: it may be otherwise at another point.
         """
         slots = [self._read(result) for result in results]
+        calls = self._varying()
         if not self._written.isdisjoint(self._foreign):
             self._why = self._why or "it writes to a tensor from outside"
-        if self._why is not None:
-            raise UnsteadyError(self._why)
+        if self._why is not None or not all(noted.is_steady for noted in calls):
+            raise UnsteadyError(self._why or "numbers decide what there is")
         order = _Order(self._tensors, self._inputs)
-        for noted in _used(self._varying(), slots):
+        for noted in _used(calls, slots):
             order.call(noted)
+        if since is not None:
+            way = _used(calls, slots[since:])
+            slots += [slot for noted in way for slot in _slots(noted.results) if self._is_made(noted, slot)]
         return Kernels(order.values, order.calls, list(map(order.place, slots)))
+
+    def _is_made(self, noted: _Noted, slot: _Slot) -> bool:
+        """Whether a result is no view of what the kernel was applied to."""
+        return _memory(self._tensors[slot]) not in {_memory(self._tensors[operand]) for operand in _slots(noted.operands)}
 
     def _varying(self) -> list[_Noted]:
         """The kernels that give something else at another point, or read or write what is written to."""

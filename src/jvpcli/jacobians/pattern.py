@@ -176,7 +176,12 @@ def kinds(graph: Graph, work: Workspace) -> list[str]:
         UnsupportedError: a node without a local map.
         TooLargeError: over the workspace's limit.
     """
-    return [each.structure for each in structured(graph, accumulate(graph, work), work)]
+    return [each.structure for each in told(graph, work)]
+
+
+def told(graph: Graph, work: Workspace) -> list[StructuredMap]:
+    """∂output/∂input for every input, by the operations alone; raises as `kinds` does."""
+    return structured(graph, accumulate(graph, work), work)
 
 
 # --- other values, other places --------------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 NEARBY = 0.05
 """How far, relative to each entry, the structure is sampled where the function ends before a point of ordinary size."""
 
+KINDS = "kinds"
+"""What a problem is asked for, with an output, for kinds that the operations tell whatever the numbers are."""
+
 AHEAD = "ahead"
 """What a problem is asked for the sample that is the same for all points; with a mode, for the maps there."""
 
@@ -298,13 +301,20 @@ class _Operations:
     @cached_property
     def kinds(self) -> Sequence[str]:
         """The kind of the map to each input; none where an operation's local map is not known."""
+        known: Sequence[str] | None = self.problem.found((KINDS, self.name))
+        return self._kinds if known is None else known
+
+    @cached_property
+    def _kinds(self) -> Sequence[str]:
         from jvpcli.jacobians import pattern
         from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 
         try:
-            return pattern.kinds(self._graph, Workspace())
+            maps = pattern.told(self._graph, Workspace())
+            found = [each.structure for each in maps]
         except (UnsupportedError, TooLargeError, RuntimeError):
             return ()
+        return self.problem.once((KINDS, self.name), lambda: found) if all(each.settled for each in maps) else found
 
     def told(self, jacobian: DenseMap, position: int) -> LinearMap:
         """The map to one input with the structure that they tell."""

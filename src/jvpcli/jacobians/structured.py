@@ -55,17 +55,25 @@ class StructuredMap(LinearMap):
         """What the operations make of the map at every point."""
         return self.told()
 
-    def _most_special(self) -> str:
-        nature, stands = self.nature, self.nature.still and self.nature.certain
+    @cached_property
+    def settled(self) -> str | None:
+        """The structure where it follows from the form of the pieces, whatever the numbers in them; None where it doesn't."""
+        nature = self.nature
         if not self.m * self.n or (nature.rigid and not self.terms):
             return "zero"
         term = self.terms[0] if len(self.terms) == 1 else None
         if isinstance(term, KroneckerMap) and term.is_diagonal:
             if nature.rigid and not term.factors:
                 return "identity" if term.scale else "zero"
-            if stands:
+            if nature.still and nature.certain:
                 return "diagonal"
-        if self._is_full:
+        return None
+
+    def _most_special(self) -> str:
+        if self.settled is not None:
+            return self.settled
+        nature, stands = self.nature, self.nature.still and self.nature.certain
+        if self.bound >= self.m * self.n > 1 and self.nnz == self.m * self.n:  # no entry is zero here
             return "dense"
         if (nature.rigid or nature.picking) and self.nnz is not None:  # the numbers here are those at every point
             kind = self._kind_of_entries()
@@ -92,11 +100,6 @@ class StructuredMap(LinearMap):
     @property
     def _has_dense(self) -> bool:
         return any(term.is_dense for term in self.terms)
-
-    @cached_property
-    def _is_full(self) -> bool:
-        """Whether no entry is zero here."""
-        return self.bound >= self.m * self.n > 1 and self.nnz == self.m * self.n
 
     def _kind_of_entries(self) -> str:
         """The kind of the entries that are not zero here."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from jvpcli.language import catalog, forecast
 from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
 from jvpcli.language.operations import LOOKED_UP, apply_operation, operation, read_operand, reader
-from jvpcli.program import Block, Equation, Program, refs
+from jvpcli.program import Block, Equation, Program, Ref, refs
 
 Reader = Callable[[Mapping[int, Any]], Any]
 """Values by slot to what an operand stands for."""
@@ -88,8 +88,8 @@ def _turns(evaluation: Evaluation) -> Iterator[_Turn]:
     values = evaluation.values
     for step in evaluation.tape:
         operands, keywords = list(map(reader, step.operands)), [(name, reader(operand)) for name, operand in step.keywords]
-        form, is_sized = _form(values[step.slot]), forecast.of_numbers(step.op) and any(map(_is_number, _read(step, values)))
-        yield _Turn(step.op, step.slot, operation(step.op), operands, keywords, form, is_sized)
+        is_sized = forecast.of_numbers(step.op) and not _takes_out(step, values) and any(map(_is_number, _read(step, values)))
+        yield _Turn(step.op, step.slot, operation(step.op), operands, keywords, _form(values[step.slot]), is_sized)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +196,12 @@ def _read(step: Equation, values: Mapping[int, Any]) -> Iterable[Any]:
     for operand in (*step.operands, *[operand for _, operand in step.keywords]):
         for slot in refs(operand):
             yield from value if isinstance(value := values[slot], (tuple, list)) else (value,)
+
+
+def _takes_out(step: Equation, values: Mapping[int, Any]) -> bool:
+    """Whether a step takes an item out of a sequence, whatever else is in it."""
+    first = step.operands[0] if step.operands else None
+    return step.op == "op:getitem" and isinstance(first, Ref) and isinstance(values[first.slot], (tuple, list))
 
 
 def _is_number(value: Any) -> bool:
