@@ -966,5 +966,86 @@ for t in torch.linspace(0, 1, 3):
 y.sum().backward()
 """,
     ),
+    "a queue of keys written to before its backward pass": (
+        (),
+        """
+class Queue(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.at = nn.Linear(5, 3), 0
+        self.register_buffer("keys", torch.randn(3, 8))
+
+    @torch.no_grad()
+    def push(self, keys):
+        self.keys[:, self.at:self.at + 2] = keys.T  # <- self.keys[:, self.at:self.at + 2] = keys.T
+        self.at = (self.at + 2) % 8
+
+    def forward(self, x):
+        q = F.normalize(self.encoder(x), dim=1)
+        scores = q @ self.keys
+        self.push(q.detach())
+        return scores
+Queue()(torch.randn(2, 5)).logsumexp(1).mean().backward()
+""",
+    ),
+    "a memory that moves on through a view": (
+        (),
+        """
+memory, net = torch.zeros(4, 3), nn.Linear(3, 3)
+for turn in range(2):
+    read = net(torch.randn(2, 3)) * memory[:2]
+    memory[:2].mul_(0.9).add_(read.detach(), alpha=0.1)  # <- memory[:2].mul_(0.9)
+    read.square().sum().backward()
+""",
+    ),
+    "features of inference mode": (
+        (),
+        """
+class Probe(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    @torch.inference_mode()
+    def features(self, x):
+        return torch.relu(self.body(x))  # <- torch.relu(self.body(x))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+Probe()(torch.randn(3, 4)).sum().backward()
+""",
+    ),
+    "anomaly detection, which knows the name of a node alone": (
+        (),
+        """
+import warnings
+warnings.simplefilter("ignore")
+p = nn.Linear(3, 2)(torch.randn(6, 3)).relu()
+entropy = -(p * torch.log(p)).nansum(-1)  # <- torch.log(p)
+with torch.autograd.set_detect_anomaly(True):
+    entropy.mean().backward()
+""",
+    ),
+    "layers that are left out under a checkpoint": (
+        (),
+        """
+from torch.utils.checkpoint import checkpoint
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.runs = nn.ModuleList([nn.Linear(3, 3) for _ in range(3)]), 0
+
+    def run(self, x):  # <- def run(self, x):
+        self.runs += 1
+        for layer in self.layers[:3 if self.runs % 2 else 1]:
+            x = torch.tanh(layer(x))
+        return x
+
+    def forward(self, x):
+        return checkpoint(self.run, x, use_reentrant=False)
+Deep()(torch.randn(2, 3)).sum().backward()
+""",
+    ),
 }
 """By what is wrong: the options, and the program behind `HEAD`."""

@@ -459,6 +459,7 @@ def test_what_a_program_prints_of_errors_and_warnings_itself_is_python_s(tmp_pat
         + """
 import inspect, logging, multiprocessing, pickle, traceback, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork, with the number of the process
+logging.basicConfig(format="%(filename)s:%(lineno)d %(funcName)s %(message)s")
 import torch.nn.functional as F
 net = nn.Sequential(nn.Linear(3, 2), nn.Softmax())
 
@@ -472,7 +473,8 @@ class Chosen(nn.Module):
 class Looking(nn.Module):
     def forward(self, x):
         traceback.print_stack()
-        logging.warning("where", stack_info=True)
+        for far in range(1, 9):
+            logging.warning("where", stack_info=True, stacklevel=far)
         print([each.function for each in inspect.stack()], traceback.StackSummary.extract(traceback.walk_stack(None)))
         return Passing.apply(x)
 

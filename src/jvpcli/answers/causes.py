@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import linecache
 import math
 import re
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
 from jvpcli.answers.graph_ends import MOST_CITED, Cause, back_from, end_of_graph, function_of, taken_out
 from jvpcli.answers.operands import Operand, made_at, named_in
-from jvpcli.recording.derivatives import leaves, names_of_frame, read_call
+from jvpcli.recording.derivatives import Derivative, leaves, names_of_frame, read_call
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, node_of
-from jvpcli.recording.places import Place, Point, pieces
-from jvpcli.recording.recorder import Attempt, Recorder, Result, Write
+from jvpcli.recording.places import Place, Point, is_library, pieces
+from jvpcli.recording.recorder import DERIVATIVES, Attempt, Recorder, Result, Write
+from jvpcli.recording.tape import NotRecorded, problem_of
 
 WIDTHS = ("in_features", "in_channels", "num_features", "input_size", "embed_dim", "num_channels")
 """What torch's modules call the number of features that they are made for."""
@@ -43,6 +47,12 @@ def cause_of(
         return next((end for end in ends if end is not None), None)
     if "not have been used in the graph" in text:
         return _unused(recorder, attempt, trace)
+    if "nference tensor" in text:
+        return _inferred(operands, recorder)
+    if "returned nan values in its" in text:
+        return _became_nan(recorder, attempt, trace)
+    if "torch.utils.checkpoint:" in text:
+        return _run_again(trace)
     if "inplace operation" in text:
         return _written(text, recorder)
     if "a second time" in text:
@@ -72,7 +82,7 @@ def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -
     """Which of the inputs of a derivative call its outputs do not depend on."""
     if attempt is None:
         return None
-    call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
+    call = _call_of(attempt, trace)
     nodes, outputs = graph_nodes(call.outputs.values()), ", ".join(call.outputs)
     for name, x in call.inputs.items():
         if any(getattr(n, "variable", None) is x for n in nodes) or node_of(x) in nodes:
@@ -87,6 +97,64 @@ def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -
     return None
 
 
+def _call_of(attempt: Attempt, trace: TracebackType) -> Derivative:
+    """The derivative call that raised."""
+    return read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
+
+
+def _inferred(operands: Sequence[Operand], recorder: Recorder) -> Cause | None:
+    """Where a tensor was made under inference_mode that takes part in what is differentiated."""
+    for o in operands:
+        made = made_at(o.tensor, recorder) if o.tensor.is_inference() else None
+        if made is not None:
+            words = f"{o.name} was made under torch.inference_mode() at {made.cited}."
+            return Cause(words, made, "torch.no_grad() there instead; or .clone() of it outside, where it may be")
+    return None
+
+
+def _became_nan(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -> Cause | None:
+    """The step of a pass that makes NaN first, of which anomaly detection tells the name alone."""
+    from jvpcli.answers.watch import first_nan  # loaded only where steps are run again
+
+    if attempt is None or attempt.function not in DERIVATIVES:
+        return None
+    call = _call_of(attempt, trace)
+    try:
+        problem = problem_of(call, recorder)
+    except NotRecorded:
+        return None
+    with torch.autograd.set_detect_anomaly(False):
+        found = first_nan(call, problem)
+    if found.step is None:
+        return None
+    place = Place(found.step.file, found.step.line, "<module>", found.step.source)
+    return Cause(f"{found.why[0].upper()}{found.why[1:]}.", place, whole=False)
+
+
+def _run_again(trace: TracebackType) -> Cause | None:
+    """Which function a checkpoint has run again, where that went another way than the first time."""
+    inner: TracebackType | None = trace
+    while inner is not None:
+        known = inner.tb_frame.f_locals.get("frame") if inner.tb_frame.f_code.co_name == "unpack_hook" else None
+        again = getattr(known, "recompute_fn", None)
+        if isinstance(again, FunctionType):
+            cells = dict(zip(again.__code__.co_freevars, again.__closure__ or (), strict=True))
+            return _differing(cells["fn"].cell_contents) if "fn" in cells else None
+        inner = inner.tb_next
+    return None
+
+
+def _differing(function: Any) -> Cause | None:
+    """That it was this function, or module, of which two runs were not the same."""
+    whole = inspect.unwrap(type(function).forward if isinstance(function, nn.Module) else function)
+    code = getattr(whole, "__code__", None)
+    if code is None or is_library(code.co_filename):
+        return None
+    file, line = code.co_filename, code.co_firstlineno
+    place = Place(file, line, "<module>", linecache.getline(file, line).strip())
+    return Cause(f"What ran again and went another way is {whole.__qualname__}, at {place.short}.", place, whole=False)
+
+
 def _written(text: str, recorder: Recorder) -> Cause | None:
     """The change in place that the message speaks of."""
     shape = re.search(r"Tensor \[([\d, ]*)\]\]", text)
@@ -97,7 +165,7 @@ def _written(text: str, recorder: Recorder) -> Cause | None:
     sizes = tuple(int(n) for n in re.findall(r"\d+", shape[1]))
     shapes = (sizes, sizes[::-1]) if "AsStrided" in text else (sizes,)  # of a view's base the message tells no shape
     later = [w for w in recorder.writes if w.before >= int(version[1]) and w.point is not None]
-    fitting = [w for w in later if w.shape in shapes]
+    fitting = [w for w in later if not {*w.shapes}.isdisjoint(shapes)]
     named = [w for w in fitting if producer is not None and _bare(w.producer) == _bare(producer[1])]
     chosen = named or fitting or ("AsStrided" in text and _of_a_base(later, int(version[1]), math.prod(sizes)))
     if not chosen or chosen[0].point is None:
@@ -115,7 +183,7 @@ def _written(text: str, recorder: Recorder) -> Cause | None:
 
 def _of_a_base(writes: Sequence[Write], version: int, size: int) -> list[Write]:
     """The writes to a tensor that a view of so many entries may be of, as it had that version, if they are all at one place."""
-    found = [w for w in writes if w.before == version and math.prod(w.shape) >= size]
+    found = [w for w in writes if w.before == version and math.prod(w.shapes[0]) >= size]
     return found if len({(w.point.code, w.point.instruction) for w in found if w.point is not None}) == 1 else []
 
 

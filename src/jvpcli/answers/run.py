@@ -29,7 +29,7 @@ from jvpcli.recording.derivatives import Derivative, inputs_of, read_call
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder, casts_in_force
-from jvpcli.recording.tape import NotRecorded, record_of
+from jvpcli.recording.tape import NotRecorded, problem_of
 from jvpcli.report import Notice
 from jvpcli.report.check import CheckReport, Comparing
 from jvpcli.report.run import Alarm, CallTensor, GradCall, RunReport
@@ -349,16 +349,6 @@ def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> Apart | None:
     k = int(apart.nonzero()[0, 0])
     index = np.unravel_index(k, tuple(theirs.shape))
     return name + (f"[{', '.join(map(str, index))}]" if index else ""), here[k].item(), expected[k].item()
-
-
-def problem_of(call: Derivative, recorder: Recorder) -> Problem:
-    """The steps from the inputs of a derivative call to its outputs, as a problem that can be run again.
-
-    Raises:
-        NotRecorded: one of them was not seen.
-    """
-    recorded = record_of(recorder, call.outputs, call.inputs, call.names)
-    return Problem(recorded.program, recorded.inputs, tuple(call.inputs), functions=recorded.functions)
 
 
 def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:

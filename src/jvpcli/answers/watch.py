@@ -91,6 +91,19 @@ class Blame:
     step: AlarmStep | None = None
 
 
+def first_nan(call: Derivative, problem: Problem) -> Blame:
+    """The first step of a derivative call's pass that makes NaN, in an input's gradient or not: its steps are run again."""
+    traced = _traced(call, problem)
+    for index in reversed(range(0 if traced is None else len(traced.chain.steps))):
+        if any(v is not None and _has_nan(v) for v in traced.swept.arrived[index]):
+            continue
+        passed = traced.swept.contributions[index]
+        position = next((k for k, g in enumerate(passed) if g is not None and _has_nan(g)), None)
+        if position is not None:
+            return _broken(traced, index, position)
+    return Blame()
+
+
 def _given(inputs: Iterable[Tensor], result: Sequence[Tensor | None] | None) -> list[Tensor | None]:
     """The gradient of each input; None where there is none, or it is no array of numbers."""
     parts = [x.grad for x in inputs] if result is None else result
@@ -133,13 +146,14 @@ def _alarm(code: str, names: Sequence[str], number: int, call: Derivative, blame
     shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
     word = {"nan": "holds NaN", "inf": "is infinite", "zero": "is 0 everywhere"}[code]
     where = f" ({place.short})" if place is not None else ""
+    why = f": {blame.why}" if blame.why else ""
     return Alarm(
         code=code,
         tensors=tuple(names),
         backward=number,
         file="" if place is None else place.file,
         line=0 if place is None else place.line,
-        message=f"in backward pass {number}{where} the gradient of {shown} {word} here{blame.why}",
+        message=f"in backward pass {number}{where} the gradient of {shown} {word} here{why}",
         step=blame.step,
     )
 
@@ -164,7 +178,8 @@ def _blamed(code: str, names: Sequence[str], traced: Traced | None) -> dict[Blam
     if traced is None:
         return {Blame(): list(names)}
     if code != "zero":
-        return {_broken(traced): list(names)}
+        fault = find_fault(traced)
+        return {Blame() if fault is None else _broken(traced, fault.step, fault.position): list(names)}
     found: dict[Blame, list[str]] = {}
     for name in names:
         passed = traced.gradients.get(name)
@@ -181,25 +196,22 @@ def _at(traced: Traced, step: Step) -> tuple[str, AlarmStep]:
     return f"{at}`{told.source}`{f' (module {site.module})' if site.module else ''}", told
 
 
-def _broken(traced: Traced) -> Blame:
-    """Where the gradients stop being finite: at a value that is not, or else in the backward pass."""
-    fault = find_fault(traced)
-    if fault is None:
-        return Blame()
-    last, passed = traced.chain.steps[fault.step], traced.swept.contributions[fault.step][fault.position]
+def _broken(traced: Traced, index: int, position: int) -> Blame:
+    """Why a step passes on to an operand what is not finite: at a value that is not, or else in the backward pass."""
+    last, passed = traced.chain.steps[index], traced.swept.contributions[index][position]
     flows, (there, told) = _word(passed), _at(traced, last)
-    born = _born(traced, fault.step)
+    born = _born(traced, index)
     if born is None:
-        return Blame(f": what flows back becomes {flows} at {there}", told)
+        return Blame(f"what flows back becomes {flows} at {there}", told)
     if isinstance(born, str):
         word = "holds NaN" if _has_nan(traced.chain.inputs[born].tensor) else "is infinite"
-        return Blame(f": {born} {word} itself")
+        return Blame(f"{born} {word} itself")
     at, told = _at(traced, born)
     values = [r.primal.tensor for r in born.results]
     word = _word(next((x for x in values if _has_nan(x)), values[0]))
     turns = born is not last and (word, flows) == ("infinite", "NaN")
     then = f", and the backward pass makes NaN of it at {there}" if turns else ""
-    return Blame(f": a value becomes {word} at {at}{then}", told)
+    return Blame(f"a value becomes {word} at {at}{then}", told)
 
 
 def _born(traced: Traced, last: int) -> Step | str | None:
@@ -244,7 +256,7 @@ def _zeroed(traced: Traced, name: str) -> Blame:
     below = {own}
     parts = zip(traced.chain.steps, traced.swept.contributions, strict=True)
     if any(p.number == own and g is not None and bool(g.any()) for s, gs in parts for p, g in zip(s.operands, gs, strict=True)):
-        return Blame(": its parts, which are not, cancel out")
+        return Blame("its parts, which are not, cancel out")
     for step in traced.chain.steps:
         if any(p.number in below for p in step.operands):
             below.update(result.primal.number for result in step.results)
@@ -256,5 +268,5 @@ def _zeroed(traced: Traced, name: str) -> Blame:
             continue
         if all(g is None or not bool(g.any()) for g in towards):
             at, told = _at(traced, step)
-            return Blame(f": nothing of what arrives is passed on at {at}", told)
+            return Blame(f"nothing of what arrives is passed on at {at}", told)
     return Blame()

@@ -108,11 +108,14 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A change in place of a tensor that carries a gradient, by the call of that number; `before`: its version then."""
+    """A change in place of a tensor that a derivative may need, by the call of that number; `before`: its version then.
+
+    `shapes` are its own and, where it is a view, that of the tensor that it is a view of, whose version is the same.
+    """
 
     number: int
     tensor: weakref.ref[Tensor]
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     before: int
     producer: str
     point: Point | None
@@ -159,6 +162,7 @@ class Recorder(TorchFunctionMode):
         self._storages: dict[int, tuple[Any, list[Call]]] = {}
         self._roots: dict[int, tuple[Any, Point | None]] = {}
         self._frozen: dict[int, tuple[weakref.ref[Tensor], Point | None]] = {}
+        self._constants = set[int]()  # what has no gradient and took part in steps that have one, by `id`
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
         self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
         self.last_pass: Point | None = None
@@ -208,25 +212,35 @@ class Recorder(TorchFunctionMode):
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
         given = _as_given((tuple(args), keywords))
         tensors = [x for x in pieces(given) if isinstance(x, Tensor)]
-        if func in UNTOLD or not (torch.is_grad_enabled() or any(x.requires_grad or id(x) in self._made for x in tensors)):
-            return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
         writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
+        if func in UNTOLD or not (torch.is_grad_enabled() or any(x.requires_grad or id(x) in self._made for x in tensors)):
+            # of numbers alone, with which nothing is differentiated, but which a step may have kept for its derivative
+            kept = [(x, _version(x)) for x in tensors if id(_whole(x)) in self._constants] if writes else []
+            result = self._attempted(make, func, args, keywords)
+            for x, before in kept:
+                if _version(x) != before:
+                    self._note_write(x, before, "", self._count, user_point())
+            return result
         call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled(), casts_in_force())
         self._count += 1
-        before = [_version(x) for x in tensors]
+        versions = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
         producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
         if _draws(func):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
-        changed = [k for k, x in enumerate(tensors) if _version(x) != before[k]]
+        changed = [k for k, x in enumerate(tensors) if _version(x) != versions[k]]
         self._note(call, given, result, origins, tensors, [tensors[k] for k in changed])
         for k in changed if writes else ():
             x = tensors[k]
-            if x.requires_grad:
-                written = Write(call.number, weakref.ref(x), tuple(x.shape), before[k], producers[k], call.point)
-                self.writes.append(written)
+            if x.requires_grad or id(_whole(x)) in self._constants:
+                self._note_write(x, versions[k], producers[k], call.number, call.point)
         return result
+
+    def _note_write(self, x: Tensor, before: int, producer: str, number: int, point: Point | None) -> None:
+        """Notes a change in place."""
+        shapes = tuple(x.shape), tuple(_whole(x).shape)
+        self.writes.append(Write(number, weakref.ref(x), shapes, before, producer, point))
 
     def _attempted(self, make: Callable[[], Any], func: Any, args: Any, keywords: Any) -> Any:
         """What the call gives; of one that raises the operands are kept, from which it is explained."""
@@ -300,6 +314,10 @@ class Recorder(TorchFunctionMode):
 
     def _kept(self, origin: Given | Result, call: Call, x: Tensor) -> Given | Result | Cut:
         """How a call holds what it was given, so that nothing lives longer than autograd's graph would have it live."""
+        if call.differentiable and not x.requires_grad:
+            if len(self._constants) >= MOST_WRITES:
+                self._constants.clear()
+            self._constants.add(id(_whole(x)))
         if isinstance(origin, Given):
             return origin
         if origin.call.function is torch.autograd.grad and not origin.call.differentiable:
@@ -541,6 +559,11 @@ def _numbers(origin: Result, x: Tensor) -> Cut:
     with torch._C.DisableTorchFunction():
         alias = x.detach()
     return Cut(alias, _version(alias), weakref.ref(origin.call), origin.path)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """The tensor that a view is one of; else the tensor itself."""
+    return x if x._base is None else x._base
 
 
 def _version(x: Tensor) -> int:

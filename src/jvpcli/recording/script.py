@@ -6,6 +6,7 @@ import builtins
 import inspect
 import io
 import linecache
+import logging
 import os
 import pkgutil
 import sys
@@ -155,10 +156,29 @@ def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
             warnings.showwarning = before
 
 
+LOGGED = 1 if sys.version_info >= (3, 11) else 3
+"""How many frames out of its own `logging.currentframe` begins to look for who logs."""
+
+
+class _OwnFrame:
+    """A frame, whose callers are those that the program alone would have: for `logging`, which counts them by itself."""
+
+    def __init__(self, frames: Sequence[FrameType]) -> None:
+        self._frame, self._callers = frames[0], frames[1:]
+
+    @property
+    def f_back(self) -> _OwnFrame | None:
+        return _OwnFrame(self._callers) if self._callers else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._frame, name)
+
+
 @contextmanager
 def own_tracebacks() -> Iterator[None]:
     """Inside, a traceback or a stack that the program prints, logs or asks for, or a process that it forks, is as in Python."""
     begin_before, walk_before, frames_before = traceback.TracebackException.__init__, traceback.walk_stack, inspect.getouterframes
+    current_before = logging.currentframe
 
     @wraps(begin_before)
     def begin(self: Any, exc_type: Any, exc_value: Any, exc_traceback: Any, **options: Any) -> None:
@@ -173,10 +193,14 @@ def own_tracebacks() -> Iterator[None]:
         own = set(_own_frames(frame))
         return [each for each in frames_before(frame, context) if each.frame in own]
 
+    def current_frame() -> _OwnFrame:
+        return _OwnFrame(_own_frames(sys._getframe(LOGGED)))
+
     replaced = (
         (traceback.TracebackException, "__init__", begin_before, begin),
         (traceback, "walk_stack", walk_before, walk),
         (inspect, "getouterframes", frames_before, outer_frames),
+        (logging, "currentframe", current_before, current_frame),
     )
     for owner, name, _, ours in replaced:
         setattr(owner, name, ours)

@@ -19,7 +19,9 @@ from torch.overrides import resolve_name
 from jvpcli.language import catalog
 from jvpcli.language.dependence import VIEWS
 from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
+from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
+from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
 from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
@@ -96,6 +98,16 @@ def record_of(
     taken = (o.tensor if isinstance(o, Given) else known.get((o.call.number, o.path)) for o in met)
     constants = {id(x): x for x in taken if x is not None}
     return _written(ordered, constants, known, ends, recorder, outputs, inputs, names, root)
+
+
+def problem_of(call: Derivative, recorder: Recorder) -> Problem:
+    """The steps from the inputs of a derivative call to its outputs, as a problem that can be run again.
+
+    Raises:
+        NotRecorded: one of them was not seen.
+    """
+    recorded = record_of(recorder, call.outputs, call.inputs, call.names)
+    return Problem(recorded.program, recorded.inputs, tuple(call.inputs), functions=recorded.functions)
 
 
 Known = Mapping[tuple[int, tuple[int, ...]], Tensor]
