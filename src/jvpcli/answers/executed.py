@@ -36,7 +36,8 @@ from jvpcli.language.pasted import no_such_call, refuse_lacking
 from jvpcli.language.trees import Arguments, is_below
 from jvpcli.problem import Problem
 from jvpcli.program import PROGRAM, Program
-from jvpcli.recording.derivatives import Derivative, held_before, with_held
+from jvpcli.recording.derivatives import Derivative
+from jvpcli.recording.held import held_before, with_held
 from jvpcli.recording.places import frames_of
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import free_name

@@ -1,0 +1,40 @@
+"""What `.grad` of leaves holds before a call of backward adds to it, as one more output of what is differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jvpcli.recording.derivatives import Derivative
+from jvpcli.recording.nodes import node_of
+from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.tape import free_name
+
+
+def held_before(call: Derivative) -> dict[str, Tensor]:
+    """What `.grad` of the leaves of a call of backward holds already, by their names: no zeros, nothing sparse or complex."""
+    if call.function == "torch.autograd.grad":
+        return {}
+    grads = {name: x.grad for name, x in call.inputs.items() if node_of(x) is None}
+    return {
+        name: g
+        for name, g in grads.items()
+        if g is not None and g.layout is torch.strided and not g.is_complex() and bool(g.count_nonzero())
+    }
+
+
+def with_held(call: Derivative, held: Mapping[str, Tensor], recorder: Recorder) -> Derivative:
+    """The call with one more output, whose gradient by the leaves is what their `.grad` holds: the sum of the products with it.
+
+    The gradients of all outputs then add up to what `.grad` is behind the call.
+    """
+    with torch.enable_grad(), recorder:
+        products = [(g * call.inputs[name]).sum() for name, g in held.items()]
+        output = sum(products[1:], products[0])
+    names = {**call.names, **{id(g): f"{name}.grad" for name, g in held.items()}}
+    outputs = {**call.outputs, free_name("held", {**call.outputs, **call.inputs}): output}
+    given = call.grad_outputs or (None,) * len(call.outputs)
+    return replace(call, outputs=outputs, grad_outputs=(*given, torch.ones_like(output)), names=names)
