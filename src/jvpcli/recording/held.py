@@ -15,15 +15,12 @@ from jvpcli.recording.tape import free_name
 
 
 def held_before(call: Derivative) -> dict[str, Tensor]:
-    """What `.grad` of the leaves of a call of backward holds already, by their names: no zeros, nothing sparse or complex."""
+    """What `.grad` of the leaves of a call of backward holds already, by their names: no zeros, and nothing sparse."""
     if call.function == "torch.autograd.grad":
         return {}
-    grads = {name: x.grad for name, x in call.inputs.items() if node_of(x) is None}
-    return {
-        name: g
-        for name, g in grads.items()
-        if g is not None and g.layout is torch.strided and not g.is_complex() and bool(g.count_nonzero())
-    }
+    grads = {name: x.grad for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None}
+    held = {name: g.detach() if g.requires_grad else g for name, g in grads.items()}
+    return {name: g for name, g in held.items() if g.layout is torch.strided and bool(g.count_nonzero())}
 
 
 def with_held(call: Derivative, held: Mapping[str, Tensor], recorder: Recorder) -> Derivative:
@@ -32,9 +29,14 @@ def with_held(call: Derivative, held: Mapping[str, Tensor], recorder: Recorder) 
     The gradients of all outputs then add up to what `.grad` is behind the call.
     """
     with torch.enable_grad(), recorder:
-        products = [(g * call.inputs[name]).sum() for name, g in held.items()]
+        products = [_product(g, call.inputs[name]) for name, g in held.items()]
         output = sum(products[1:], products[0])
     names = {**call.names, **{id(g): f"{name}.grad" for name, g in held.items()}}
     outputs = {**call.outputs, free_name("held", {**call.outputs, **call.inputs}): output}
     given = call.grad_outputs or (None,) * len(call.outputs)
     return replace(call, outputs=outputs, grad_outputs=(*given, torch.ones_like(output)), names=names)
+
+
+def _product(g: Tensor, x: Tensor) -> Tensor:
+    """The single real number whose gradient by x is g, as PyTorch has gradients by complex numbers."""
+    return (g.conj() * x).sum().real if g.is_complex() else (g * x).sum()
