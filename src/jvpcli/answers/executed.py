@@ -83,32 +83,51 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
             return answered
     if request.pasted is None:
         raise with_way(refusal, request)
-    own = {name: getattr(request, name) for name in ("memory_limit", "files", "tell")}
-    asked = replace(request.pasted, **own)
-    if request.refusal is None and not isinstance(refusal, REFUSALS):
+    told = refusal
+    if request.refusal is not None or isinstance(refusal, REFUSALS):
+        try:
+            return _run(request, request.pasted, refusal, answer)
+        except JvpError as error:
+            told = error
+    if told is refusal:
         _tell(request)
-        raise refusal
+    raise told
+
+
+def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[[Request], Any]) -> Any:
+    """The answer for a program as Python runs it.
+
+    Raises:
+        JvpError: what is wrong with it, or with what is asked of it; else why the language refuses it.
+    """
+    asked = replace(pasted, memory_limit=request.memory_limit, files=request.files, tell=request.tell)
     try:
         found = executed(asked)
     except OF_OPTIONS:
         raise
     except JvpError as why:
-        told = _both(refusal, why)
-        if told is refusal:
-            _tell(request)
-        raise told from None
+        raise _both(refusal, why) from None
     if refusal.torch_message is not None and not found.whole:
-        _tell(request)
         raise refusal
     found = _as_asked(found, asked)
     try:
         return _answered(found, answer)
-    except Exception as error:  # what PyTorch raises, or doesn't do, is told; else why the language refuses it
-        fails = isinstance(error, JvpError) and found.failed is not None
-        beside = isinstance(error, OF_OPTIONS) and found.request is not found.own
-        if fails or beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError)):
+    except Exception as error:
+        if _counts(error, refusal, found):
             raise
         raise refusal from None
+
+
+def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
+    """Whether an error of the answer is told, and not why the language refuses the program: it is PyTorch's, or there is no such
+    answer, or no room for it.
+    """
+    if not isinstance(error, JvpError):
+        return False
+    if found.failed is not None or isinstance(error, (UsageError, LimitError)):
+        return True
+    beside = isinstance(error, OF_OPTIONS) and found.request is not found.own
+    return beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
 
 
 def _both(refusal: JvpError, why: JvpError) -> JvpError:
