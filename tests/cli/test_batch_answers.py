@@ -190,6 +190,12 @@ SMOOTH = [
     ("torch.diag(x) @ w", {"grad_outputs": "randn", "seed": 3}),
     ("a = x.exp(); b = w.cumsum(0); (a / (1 + b**2), torch.tanh(a).prod())", {}),
     ("x * 1e-30 * w", {}),
+    ("torch.clamp(x, -1, 1) + w.sin()", {}),
+    ("torch.relu(x * w) * w", {}),
+    ("x.max() + w", {}),
+    ("torch.sort(x)[0] * w", {"grad_outputs": [1.0, 0.5, 2.0]}),
+    ("torch.maximum(x, w)[[0, 2]]", {}),
+    ("F.leaky_relu(x).cumsum(0) - x.abs()", {}),
 ]
 """Texts whose words follow from so little that lines of them are filled with their numbers, and what is asked besides."""
 
@@ -208,7 +214,7 @@ def test_lines_whose_words_are_known_say_what_they_say_alone(monkeypatch, expres
 
     first = line("ordinary")
     soon = known_soon(first)
-    for _ in range(4):
+    for _ in range(30):
         answers_together([line_of(line("ordinary")) for _ in range(3)], None, soon)
     ordinary.clear()
     plain = [line("ordinary") for _ in range(12)]

@@ -71,8 +71,9 @@ def record(computation: Computation, inputs: Sequence[Tensor], since: int | None
             writes to a tensor from outside.
         Whatever the computation raises.
     """
-    with (notes := _Notes(inputs)):
-        results = computation(inputs)
+    own = [x.clone() for x in inputs]  # which are no constants of the computation's
+    with (notes := _Notes(own)):
+        results = computation(own)
     return notes.kernels(results, since)
 
 
