@@ -384,7 +384,8 @@ def test_what_grad_holds_behind_a_call_is_the_result(jvp, clear, added):
         assert torch.allclose(torch.tensor(found["vjp"][name]["value"]), leaf.grad, rtol=1e-5), name
     assert list(found.get("parts") or {}) == (["(net(x) ** 2).sum()", "held"] if added else [])
     said = found["warnings"][-1]["message"]
-    assert [name for name in leaves if name in said.partition("these: ")[2].split(", ")] == {3: [*leaves], 2: ["net.weight", "net.bias"], 0: []}[added]
+    told = [name for name in leaves if name in said.partition("these: ")[2].split(", ")]
+    assert told == {3: [*leaves], 2: ["net.weight", "net.bias"], 0: []}[added]
     checked = json.loads(jvp("check", "-", "--json", stdin=text).out)
     assert checked["passed"]
     assert ("which isn't in this" in checked["warnings"][-1]["message"]) == bool(added)
