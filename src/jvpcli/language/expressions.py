@@ -54,7 +54,7 @@ MODULE_KIND = re.compile(r"torch\.nn\.[A-Z]\w*")
 """Classes of modules, which it knows, too."""
 
 USUAL: Mapping[str, str] = {
-    "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
+    "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd",
 }  # fmt: skip
 """What names mean that people use without showing their import, where nothing else has them."""
 
@@ -73,13 +73,6 @@ SAME = frozenset(
 ACCELERATORS = frozenset(
     {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
 )
-CLOCKS = frozenset(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "time_ns"))
-"""What tells the time, of which a program may show what it likes, and make nothing else."""
-
-PROGRESS = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.tqdm_notebook"})
-COUNTED = frozenset({"tqdm.trange", "tqdm.auto.trange", "tqdm.notebook.trange"})
-"""What goes through the items that it is given, or through a range, and shows how far it is."""
-
 TRANSFORMS: Mapping[str, str] = {
     **{f"{root}.{name}": name for root in ("torch.func", "functorch")
        for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
@@ -478,11 +471,6 @@ class Expressions(Lowering):
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
         if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
             return self.functional_call(node, depth)
-        named = node.args[1].value if dotted(func) == "getattr" and len(node.args) == 2 and not node.keywords and isinstance(
-            node.args[1], ast.Constant
-        ) else None  # fmt: skip
-        if isinstance(named, str) and named.isidentifier() and not self.is_value("getattr"):
-            return self.expr(ast.copy_location(ast.Attribute(node.args[0], named, ast.Load()), node), depth)
         if dotted(func) == "isinstance" and len(node.args) == 2 and not node.keywords and not self.is_value("isinstance"):
             return self.emit("isinstance", (self.expr(node.args[0], depth), self.kinds(node.args[1])), node)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
@@ -541,6 +529,8 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
+        if path == "pow" and len(node.args) == 2 and not node.keywords:
+            return self.binary(ast.Pow(), self.expr(node.args[0], depth), self.expr(node.args[1], depth), node)
         if path in ACCELERATORS and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
         if path == "torch.from_numpy" and len(node.args) == 1:
@@ -557,12 +547,6 @@ class Expressions(Lowering):
             return self.emit(op, operands, node, self.keywords(node, depth, spread=True))
         if path in CLIPPING and self.steps:
             return self.emit(f"clip:{path.rpartition('.')[2]}", self.arguments(node, depth), node, self.keywords(node, depth))
-        if path in CLOCKS and not node.args:
-            return self.emit(f"clock:{path}", (), node)
-        if path in PROGRESS and node.args:
-            return self.expr(node.args[0], depth)
-        if path in COUNTED:
-            return self.emit("builtin:range", self.arguments(node, depth)[:1], node)
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
         if path in TYPED and len(node.args) > 1:

@@ -42,10 +42,10 @@ from jvpcli.language.names import (
 from jvpcli.language.objects import DERIVED, RESETS, placed
 from jvpcli.language.operations import can_require_grad, describe
 from jvpcli.language.parameters import OF_PROGRAM, Changes
-from jvpcli.language.parse import lowered, read_program
+from jvpcli.language.parse import lowered
 from jvpcli.language.plain import literal, plain_or_none
 from jvpcli.language.preparations import Finder, Trained, holder, without_uncalled
-from jvpcli.language.source import SourceText
+from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
     "Sequential", "Identity", "Flatten", "Unflatten", "Linear", "Bilinear", "Embedding", "Conv1d", "Conv2d", "Conv3d",
@@ -195,7 +195,7 @@ def construct(
         LimitError: they make modules that are too large; `memory_limit` is in bytes.
     """
     try:
-        text, read = read_program(source)
+        text, read = read_source(source)
     except JvpError:
         return None
     program = without_classes(text, read, owned)

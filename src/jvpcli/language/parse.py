@@ -6,7 +6,6 @@ What a text may say is in `expressions`; anything else is refused with a reason,
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,35 +21,6 @@ from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, 
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
-
-
-SUGAR = re.compile(
-    r"\byield\b|^\s*@\w|(?:requires_grad|Parameter).* for |Namespace\(|ArgumentParser|set_grad_enabled|dual_level|linearize"
-    r"|\bnext\(|getattr\(|\]\(|named_parameters|:\s*\S*Tensor\S* = |(?<![.\w])[A-Z]\w*\((?:\*\*|.*(?<![.\w])[A-Z]\w*\()",
-    re.MULTILINE,
-)
-"""Without these a text has no statements that Python says in another way than the language."""
-
-STANDARD_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod|pow)\b")
-"""Without these a text names nothing of Python's own library."""
-
-
-def read_program(source: str) -> tuple[SourceText, ast.Module]:
-    """The text and its syntax tree, in which plain statements stand for those that Python says in another way.
-
-    Raises:
-        ExpressionSyntaxError: with the place, in Python's own words.
-        LimitError: it is too long, or nests deeper than Python can read.
-    """
-    text, tree = read_source(source)
-    if text.pieces or SUGAR.search(source) is None:
-        return text, tree
-    from jvpcli.language.sugar import without_sugar  # few texts have any
-
-    try:
-        return text, without_sugar(tree, "\n".join(text.lines))
-    except RecursionError:  # a long chain, which is read without it
-        return read_source(source)
 
 
 def parse(
@@ -81,15 +51,11 @@ def parse(
 def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...], owned: bool
 ) -> Program:
-    text, tree = read_program(source)
+    text, tree = read_source(source)
     if names.may_hold(tree, source):
         from jvpcli.language.classes import without_classes
 
         tree = without_classes(text, tree, owned).tree
-    if STANDARD_WORDS.search(source):
-        from jvpcli.language.standard_functions import with_standard_functions
-
-        tree = with_standard_functions(tree)
     return lowered(text, tree, input_names, functions)
 
 
@@ -516,10 +482,8 @@ class _Statements(Expressions):
                     self.emit("unset", (value,), part)
 
     def raising(self, node: ast.Raise) -> None:
-        """`raise`: an error where it is reached; one of a distribution's says what torch says there."""
-        call = node.exc if isinstance(node.exc, ast.Call) else None
-        said = call.args[0] if call is not None and names.dotted(call.func) == "torch.distributions.ValueError" else None
-        self.emit("raise", (Const(said.value),) if isinstance(said, ast.Constant) else (), node)
+        """`raise`: an error where it is reached."""
+        self.emit("raise", (), node)
 
     # The end, and assignments
 

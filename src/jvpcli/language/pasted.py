@@ -14,7 +14,6 @@ from jvpcli.language.accumulation import with_held
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
-from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import (
     with_named_arguments,
     with_open_dictionaries,
@@ -39,9 +38,8 @@ from jvpcli.language.leaves import (
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
-from jvpcli.language.parse import read_program
 from jvpcli.language.sessions import is_session
-from jvpcli.language.source import SourceText
+from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
     FLAGS,
     assignment,
@@ -225,7 +223,7 @@ def read_pasted(
     if not may_ask_for_derivative(source):
         return None
     try:
-        text, tree = read_program(source.strip())
+        text, tree = read_source(source.strip())
     except JvpError:
         return None
     if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
@@ -233,7 +231,6 @@ def read_pasted(
     code = "\n".join(text.lines)
     tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
-    body = with_distributions(body) if "distributions" in source else body
     body = with_batches(body) if "DataLoader" in source else body
     imported = with_imports(body)
     body = with_frozen(with_named_arguments(with_printed(with_functional_call(imported))))
@@ -415,7 +412,7 @@ def _not_done(
 def _left_out(source: str) -> tuple[PassedOver, ...] | None:
     """What is passed over of a program that asks for no derivative itself."""
     try:
-        text, tree = read_program(source.strip())
+        text, tree = read_source(source.strip())
     except JvpError:
         return None
     return (passed_over(tree, text) or None) if len(tree.body) > 1 else None

@@ -90,14 +90,6 @@ def in_forward(mode: str) -> JvpError:
     )
 
 
-def of_time() -> JvpError:
-    """Something is computed from the time, or decided by it."""
-    return ForbiddenError(
-        "The time is another in each run: a program may show it here, and nothing can be computed from it.",
-        hints=["Write a number in its place, as in elapsed = 0.5."],
-    )
-
-
 def moved() -> JvpError:
     """A use of parameters behind the step of an optimizer which can't be carried out before."""
     return ForbiddenError(

@@ -255,11 +255,6 @@ def constructed(run: Run, equation: Equation) -> Operand:
     return run.plain(equation)
 
 
-def clock(run: Run, equation: Equation) -> Operand:
-    """`time.time()`: seconds that go on from one look at the clock to the next."""
-    return run.of_time(float(len(run.timed)))
-
-
 def held(run: Run, equation: Equation) -> Operand:
     """A number that a module was made with: `net.in_features`, `conv.stride`.
 
@@ -350,7 +345,6 @@ HANDLERS: Mapping[str, Handler] = {
     "text": text,
     "attr": attribute,
     "typed": typed,
-    "clock": clock,
     "random:construct": constructed,
     "held": held,
     "numpy": numpys,
