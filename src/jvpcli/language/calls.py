@@ -496,12 +496,12 @@ def _parameters(function: ast.expr) -> list[str] | None:
 
 
 def makes_function(node: ast.expr) -> bool:
-    """Whether a call gives a function: one of torch.func that gives the derivative as one, vmap, or functools.partial."""
+    """Whether a call gives a function: one of torch.func that gives the derivative as one, or vmap."""
     if not isinstance(node, ast.Call):
         return False
     given = argument(node, 1, "inputs")  # of torch.autograd.grad and torch.autograd.functional.hessian tensors, else argnums
     derives = name_of(node) in (*COMPOSED, "hessian") and all(isinstance(part, ast.Constant) for part in items(given))
-    return derives or name_of(node) in ("vmap", "partial")
+    return derives or name_of(node) == "vmap"
 
 
 def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ Names resolve through the catalogue by exact path, so nothing can be reached tha
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,12 +46,6 @@ TYPED: Mapping[str, str] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give."""
 
-KINDS = ("int", "float", "complex", "bool", "str", "list", "tuple", "dict", "torch.Tensor", "numpy.ndarray")
-"""Types that `isinstance` knows."""
-
-MODULE_KIND = re.compile(r"torch\.nn\.[A-Z]\w*")
-"""Classes of modules, which it knows, too."""
-
 USUAL: Mapping[str, str] = {
     "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd",
 }  # fmt: skip
@@ -78,7 +71,7 @@ TRANSFORMS: Mapping[str, str] = {
        for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
     **{f"torch.autograd.functional.{name}": f"functional.{name}"
        for name in ("jacobian", "hessian", "vjp", "jvp", "hvp", "vhp")},
-    "torch.vmap": "vmap", "functools.partial": "partial",
+    "torch.vmap": "vmap",
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
@@ -161,14 +154,6 @@ class Expressions(Lowering):
         if isinstance(node.value, bytes):
             raise self.at(node, ForbiddenError("Bytes are not part of the language."))
         return Const(node.value)
-
-    def text_of_values(self, node: ast.JoinedStr, depth: int) -> Operand:
-        """f"w{i}", of words and whole numbers, which running tells."""
-        values = [part for part in node.values if isinstance(part, ast.FormattedValue)]
-        parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
-        if not self.is_program or any(part.conversion != -1 or part.format_spec for part in values):
-            raise self.at(node, refusals.node(ast.JoinedStr))
-        return self.emit("text", tuple(self.expr(part, depth) for part in parts), node)
 
     def word(self, node: ast.Name, depth: int) -> Operand:
         """A name, maybe one that was imported."""
@@ -471,8 +456,6 @@ class Expressions(Lowering):
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
         if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
             return self.functional_call(node, depth)
-        if dotted(func) == "isinstance" and len(node.args) == 2 and not node.keywords and not self.is_value("isinstance"):
-            return self.emit("isinstance", (self.expr(node.args[0], depth), self.kinds(node.args[1])), node)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
@@ -487,15 +470,6 @@ class Expressions(Lowering):
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
         return self.emit(op, self.arguments(node, depth), node, keywords)
-
-    def kinds(self, node: ast.expr) -> Const:
-        """The names of the types of which something may be an instance."""
-        parts = node.elts if isinstance(node, ast.Tuple) else [node]
-        names = [".".join(self.dotted(part) or [dotted(part)]) for part in parts]
-        for part, name in zip(parts, names, strict=True):
-            if (name not in KINDS and not MODULE_KIND.fullmatch(name)) or self.is_value(name):
-                raise self.at(part, ForbiddenError(f"`isinstance` knows only {', '.join(KINDS)} here, and tuples of these."))
-        return Const(tuple(names))
 
     def module_named(self, node: ast.expr) -> str:
         """The name of the module that a path means; empty where it means none."""
@@ -676,7 +650,7 @@ class Expressions(Lowering):
         """A function with a backward of its own."""
         return self.emit(f"custom:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
 
-    # Dictionaries, and names that are set inside of an expression
+    # Dictionaries
 
     def dictionary(self, node: ast.Dict, depth: int) -> Operand:
         """{"a": x, **others}"""
@@ -694,12 +668,6 @@ class Expressions(Lowering):
         pairs = ast.copy_location(ast.ListComp(pair, node.generators), node)
         return self.emit("dict:of", (self.comprehension(pairs, depth),), node)
 
-    def named(self, node: ast.NamedExpr, depth: int) -> Operand:
-        """(y := value)"""
-        value = self.settled(self.expr(node.value, depth), node)
-        self.bind(node.target, value)
-        return value
-
 
 LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Constant: Expressions.constant,
@@ -715,10 +683,8 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.ListComp: Expressions.comprehension,
     ast.GeneratorExp: Expressions.comprehension,
     ast.Lambda: Expressions.function,
-    ast.JoinedStr: Expressions.text_of_values,
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
-    ast.NamedExpr: Expressions.named,
     Custom: Expressions.custom,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""

@@ -159,40 +159,6 @@ def _made_of(text: ast.expr) -> list[ast.expr]:
     return [text]
 
 
-def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where `f(*inputs)` has the names that the tuple `inputs` is made of, if all are given a value once.
-
-    Of a list only where it is nothing but given on like that, since it may change.
-    """
-    made = [name for part in statements for name in assigned([part])]
-    nodes = [node for part in statements for node in ast.walk(part)]
-    stars = {id(node.value) for node in nodes if isinstance(node, ast.Starred)}
-    loads = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
-    others = {node.id for node in loads if id(node) not in stars}
-    tuples: dict[str, list[ast.expr]] = {}
-    for part in statements:
-        parts = items(part.value) if isinstance(part, ast.Assign) and isinstance(part.value, (ast.Tuple, ast.List)) else []
-        names = names_made(part)
-        if not parts or (isinstance(part, ast.Assign) and isinstance(part.value, ast.List) and not others.isdisjoint(names)):
-            continue
-        if all(made.count(name) == 1 for name in (*names, *map(path, parts))):
-            tuples[names[0]] = parts
-    found: list[ast.stmt] = []
-    for statement in statements:
-        opened = [node for node in ast.walk(statement) if isinstance(node, ast.Starred) and path(node.value) in tuples]
-        if not opened or not isinstance(statement, (ast.Assign, ast.Expr)):
-            found.append(statement)
-            continue
-        again = copied(statement)
-        for call in ast.walk(again):
-            if isinstance(call, ast.Call):
-                call.args = [part for each in call.args for part in (
-                    tuples.get(path(each.value), [each]) if isinstance(each, ast.Starred) else [each]
-                )]  # fmt: skip
-        found.append(without_places(again))
-    return found
-
-
 def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where each tensor that is made in a dictionary, a list or a tuple has a name, if a derived function is
     given that."""

@@ -93,7 +93,7 @@ def lowered(
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
 
 
-MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "partial")
+MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap")
 """Transforms that give a function of a function."""
 
 

@@ -13,11 +13,9 @@ from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.accumulation import with_held
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
-from jvpcli.language.devices import at_home
 from jvpcli.language.given import (
     with_named_arguments,
     with_open_dictionaries,
-    with_open_stars,
     with_open_tuples,
     with_printed,
 )
@@ -38,6 +36,7 @@ from jvpcli.language.leaves import (
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
+from jvpcli.language.parse import STATEMENTS
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
@@ -50,10 +49,8 @@ from jvpcli.language.statements import (
     reads_grad,
     sources,
     unused_name,
-    with_frozen,
-    with_functional_call,
     with_imports,
-    with_known_flags,
+    without_annotations,
 )
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.training import Training
@@ -109,9 +106,8 @@ def _as_read(request: Request) -> Request:
         return request
     own = not request.imports or is_torchs_own(text)
     seed = request.seed if request.seed_given else None
-    elsewhere = str(request.device or "cpu").startswith("cuda")
     twice = request.command == "hessian"
-    pasted = read_pasted(text, request.call, twice, seed, elsewhere, partial(_number, request)) if own else None
+    pasted = read_pasted(text, request.call, twice, seed, partial(_number, request)) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -205,15 +201,14 @@ def read_pasted(
     number: int | None = None,
     twice: bool = False,
     seed: int | None = None,
-    on_gpu: bool = False,
     count: Count = lambda _: None,
 ) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  `count` runs a text, for how
-    many turns a loop makes.  None where there is no call and no leaf, or the text can't be read.
+    gives way to it.  `count` runs a text, for how many turns a loop makes.  None where there is no call and no leaf, or the text
+    can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -226,17 +221,14 @@ def read_pasted(
         text, tree = read_source(source.strip())
     except JvpError:
         return None
-    if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
-        return None  # what is left of them is refused
+    if any(map(_is_foreign, ast.walk(tree))):
+        return None  # it is refused as it stands
     code = "\n".join(text.lines)
-    tree = with_known_flags(tree)
-    body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
-    body = with_batches(body) if "DataLoader" in source else body
-    imported = with_imports(body)
-    body = with_frozen(with_named_arguments(with_printed(with_functional_call(imported))))
-    changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves(in_place([*opened(body)])))))
-    moved = [*moved, *named]
+    body = with_batches(tree.body) if "DataLoader" in source else tree.body
+    imported = with_imports(without_annotations(body))
+    body = with_named_arguments(with_printed(imported))
+    changed = body != imported or len(body) > len(tree.body)
+    done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves(in_place([*opened(body)]))))
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code, count)
     written = turn.statements
@@ -303,7 +295,7 @@ def read_pasted(
     makers = {names_made(part)[0]: part for part in before if {*names_made(part)} & leaves.keys()}
     kept = training.from_the_start(kept, makers, rest)
     own_text = "\n".join(map(ast.unparse, body)) if changed else source
-    told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
+    told = Pasted(own_text, notes=tuple(named), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
@@ -347,7 +339,7 @@ def read_pasted(
         inputs=leaves,
         seed=own_seed,
         notes=tuple(dict.fromkeys(
-            (*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes)
+            (*(turn.notes if of_turn else ()), *(named if found is not None else ()), *(found or told).notes)
         )),
         calls=told.calls,
         earlier=told.earlier,
@@ -356,6 +348,12 @@ def read_pasted(
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
+
+
+def _is_foreign(node: ast.AST) -> bool:
+    """Whether a part of a program is one that the language does not have, which may do anything to all else; a class is named."""
+    kind = type(node)
+    return kind in (ast.Yield, ast.YieldFrom) or (isinstance(node, ast.stmt) and kind not in (*STATEMENTS, ast.ClassDef))
 
 
 def _asking(meant: Pasted) -> ast.Module:

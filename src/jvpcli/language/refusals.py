@@ -13,6 +13,7 @@ from jvpcli.program import Equation
 
 NODES: dict[type[ast.AST], str] = {
     ast.JoinedStr: "text can't be formatted inside an expression",
+    ast.NamedExpr: "`:=` is not part of the language; give it a name in a statement",
     ast.Await: "`await` is not part of the language",
     ast.Yield: "`yield` is not part of the language",
     ast.YieldFrom: "`yield` is not part of the language",
