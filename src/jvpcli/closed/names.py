@@ -349,6 +349,8 @@ def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
         reach.check_given((*arguments, *keywords.values()))
         for name in keywords.keys() & REFUSED:
             raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        if "device" in keywords:
+            keywords["device"] = reach.here(keywords["device"])
         limits.check_plain(f"call:{path}", arguments, keywords)
         for place, (name, default) in refused:
             if place < len(arguments) and arguments[place] != default and name in REFUSED:

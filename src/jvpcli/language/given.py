@@ -167,7 +167,6 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     taken = {path(part) for call in calls for each in call.args for part in items(each)} if derived else set()
     found: list[ast.stmt] = []
     for place, statement in enumerate(statements):
-        statement = _with_own(statement, statements) if derived else statement
         value, names = statement.value if isinstance(statement, ast.Assign) else None, names_made(statement)
         if not isinstance(value, (ast.Dict, ast.List, ast.Tuple)) or len(names) != 1 or names[0] not in taken:
             found.append(statement)
@@ -186,33 +185,6 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
         found.append(statement)
     return found
-
-
-def _with_own(statement: ast.stmt, statements: Sequence[ast.stmt]) -> ast.stmt:
-    """`p = dict(net.named_parameters())` of a dictionary of copies of these; of buffers nothing, since the module has them.
-
-    Only where the dictionary is given on as it is; any other statement itself.
-    """
-    value, (name, *_) = statement.value if isinstance(statement, ast.Assign) else None, [*names_made(statement), ""]
-    pairs: ast.expr | None = None
-    if isinstance(value, ast.Call) and path(value.func) == "dict" and len(value.args) == 1:
-        (pairs,) = value.args
-    elif isinstance(value, ast.DictComp) and len(value.generators) == 1 and not value.generators[0].ifs:
-        (loop,) = value.generators
-        copy = ast.unparse(value.value)
-        for method in (".detach()", ".clone()"):
-            copy = copy.replace(method, "")
-        pairs = loop.iter if [path(part) for part in items(loop.target)] == [path(value.key), copy] else None
-    method = name_of(pairs) if isinstance(pairs, ast.Call) and isinstance(pairs.func, ast.Attribute) else ""
-    if method not in ("named_parameters", "named_buffers") or pairs is None:
-        return statement
-    nodes = [node for part in statements for node in ast.walk(part)]
-    given_ = {id(part) for node in nodes if isinstance(node, ast.Call) for each in node.args for part in items(each)}
-    read = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)]
-    if not all(id(node) in given_ for node in read):
-        return statement
-    text = "{}" if method == "named_buffers" else f"dict({ast.unparse(pairs)})"
-    return without_places(ast.parse(f"{name} = {text}").body[0])
 
 
 def _tensors_of(statement: ast.stmt, before: Sequence[ast.stmt]) -> list[ast.expr]:

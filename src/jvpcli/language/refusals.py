@@ -210,7 +210,7 @@ def _no_such_path(root: str, written: str) -> JvpError:
     if owner == "torch.nn" and catalog.is_function(f"torch.nn.functional.{name}"):
         return UnknownNameError(f"There is no `{written}`: the function is `F.{name}`.", hints=_did_you_mean([f"F.{name}"]))
     if owner == "torch.nn.init":
-        message = f"`{written}` can't be used: torch.nn.init sets parameters of modules here, and few of it other tensors."
+        message = f"`{written}` can't be used: torch.nn.init sets parameters of modules here, and no other tensors."
         return ForbiddenError(message, hints=["Give a tensor its numbers where it is made: w = torch.randn(3, 4)"])
     reason = catalog.why_forbidden(whole)
     if reason:
