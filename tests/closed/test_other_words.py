@@ -14,6 +14,7 @@ from jvpcli.render.json import to_dict
 from jvpcli.request import Request
 
 HEAD = """\
+import math
 import torch
 import torch.nn as nn
 from torch.distributions import Bernoulli, Categorical, Normal
@@ -183,11 +184,18 @@ fake = Tensor(4, 1).fill_(1.5)
     "memory that is filled at once": """
 torch.random.manual_seed(3)
 ws = [torch.Tensor(3, 2).uniform_(-1., 1.).requires_grad_(), torch.empty(2).zero_().requires_grad_()]
-w = torch.empty(2, 2, requires_grad=True)
-nn.init.xavier_normal_(w, gain=2.)
-bias = torch.empty(2)
-nn.init.constant_(bias, 0.5)
-(torch.tanh(torch.ones(4, 3) @ ws[0] + ws[1]) @ w + bias).pow(2).sum().backward()
+k = nn.Parameter(torch.empty(3, 2))
+nn.init.kaiming_uniform_(k, a=math.sqrt(5))
+mean = torch.empty(4, 3, requires_grad=True)
+torch.nn.init.kaiming_normal_(mean, mode="fan_out", nonlinearity="relu")
+w = nn.Parameter(torch.empty(1, 4, 1, 1))
+nn.init.xavier_uniform_(w, 2.)
+b, d = torch.empty(2), torch.ones(1)
+nn.init.uniform_(b, -1)
+nn.init.constant_(d, val=3)
+nn.init.normal_(d, mean=1., std=0.1)
+y = torch.tanh(torch.ones(4, 3) @ ws[0] + ws[1]) @ k.T @ mean.T @ w[:, :, 0, 0].T * d
+(y + b.sum()).pow(2).sum().backward()
 """,
     "a result that is filled item by item, and map": """
 def f(t):
