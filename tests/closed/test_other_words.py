@@ -157,6 +157,14 @@ x.requires_grad = False
 w = torch.ones(3, dtype=torch.float64, requires_grad=True)
 (w * x).sum().backward()
 """,
+    "a constant between two calls": """
+w = torch.ones(3, dtype=torch.float64, requires_grad=True)
+def loss():
+    return (w * x ** 2).sum()
+loss().backward()
+x.requires_grad_(False)
+loss().backward()
+""",
     "a call that is tried": """
 y = (x ** 2).sum()
 y.backward()
