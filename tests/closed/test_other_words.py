@@ -165,6 +165,13 @@ loss().backward()
 x.requires_grad_(False)
 loss().backward()
 """,
+    "a function of a module's parameters": """
+from functorch import make_functional, make_functional_with_buffers
+net = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+f, params = make_functional(net)
+g, weights, buffers = make_functional_with_buffers(net)
+(f(params, torch.ones(3)).sum() * g(weights, buffers, torch.ones(4, 3)).pow(2).sum()).backward()
+""",
     "a call that is tried": """
 y = (x ** 2).sum()
 y.backward()

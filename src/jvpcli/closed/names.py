@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._functorch import make_functional
 from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
@@ -617,8 +618,9 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
         "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
-        "functorch": Namespace("functorch", func),
-    }
+        "functorch": Namespace("functorch", {**func, **{name: getattr(make_functional, name) for name in (
+            "make_functional", "make_functional_with_buffers")}}),
+    }  # fmt: skip
 
 
 def _line() -> int:
