@@ -26,12 +26,9 @@ from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
-    assignment,
     called_by,
     is_passed_over,
     names_made,
-    of_leaf,
-    unused_name,
 )
 
 DERIVING = {*TRANSFORMS, *FUNCTIONAL}
@@ -95,29 +92,6 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
         return with_open_tuples([*statements[:place], *lines, *rest])
     return found
-
-
-def with_named_arguments(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where tensors of numbers that a function of the program is given at the end have names: its parameters'.
-
-    So they have where that function takes derivatives, and nothing of the program is a leaf.
-    """
-    before, last = statements[:-1], statements[-1] if statements else None
-    value = last.value if isinstance(last, (ast.Expr, ast.Assign)) else None
-    functions = {part.name: part for part in before if isinstance(part, ast.FunctionDef)}
-    leaves = (of_leaf(node) for part in before for node in ast.walk(part) if isinstance(node, ast.Call))
-    if last is None or value is None or any(leaf is not None for leaf in leaves):
-        return [*statements]
-    again, made = copied(last), list[ast.stmt]()
-    for call in [node for node in ast.walk(again) if isinstance(node, ast.Call) and root_of(node) in functions]:
-        taken = functions[root_of(call)].args.args if isinstance(call.func, ast.Name) else []
-        for place, part in enumerate(call.args):
-            tensor = isinstance(part, ast.Call) and free_names(part) <= NAMESPACES and _is_tensor(part, before)
-            if tensor and derives(call, before):
-                name = unused_name(taken[place].arg if place < len(taken) else "x", [*before, *made])
-                made.append(without_places(assignment(name, part)))
-                call.args[place] = ast.Name(name, ast.Load())
-    return [*before, *made, without_places(again)] if made else [*statements]
 
 
 def with_printed(statements: Sequence[ast.stmt], before: Sequence[ast.stmt] = ()) -> list[ast.stmt]:

@@ -14,7 +14,6 @@ from jvpcli.language.accumulation import with_held
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, running, with_seed, without_needless_draws
 from jvpcli.language.given import (
-    with_named_arguments,
     with_open_dictionaries,
     with_open_tuples,
     with_printed,
@@ -226,7 +225,7 @@ def read_pasted(
     code = "\n".join(text.lines)
     body = with_batches(tree.body) if "DataLoader" in source else tree.body
     imported = with_imports(without_annotations(body))
-    body = with_named_arguments(with_printed(imported))
+    body = with_printed(imported)
     changed = body != imported or len(body) > len(tree.body)
     done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves(in_place([*opened(body)]))))
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
@@ -351,9 +350,14 @@ def read_pasted(
 
 
 def _is_foreign(node: ast.AST) -> bool:
-    """Whether a part of a program is one that the language does not have, which may do anything to all else; a class is named."""
-    kind = type(node)
-    return kind in (ast.Yield, ast.YieldFrom) or (isinstance(node, ast.stmt) and kind not in (*STATEMENTS, ast.ClassDef))
+    """Whether a part of a program is one that the language does not have, in which a derivative may be asked for.
+
+    A `class` is none: it is named itself.
+    """
+    if isinstance(node, (ast.Yield, ast.YieldFrom)):
+        return True
+    foreign = isinstance(node, ast.stmt) and type(node) not in (*STATEMENTS, ast.ClassDef)
+    return foreign and may_ask_for_derivative(ast.unparse(node))
 
 
 def _asking(meant: Pasted) -> ast.Module:
