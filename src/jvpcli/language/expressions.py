@@ -503,8 +503,6 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
-        if path == "pow" and len(node.args) == 2 and not node.keywords:
-            return self.binary(ast.Pow(), self.expr(node.args[0], depth), self.expr(node.args[1], depth), node)
         if path in ACCELERATORS and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
         if path == "torch.from_numpy" and len(node.args) == 1:
@@ -589,7 +587,7 @@ class Expressions(Lowering):
         refused = refusals.called_name(func.id, self.is_value(func.id))
         if refused is not None:
             raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
-        return f"builtin:{func.id}"
+        return "op:pow" if func.id == "pow" else f"builtin:{func.id}"
 
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
