@@ -127,7 +127,6 @@ class Equation:
     `with:torch.no_grad` a body that runs inside of what is named
     `return`, `break`, … leave a function, a loop, a turn; `raise` the program
     `random:seed`        random numbers begin anew from operand 0; `random:construct`: they go on as behind the making of a module
-    `clock:time.time`    the time, which is never on a tape
     `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
     `outer`, `unset`     the same for a name of what is around the function (`global`, `nonlocal`); `del` of a name
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones

@@ -137,16 +137,6 @@ GRADIENTS: dict[str, Cells] = {
         "t = torch.zeros(3, 2, requires_grad=True)\nfor i in range(3):\n    with torch.no_grad():\n        t[i][1] = i + 1",
         "(t ** 3).sum().backward()\nt.grad",
     ],
-    "frozen between two": [
-        "t = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 4.], requires_grad=True)",
-        "(t * w).sum().backward()\nw.requires_grad = False",
-        "(t * w ** 2).sum().backward()\nprint(t.grad)",
-    ],
-    "frozen between two calls of a function": [
-        "t = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 4.], requires_grad=True)",
-        "def loss():\n    return (t * w ** 2).sum()\n\nloss().backward()\nt.requires_grad_(False)",
-        "loss().backward()\nprint(t.grad, w.grad)",
-    ],
     "frozen at once": [
         "t = torch.ones(2, requires_grad=True)\nw = torch.ones(2, requires_grad=True)\nw.requires_grad = False",
         "(t * w).sum().backward()\nprint(f'{t.grad} {w.grad}')",
@@ -657,16 +647,7 @@ def test_what_is_moved_to_a_gpu_stays_where_it_is(jvp):
     scope, _ = run([here.replace('.to("cuda:0")', "").replace(', device="cuda"', "").strip()])
     document = json.loads(jvp("inspect", "-", "--json", stdin=ON_GPU).out)
     torch.testing.assert_close(torch.tensor(document["vjp"]["w"]["value"]), scope["w"].grad)
-    said = jvp("inspect", "-", stdin=ON_GPU).err
-    assert "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed." in said
-
-
-def test_a_leaf_that_is_moved_is_none_any_more(jvp):
-    text = "x = torch.arange(3., requires_grad=True).cuda()\n(x ** 2).backward(torch.ones(3).cuda())\nprint(x.grad)"
-    shown = jvp("inspect", "-", "--json", stdin=text)
-    assert json.loads(shown.out)["vjp"]["x_leaf"]["value"] == [0, 2, 4]
-    said = jvp("inspect", "-", stdin=text).err
-    assert "x is a copy of the leaf x_leaf, and no leaf itself: without retain_grad() its .grad is None in PyTorch." in said
+    assert [warning["code"] for warning in document["warnings"]] == ["as_python"]
 
 
 def test_elsewhere_a_gpu_is_not_reached(jvp):
@@ -769,24 +750,6 @@ def test_what_is_written_otherwise(jvp, text):
     done = jvp("inspect", "-", "--json", stdin="\n".join(lines))
     found = [torch.tensor(x["value"]) for x in json.loads(done.out)["vjp"].values()]
     torch.testing.assert_close(*(sorted(each, key=lambda x: (x.ndim, x.tolist())) for each in (found, scope["found"])))
-
-
-@pytest.mark.usefixtures("checked_distributions")
-def test_a_value_that_a_distribution_does_not_have(jvp):
-    text = "p = torch.tensor(0.2, requires_grad=True)\ntorch.distributions.Bernoulli(p).log_prob(torch.tensor(2.)).backward()"
-    with pytest.raises(ValueError, match="found invalid values"):
-        exec(text, {"torch": torch})
-    assert "found invalid values" in json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]["message"]
-
-
-def test_the_time_may_be_shown_and_is_not_computed_with(jvp):
-    text = "import time\nx = torch.tensor([1., 2.], requires_grad=True)\nt0 = time.time()\ndef f(x):\n    t = time.time()\n"
-    text += "    y = (x ** 2).sum()\n    took = round((time.time() - t) * 1e3 / 2, 2)\n    print(took)\n    return y\n"
-    document = json.loads(jvp("inspect", "-", "--json", stdin=f"{text}f(x).backward()\nprint(x.grad / (time.time() - t0))").out)
-    assert document["vjp"]["x"]["value"] == [2, 4]
-    for rest in ("(f(x) * (time.time() - t0)).backward()", "if time.time() - t0 > 1:\n    x = x * 2\nf(x).backward()"):
-        error = json.loads(jvp("inspect", "-", "--json", stdin=text + rest).out)["error"]
-        assert error["message"].startswith("The time is another in each run")
 
 
 def test_what_is_changed_through_data_is_not_differentiated(jvp):

@@ -52,6 +52,7 @@ def by_python(source: str) -> Any:
         "torch.einsum('i,ij->j', x, W)", "torch.tensor([1.0, 2.0])", "torch.zeros(2, 3)", "torch.arange(6.0).reshape(2, 3)",
         "x.to(torch.float64)", "x.double() * math.pi", "torch.pi * x", "x.sum().item() * x", "float(x[0]) * x",
         "int(s) * x", "len(x) * x", "max(x[0], x[1])", "min([x[0], x[1]])", "abs(x)", "round(2.567, 1) * x", "x.shape[0] * x",
+        "pow(x, 2) + pow(2., x)",
         "x.reshape(2, -1)", "torch.finfo(x.dtype).eps * x", "x.new_zeros(3)", "torch.zeros_like(x)", "e.sum(0)", "e @ A",
         "y = x.clone(); y.mul_(2); y**2", "y = x.clone(); y[0] = 3 * x[1]; y", "y = x.clone(); y[1:] *= x[:-1]; y",
         "y = x.clone(); v = y[:2]; v.add_(1); y", "y = x; y += 1; y", "y = [x, x * 2]; y[1] - y[0]",

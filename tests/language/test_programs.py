@@ -48,20 +48,6 @@ PROGRAMS = {
             y = k.exp()
         y + k
     """,
-    "what something is an instance of": """
-        import math
-        def weight(v):
-            if isinstance(v, (list, tuple, dict)):
-                return 2 + 5 * isinstance(v, list) + 11 * isinstance(v, dict) + sum(weight(one) for one in list(v))
-            number = isinstance(v, int) + 3 * isinstance(v, (bool, str)) + 7 * isinstance(v, float)
-            return number + 19 * isinstance(v, torch.Tensor)
-        found = 0.
-        of_x = [x.shape, x.size(0), len(x), x > 0, x.detach().tolist(), x.dtype == s.dtype, x.max(0)]
-        others = [2, float(s.detach()), int(s.detach()), s.item(), bool(s > 1), "t", True, 2j, None, math.pi, range(3), [[]]]
-        for k, v in enumerate([x, [x, 1], (s, 1.), {"a": x}, *of_x, *others]):
-            found = found + (k + 1) * weight(v) + 0.5 * isinstance(v, complex)
-        x * found
-    """,
     "append": """
         rows = []
         for i in range(4):
@@ -324,16 +310,6 @@ PROGRAMS = {
             add(x.sin() * k)
         first() + first(0.5) * second().sum() + second().sum() + total + count
     """,
-    "names inside of expressions": """
-        k = 0
-        y = x
-        while (k := k + 1) < 4:
-            y = y * (z := y.sin()) + z
-        if (total := y.sum()) != 0:
-            y = y / total
-        [(last := y * j) for j in range(3)]
-        [a := x * 2, a * 3][1] + last + (b := y) + b
-    """,
     "functions under other names": """
         f = torch.sin
         table = {"relu": torch.relu, "tanh": torch.tanh}
@@ -559,7 +535,6 @@ ENDLESS = [
     "d = {}\nfor k in range(90000):\n    d.setdefault(k * (2**61 - 1), 0)\nx",
     "def f(**k):\n    return f(a=k)\nf()",
     "def f(t):\n    nonlocal_ = t\n    return f(**{'t': nonlocal_})\nf(x)",
-    "while (n := 0) == 0:\n    pass\nx",
 ]
 
 

@@ -27,23 +27,6 @@ FILLED = {
             k.uniform_(-1., 1.)
         nn.functional.conv2d(torch.randn(1, 1, 5, 5), k).pow(2).sum().backward()
         """,
-    "functions of nn.init": """
-        k = nn.Parameter(torch.empty(3, 2))
-        nn.init.kaiming_uniform_(k, a=math.sqrt(5))
-        mean = torch.empty(4, 3, requires_grad=True)
-        torch.nn.init.kaiming_normal_(mean, mode="fan_out", nonlinearity="relu")
-        w = nn.Parameter(torch.empty(1, 4, 1, 1))
-        b = torch.empty(2)
-        nn.init.xavier_uniform_(w, 2.)
-        nn.init.xavier_uniform_(w)
-        nn.init.uniform_(b, -1)
-        c = torch.ones(2, 2)
-        nn.init.xavier_normal_(c, gain=0.5)
-        d = torch.ones(1)
-        nn.init.constant_(d, val=3)
-        nn.init.normal_(d, mean=1., std=0.1)
-        (torch.rand(5, 2) @ c @ k.T @ mean.T @ w[:, :, 0, 0].T * d + b.sum()).pow(2).sum().backward()
-        """,
 }
 
 

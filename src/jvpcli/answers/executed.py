@@ -218,7 +218,8 @@ def executed(request: Request) -> Executed:
         held = held_before(call) if isinstance(call, Derivative) else {}
         try:
             own = meant = replace(_asked(call, recorder, plain), calls=calls)
-            if held and request.command == "inspect" and made is not None and made.gradients:
+            adds = bool(held) and request.command == "inspect" and made is not None and bool(made.gradients)
+            if adds and isinstance(call, Derivative):
                 meant = replace(_asked(with_held(call, held, recorder), recorder, plain), calls=calls)
         except JvpError:
             if whole:

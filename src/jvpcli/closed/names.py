@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._functorch import make_functional
 from torch.autograd import Function
 
 from jvpcli.closed import integers, reach, syntax
@@ -416,6 +417,8 @@ def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
         reach.check_given((*arguments, *keywords.values()))
         for name in keywords.keys() & REFUSED:
             raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
+        if "device" in keywords:
+            keywords["device"] = reach.here(keywords["device"])
         limits.check_plain(f"call:{path}", arguments, keywords)
         for place, (name, default) in refused:
             if place < len(arguments) and arguments[place] != default and name in REFUSED:
@@ -682,8 +685,9 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
         "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
-        "functorch": Namespace("functorch", func),
-    }
+        "functorch": Namespace("functorch", {**func, **{name: getattr(make_functional, name) for name in (
+            "make_functional", "make_functional_with_buffers")}}),
+    }  # fmt: skip
 
 
 def _line() -> int:

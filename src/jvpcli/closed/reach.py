@@ -171,6 +171,8 @@ def read(value: Any, name: str) -> Any:
         return _OfArray(value)
     if name == "grad_fn" and kind in TENSORS:
         return _WithNode(value)
+    if name in ("cuda", "to") and isinstance(value, (Tensor, nn.Module)):
+        return _AtHome(value)
     if kind is _Node and name in ("name", "next_functions"):
         return value
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
@@ -190,8 +192,6 @@ def read(value: Any, name: str) -> Any:
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
         return value
-    if name == "cuda" and isinstance(value, (Tensor, nn.Module)):
-        return _AtHome(value)
     if kind is _AtHome:
         return value
     if kind is types.FunctionType and name == "__name__" and value.__globals__.get(OURS):
@@ -407,8 +407,14 @@ def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def here(device: Any) -> Any:
+    """Where a program's tensors are, in the place of a GPU; anything else as it is."""
+    named = isinstance(device, (str, torch.device)) and str(device).partition(":")[0] == "cuda"
+    return torch.device("cpu") if named else device
+
+
 class _AtHome:
-    """`x.cuda()`, which stays where it is."""
+    """`x.cuda()` and `x.to("cuda")`, which stays where it is."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -416,6 +422,13 @@ class _AtHome:
     def cuda(self, *_: Any, **__: Any) -> Any:
         """The value itself; of a tensor a copy, as on another device."""
         return self._value.clone() if isinstance(self._value, Tensor) else self._value
+
+    def to(self, *arguments: Any, **keywords: Any) -> Any:
+        """The same; of another dtype, or like another tensor, as torch has it."""
+        plain, named = [*map(here, arguments)], {name: here(value) for name, value in keywords.items()}
+        moves = any(a is not b for a, b in zip((*plain, *named.values()), (*arguments, *keywords.values()), strict=True))
+        found = self._value.to(*plain, **named)
+        return found.clone() if moves and found is self._value and isinstance(found, Tensor) else found
 
 
 class _Formatting:

@@ -12,7 +12,7 @@ def may_construct(text: str) -> bool:
 
 def reads_parameters(text: str) -> bool:
     """Whether a text can take the parameters of a module as values: `net.parameters()`, `net.weight`."""
-    return re.search(r"parameters\(\)|\.(?:weight|bias)|\bgetattr\(", text) is not None
+    return re.search(r"parameters\(\)|\.(?:weight|bias)", text) is not None
 
 
 def may_pass_over(text: str) -> bool:

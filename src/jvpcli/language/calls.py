@@ -307,12 +307,12 @@ def _backward(call: ast.Call, source: str) -> Pasted | None:
 def _jacobian(call: ast.Call, source: str) -> Pasted | None:
     """jacobian(f, inputs)."""
     found = _of_function(_function(call), items(argument(call, 1, "inputs")), source)
-    return found and replace(found, notes=(*found.notes, *_about_strategy(call, 5, "strategy")))
+    return found and replace(found, notes=(*found.notes, *_about_strategy(call, "strategy")))
 
 
-def _about_strategy(call: ast.Call, place: int, word: str) -> tuple[str, ...]:
+def _about_strategy(call: ast.Call, word: str) -> tuple[str, ...]:
     """Of forward mode in torch.autograd.functional, which has it vectorized alone."""
-    chosen, vectorized = argument(call, place, word), argument(call, 4, "vectorize")
+    chosen, vectorized = argument(call, 5, word), argument(call, 4, "vectorize")
     alone = getattr(chosen, "value", None) == "forward-mode" and not is_true(vectorized)
     return (f'PyTorch raises, since {word}="forward-mode" needs vectorize=True; the derivative is the same',) if alone else ()
 
@@ -348,7 +348,7 @@ def _hessian(call: ast.Call, source: str) -> Pasted | None:
     gradient = parsed(f"torch.func.grad({text_of(functions[0], source)}{argnums})")
     note = f"the Hessian is the Jacobian of the gradient, which stands here as {'y0, y1 and so on' if argnums else 'y'}"
     found = _of_function([gradient], inputs, source)
-    notes = (note, *_about_strategy(call, 5, "outer_jacobian_strategy"))
+    notes = (note, *_about_strategy(call, "outer_jacobian_strategy"))
     return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=notes)
 
 
@@ -496,12 +496,12 @@ def _parameters(function: ast.expr) -> list[str] | None:
 
 
 def makes_function(node: ast.expr) -> bool:
-    """Whether a call gives a function: one of torch.func that gives the derivative as one, vmap, or functools.partial."""
+    """Whether a call gives a function: one of torch.func that gives the derivative as one, or vmap."""
     if not isinstance(node, ast.Call):
         return False
     given = argument(node, 1, "inputs")  # of torch.autograd.grad and torch.autograd.functional.hessian tensors, else argnums
     derives = name_of(node) in (*COMPOSED, "hessian") and all(isinstance(part, ast.Constant) for part in items(given))
-    return derives or name_of(node) in ("vmap", "partial")
+    return derives or name_of(node) == "vmap"
 
 
 def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:

@@ -34,6 +34,7 @@ BUILTINS: Mapping[str, str] = {
     "list": "list(items): a list",
     "max": "max(a, b, …) or max(items): the largest",
     "min": "min(a, b, …) or min(items): the smallest",
+    "pow": "pow(x, y): x ** y",
     "range": "range(stop) or range(start, stop, step): integers",
     "reversed": "reversed(items): in reverse order",
     "round": "round(x, digits=0): rounded",

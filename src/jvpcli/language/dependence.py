@@ -99,13 +99,19 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
         while more := {name for names in same if not written.isdisjoint(names) for name in names} - written:
             written |= more
         made = {*own, *written, *([] if is_known(statement) else imported(statement))}
-        if made & wanted or also(statement) or default_set(statement):
+        if made & wanted or also(statement) or default_set(statement) or _sets_mode(statement):
             found.insert(0, statement)
             afresh = isinstance(statement, ast.Assign) and not changed(statement)
             wanted -= made if afresh else set()  # what these names meant before is not read
             read = statement.value if isinstance(statement, ast.Assign) and afresh else statement
             wanted |= free_names(read)
     return found
+
+
+def _sets_mode(statement: ast.stmt) -> bool:
+    """`torch.set_grad_enabled(False)`, which holds for all behind it."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and dotted(call.func).rpartition(".")[2] == "set_grad_enabled"
 
 
 OF_MODULES = frozenset({

@@ -6,7 +6,6 @@ Names resolve through the catalogue by exact path, so nothing can be reached tha
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,14 +46,8 @@ TYPED: Mapping[str, str] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give."""
 
-KINDS = ("int", "float", "complex", "bool", "str", "list", "tuple", "dict", "torch.Tensor", "numpy.ndarray")
-"""Types that `isinstance` knows."""
-
-MODULE_KIND = re.compile(r"torch\.nn\.[A-Z]\w*")
-"""Classes of modules, which it knows, too."""
-
 USUAL: Mapping[str, str] = {
-    "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
+    "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd",
 }  # fmt: skip
 """What names mean that people use without showing their import, where nothing else has them."""
 
@@ -73,19 +66,12 @@ SAME = frozenset(
 ACCELERATORS = frozenset(
     {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
 )
-CLOCKS = frozenset(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "time_ns"))
-"""What tells the time, of which a program may show what it likes, and make nothing else."""
-
-PROGRESS = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.tqdm_notebook"})
-COUNTED = frozenset({"tqdm.trange", "tqdm.auto.trange", "tqdm.notebook.trange"})
-"""What goes through the items that it is given, or through a range, and shows how far it is."""
-
 TRANSFORMS: Mapping[str, str] = {
     **{f"{root}.{name}": name for root in ("torch.func", "functorch")
        for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
     **{f"torch.autograd.functional.{name}": f"functional.{name}"
        for name in ("jacobian", "hessian", "vjp", "jvp", "hvp", "vhp")},
-    "torch.vmap": "vmap", "functools.partial": "partial",
+    "torch.vmap": "vmap",
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
@@ -157,14 +143,6 @@ class Expressions(Lowering):
         if isinstance(node.value, bytes):
             raise self.at(node, ForbiddenError("Bytes are not part of the language."))
         return Const(node.value)
-
-    def text_of_values(self, node: ast.JoinedStr, depth: int) -> Operand:
-        """f"w{i}", of words and whole numbers, which running tells."""
-        values = [part for part in node.values if isinstance(part, ast.FormattedValue)]
-        parts = [part.value if isinstance(part, ast.FormattedValue) else part for part in node.values]
-        if not self.is_program or any(part.conversion != -1 or part.format_spec for part in values):
-            raise self.at(node, refusals.node(ast.JoinedStr))
-        return self.emit("text", tuple(self.expr(part, depth) for part in parts), node)
 
     def word(self, node: ast.Name, depth: int) -> Operand:
         """A name, maybe one that was imported."""
@@ -463,13 +441,6 @@ class Expressions(Lowering):
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
         if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
             return self.functional_call(node, depth)
-        named = node.args[1].value if dotted(func) == "getattr" and len(node.args) == 2 and not node.keywords and isinstance(
-            node.args[1], ast.Constant
-        ) else None  # fmt: skip
-        if isinstance(named, str) and named.isidentifier() and not self.is_value("getattr"):
-            return self.expr(ast.copy_location(ast.Attribute(node.args[0], named, ast.Load()), node), depth)
-        if dotted(func) == "isinstance" and len(node.args) == 2 and not node.keywords and not self.is_value("isinstance"):
-            return self.emit("isinstance", (self.expr(node.args[0], depth), self.kinds(node.args[1])), node)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
@@ -484,15 +455,6 @@ class Expressions(Lowering):
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
         return self.emit(op, self.arguments(node, depth), node, keywords)
-
-    def kinds(self, node: ast.expr) -> Const:
-        """The names of the types of which something may be an instance."""
-        parts = node.elts if isinstance(node, ast.Tuple) else [node]
-        names = [".".join(self.dotted(part) or [dotted(part)]) for part in parts]
-        for part, name in zip(parts, names, strict=True):
-            if (name not in KINDS and not MODULE_KIND.fullmatch(name)) or self.is_value(name):
-                raise self.at(part, ForbiddenError(f"`isinstance` knows only {', '.join(KINDS)} here, and tuples of these."))
-        return Const(tuple(names))
 
     def module_named(self, node: ast.expr) -> str:
         """The name of the module that a path means; empty where it means none."""
@@ -533,12 +495,6 @@ class Expressions(Lowering):
         if name != path and name in array_names.NAMES | array_names.DTYPES:
             arguments = tuple(self.dtype_word(part) or self.item(part, depth) for part in node.args)
             return self.emit(f"numpy:{name}", arguments, node, self.keywords(node, depth))
-        if path in CLOCKS and not node.args:
-            return self.emit(f"clock:{path}", (), node)
-        if path in PROGRESS and node.args:
-            return self.expr(node.args[0], depth)
-        if path in COUNTED:
-            return self.emit("builtin:range", self.arguments(node, depth)[:1], node)
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
         if path in TYPED and len(node.args) > 1:
@@ -600,7 +556,7 @@ class Expressions(Lowering):
         refused = refusals.called_name(func.id, self.is_value(func.id))
         if refused is not None:
             raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
-        return f"builtin:{func.id}"
+        return "op:pow" if func.id == "pow" else f"builtin:{func.id}"
 
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
@@ -661,7 +617,7 @@ class Expressions(Lowering):
         """A tensor with a hook that gives a gradient back."""
         return self.emit(f"hook:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
 
-    # Dictionaries, and names that are set inside of an expression
+    # Dictionaries
 
     def dictionary(self, node: ast.Dict, depth: int) -> Operand:
         """{"a": x, **others}"""
@@ -679,12 +635,6 @@ class Expressions(Lowering):
         pairs = ast.copy_location(ast.ListComp(pair, node.generators), node)
         return self.emit("dict:of", (self.comprehension(pairs, depth),), node)
 
-    def named(self, node: ast.NamedExpr, depth: int) -> Operand:
-        """(y := value)"""
-        value = self.settled(self.expr(node.value, depth), node)
-        self.bind(node.target, value)
-        return value
-
 
 LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Constant: Expressions.constant,
@@ -700,10 +650,8 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.ListComp: Expressions.comprehension,
     ast.GeneratorExp: Expressions.comprehension,
     ast.Lambda: Expressions.function,
-    ast.JoinedStr: Expressions.text_of_values,
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
-    ast.NamedExpr: Expressions.named,
     Hooked: Expressions.hooked,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""

@@ -206,9 +206,6 @@ def continued(run: Run, equation: Equation) -> Operand:
 
 def raised(run: Run, equation: Equation) -> Operand:
     """`raise`"""
-    said = [each.value for each in equation.operands if isinstance(each, Const)]
-    if said:  # in torch's words, by what stands for a class of its own
-        raise EvaluationError(f"PyTorch raises here: {str(said[0]).rstrip('.')}.")
     text = " ".join(run.program.text(equation.span).split())
     raise EvaluationError("The program raises an error here, by its own `raise`.", explanation=text)
 

@@ -26,12 +26,9 @@ from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
-    assignment,
     called_by,
     is_passed_over,
     names_made,
-    of_leaf,
-    unused_name,
 )
 
 DERIVING = {*TRANSFORMS, *FUNCTIONAL}
@@ -97,29 +94,6 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
-def with_named_arguments(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where tensors of numbers that a function of the program is given at the end have names: its parameters'.
-
-    So they have where that function takes derivatives, and nothing of the program is a leaf.
-    """
-    before, last = statements[:-1], statements[-1] if statements else None
-    value = last.value if isinstance(last, (ast.Expr, ast.Assign)) else None
-    functions = {part.name: part for part in before if isinstance(part, ast.FunctionDef)}
-    leaves = (of_leaf(node) for part in before for node in ast.walk(part) if isinstance(node, ast.Call))
-    if last is None or value is None or any(leaf is not None for leaf in leaves):
-        return [*statements]
-    again, made = copied(last), list[ast.stmt]()
-    for call in [node for node in ast.walk(again) if isinstance(node, ast.Call) and root_of(node) in functions]:
-        taken = functions[root_of(call)].args.args if isinstance(call.func, ast.Name) else []
-        for place, part in enumerate(call.args):
-            tensor = isinstance(part, ast.Call) and free_names(part) <= NAMESPACES and _is_tensor(part, before)
-            if tensor and derives(call, before):
-                name = unused_name(taken[place].arg if place < len(taken) else "x", [*before, *made])
-                made.append(without_places(assignment(name, part)))
-                call.args[place] = ast.Name(name, ast.Load())
-    return [*before, *made, without_places(again)] if made else [*statements]
-
-
 def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where of a text that is made of derivatives, and printed, the derivatives stand there alone."""
     found: list[ast.stmt] = []
@@ -147,40 +121,6 @@ def _made_of(text: ast.expr) -> list[ast.expr]:
     return [text]
 
 
-def with_open_stars(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where `f(*inputs)` has the names that the tuple `inputs` is made of, if all are given a value once.
-
-    Of a list only where it is nothing but given on like that, since it may change.
-    """
-    made = [name for part in statements for name in assigned([part])]
-    nodes = [node for part in statements for node in ast.walk(part)]
-    stars = {id(node.value) for node in nodes if isinstance(node, ast.Starred)}
-    loads = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
-    others = {node.id for node in loads if id(node) not in stars}
-    tuples: dict[str, list[ast.expr]] = {}
-    for part in statements:
-        parts = items(part.value) if isinstance(part, ast.Assign) and isinstance(part.value, (ast.Tuple, ast.List)) else []
-        names = names_made(part)
-        if not parts or (isinstance(part, ast.Assign) and isinstance(part.value, ast.List) and not others.isdisjoint(names)):
-            continue
-        if all(made.count(name) == 1 for name in (*names, *map(path, parts))):
-            tuples[names[0]] = parts
-    found: list[ast.stmt] = []
-    for statement in statements:
-        opened = [node for node in ast.walk(statement) if isinstance(node, ast.Starred) and path(node.value) in tuples]
-        if not opened or not isinstance(statement, (ast.Assign, ast.Expr)):
-            found.append(statement)
-            continue
-        again = copied(statement)
-        for call in ast.walk(again):
-            if isinstance(call, ast.Call):
-                call.args = [part for each in call.args for part in (
-                    tuples.get(path(each.value), [each]) if isinstance(each, ast.Starred) else [each]
-                )]  # fmt: skip
-        found.append(without_places(again))
-    return found
-
-
 def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, where each tensor that is made in a dictionary, a list or a tuple has a name, if a derived function is
     given that."""
@@ -189,7 +129,6 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     taken = {path(part) for call in calls for each in call.args for part in items(each)} if derived else set()
     found: list[ast.stmt] = []
     for place, statement in enumerate(statements):
-        statement = _with_own(statement, statements) if derived else statement
         value, names = statement.value if isinstance(statement, ast.Assign) else None, names_made(statement)
         if not isinstance(value, (ast.Dict, ast.List, ast.Tuple)) or len(names) != 1 or names[0] not in taken:
             found.append(statement)
@@ -208,33 +147,6 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
         found.append(statement)
     return found
-
-
-def _with_own(statement: ast.stmt, statements: Sequence[ast.stmt]) -> ast.stmt:
-    """`p = dict(net.named_parameters())` of a dictionary of copies of these; of buffers nothing, since the module has them.
-
-    Only where the dictionary is given on as it is; any other statement itself.
-    """
-    value, (name, *_) = statement.value if isinstance(statement, ast.Assign) else None, [*names_made(statement), ""]
-    pairs: ast.expr | None = None
-    if isinstance(value, ast.Call) and path(value.func) == "dict" and len(value.args) == 1:
-        (pairs,) = value.args
-    elif isinstance(value, ast.DictComp) and len(value.generators) == 1 and not value.generators[0].ifs:
-        (loop,) = value.generators
-        copy = ast.unparse(value.value)
-        for method in (".detach()", ".clone()"):
-            copy = copy.replace(method, "")
-        pairs = loop.iter if [path(part) for part in items(loop.target)] == [path(value.key), copy] else None
-    method = name_of(pairs) if isinstance(pairs, ast.Call) and isinstance(pairs.func, ast.Attribute) else ""
-    if method not in ("named_parameters", "named_buffers") or pairs is None:
-        return statement
-    nodes = [node for part in statements for node in ast.walk(part)]
-    given_ = {id(part) for node in nodes if isinstance(node, ast.Call) for each in node.args for part in items(each)}
-    read = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)]
-    if not all(id(node) in given_ for node in read):
-        return statement
-    text = "{}" if method == "named_buffers" else f"dict({ast.unparse(pairs)})"
-    return without_places(ast.parse(f"{name} = {text}").body[0])
 
 
 def _tensors_of(statement: ast.stmt, before: Sequence[ast.stmt]) -> list[ast.expr]:

@@ -250,7 +250,7 @@ def _check_names(
     hiding = [part for part in ast.walk(tree) if isinstance(part, (ast.arg, ast.comprehension))]
     own = {id(name) for part in hiding for name in ast.walk(part if isinstance(part, ast.arg) else part.target)}
     for part in ast.walk(tree):
-        value = part.value if isinstance(part, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) else None
+        value = part.value if isinstance(part, (ast.Assign, ast.AnnAssign)) else None
         for item in flat_parts(value) if value is not None else ():
             if id(without_mode(item)) not in nodes:
                 continue

@@ -14,11 +14,11 @@ LIST_METHODS = frozenset(
 )
 """Methods that a list or dictionary has and a tensor has not."""
 
-FUNCTION_WORDS = ("lambda", "torch.func", "functools", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
+FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
 """Words without which no text of assignments alone has functions as values, but for those of the language under a new name."""
 
-CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
-"""Words without which no text of assignments alone has what changes as it runs: dictionaries, lists, names set in expressions."""
+CHANGING = ("{", "dict(", *(f".{method}(" for method in sorted(LIST_METHODS)))
+"""Words without which no text of assignments alone has what changes as it runs: dictionaries and lists."""
 
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""

@@ -6,7 +6,6 @@ What a text may say is in `expressions`; anything else is refused with a reason,
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,19 +23,8 @@ SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
 
 
-SUGAR = re.compile(
-    r"\byield\b|^\s*@\w|(?:requires_grad|Parameter).* for |Namespace\(|ArgumentParser|set_grad_enabled|dual_level|linearize"
-    r"|\bnext\(|getattr\(|\]\(|named_parameters|:\s*\S*Tensor\S* = |(?<![.\w])[A-Z]\w*\((?:\*\*|.*(?<![.\w])[A-Z]\w*\()",
-    re.MULTILINE,
-)
-"""Without these a text has no statements that Python says in another way than the language."""
-
-STANDARD_WORDS = re.compile(r"functools|itertools|operator|\b(?:sorted|filter|any|all|divmod|pow)\b")
-"""Without these a text names nothing of Python's own library."""
-
-
 def read_program(source: str) -> tuple[SourceText, ast.Module]:
-    """The text and its syntax tree, in which plain statements stand for those that Python says in another way.
+    """The text of a program and its syntax tree.
 
     Raises:
         ExpressionSyntaxError: with the place, in Python's own words.
@@ -46,14 +34,7 @@ def read_program(source: str) -> tuple[SourceText, ast.Module]:
     text, tree = read_source(source)
     if "class" in source:
         _refuse_classes(text, tree)
-    if text.pieces or SUGAR.search(source) is None:
-        return text, tree
-    from jvpcli.language.sugar import without_sugar  # few texts have any
-
-    try:
-        return text, without_sugar(tree, "\n".join(text.lines))
-    except RecursionError:  # a long chain, which is read without it
-        return read_source(source)
+    return text, tree
 
 
 def _refuse_classes(text: SourceText, tree: ast.Module) -> None:
@@ -98,10 +79,6 @@ def _parse(
         from jvpcli.language.hooks import with_hooks
 
         tree = with_hooks(text, tree)
-    if STANDARD_WORDS.search(source):
-        from jvpcli.language.standard_functions import with_standard_functions
-
-        tree = with_standard_functions(tree)
     return lowered(text, tree, input_names, functions)
 
 
@@ -138,7 +115,7 @@ def lowered(
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
 
 
-MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "partial")
+MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap")
 """Transforms that give a function of a function."""
 
 
@@ -494,10 +471,8 @@ class _Statements(Expressions):
                     self.emit("unset", (value,), part)
 
     def raising(self, node: ast.Raise) -> None:
-        """`raise`: an error where it is reached; one of a distribution's says what torch says there."""
-        call = node.exc if isinstance(node.exc, ast.Call) else None
-        said = call.args[0] if call is not None and names.dotted(call.func) == "torch.distributions.ValueError" else None
-        self.emit("raise", (Const(said.value),) if isinstance(said, ast.Constant) else (), node)
+        """`raise`: an error where it is reached."""
+        self.emit("raise", (), node)
 
     # The end, and assignments
 

@@ -12,12 +12,8 @@ from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_construct, may_pass_over, refusals
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
-from jvpcli.language.devices import at_home
-from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import (
-    with_named_arguments,
     with_open_dictionaries,
-    with_open_stars,
     with_open_tuples,
     with_printed,
 )
@@ -35,7 +31,7 @@ from jvpcli.language.leaves import (
     without_needless_imports,
 )
 from jvpcli.language.names import assigned, free_names, read_first
-from jvpcli.language.parse import parse, read_program
+from jvpcli.language.parse import STATEMENTS, parse, read_program
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
@@ -45,10 +41,8 @@ from jvpcli.language.statements import (
     modules_of,
     opened,
     reads_grad,
-    with_frozen,
-    with_functional_call,
     with_imports,
-    with_known_flags,
+    without_annotations,
 )
 from jvpcli.language.subject import Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.training import refuse_moved, refuse_partly_cleared, refuse_training
@@ -116,9 +110,8 @@ def _as_read(request: Request) -> Request:
         return request
     own = not request.imports or is_torchs_own(text)
     seed = request.seed if request.seed_given else None
-    elsewhere = str(request.device or "cpu").startswith("cuda")
     twice = request.command == "hessian"
-    pasted = read_pasted(text, request.call, twice, seed, elsewhere) if own else None
+    pasted = read_pasted(text, request.call, twice, seed) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -198,14 +191,13 @@ def refuse_lacking(request: Request) -> None:
 
 
 def read_pasted(
-    source: str, number: int | None = None, twice: bool = False, seed: int | None = None, on_gpu: bool = False
+    source: str, number: int | None = None, twice: bool = False, seed: int | None = None
 ) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  None where there is no call
-    and no leaf, or the text can't be read.
+    gives way to it.  None where there is no call and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -213,7 +205,7 @@ def read_pasted(
             derivative in forward mode of what says how gradients are recorded.
         ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
-    program = _program(source, seed, on_gpu) if may_ask_for_derivative(source) else None
+    program = _program(source, seed) if may_ask_for_derivative(source) else None
     if program is None:
         return None
     calls = list(calls_of(program.statements, program.code))
@@ -281,7 +273,7 @@ class _Parts:
     leaves: dict[str, str]
 
 
-def _program(source: str, seed: int | None, on_gpu: bool) -> _Program | None:
+def _program(source: str, seed: int | None) -> _Program | None:
     """A text as a program; None where it can't be read.
 
     Raises:
@@ -291,17 +283,15 @@ def _program(source: str, seed: int | None, on_gpu: bool) -> _Program | None:
         text, tree = read_program(source.strip())
     except JvpError:
         return None
-    if "yield" in source and any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
-        return None  # what is left of them is refused
-    tree = with_known_flags(tree)
+    if any(map(_is_foreign, ast.walk(tree))):
+        return None  # it is refused as it stands
     refuse_training(text, [*opened(tree.body)])
-    body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
-    imported = with_imports(with_distributions(body) if "distributions" in source else body)
-    body = with_frozen(with_named_arguments(with_printed(with_functional_call(imported))))
-    changed = bool(moved) or body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries(with_open_stars(with_filled_leaves([*opened(body)]))))
+    imported = with_imports(without_annotations(tree.body))
+    body = with_printed(imported)
+    changed = body != imported or len(body) > len(tree.body)
+    done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves([*opened(body)])))
     statements, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
-    return _Program(source, text, tree, body, statements, own_seed, (*moved, *named), changed)
+    return _Program(source, text, tree, body, statements, own_seed, tuple(named), changed)
 
 
 def _subject(program: _Program, twice: bool, number: int | None) -> tuple[Reader, Subject | None]:
@@ -392,6 +382,14 @@ def _read_behind(reader: Reader, parts: _Parts, kept: Sequence[ast.stmt]) -> tup
     modules = _whose_gradients(reader.statements, parts.subject.calls[-1].place) & read
     names = (*(name for name in parts.leaves if name in read), *(f"{name}.parameters()" for name in sorted(modules)))
     return names if modules else ()
+
+
+def _is_foreign(node: ast.AST) -> bool:
+    """Whether a part of a program is one that the language does not have, in which a derivative may be asked for."""
+    if isinstance(node, (ast.Yield, ast.YieldFrom)):
+        return True
+    foreign = isinstance(node, ast.stmt) and type(node) not in STATEMENTS
+    return foreign and may_ask_for_derivative(ast.unparse(node))
 
 
 def _asking(meant: Pasted) -> ast.Module:

@@ -13,6 +13,7 @@ from jvpcli.program import Equation
 
 NODES: dict[type[ast.AST], str] = {
     ast.JoinedStr: "text can't be formatted inside an expression",
+    ast.NamedExpr: "`:=` is not part of the language; give it a name in a statement",
     ast.Await: "`await` is not part of the language",
     ast.Yield: "`yield` is not part of the language",
     ast.YieldFrom: "`yield` is not part of the language",
@@ -86,14 +87,6 @@ def in_forward(mode: str) -> JvpError:
     return ForbiddenError(
         f"`{mode}` stands in a function whose derivative is taken in forward mode, where PyTorch ignores it.",
         hints=["Cut the graph by .detach(), which every mode follows, or take jacrev or vjp, which heed it."],
-    )
-
-
-def of_time() -> JvpError:
-    """Something is computed from the time, or decided by it."""
-    return ForbiddenError(
-        "The time is another in each run: a program may show it here, and nothing can be computed from it.",
-        hints=["Write a number in its place, as in elapsed = 0.5."],
     )
 
 

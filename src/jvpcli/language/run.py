@@ -92,8 +92,8 @@ class Run:
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
     `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
-    `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share; `timed` are the
-    slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph.
+    `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share; `bare` are
+    the slots of `x.data` of an x with a graph.
     """
 
     def __init__(
@@ -118,7 +118,6 @@ class Run:
         self.grads: dict[int, Tensor] = {}
         self.freed: set[Any] = set()
         self.lent: set[int] = set()
-        self.timed: set[int] = set()
         self.bare: set[int] = set()
         self.seed = torch.default_generator.initial_seed()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
@@ -201,18 +200,13 @@ class Run:
             step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
         if overwritten is not None and not self.bare.isdisjoint(refs(step.operands[0])):
             raise _unseen(step, self.label)
-        timed = self.is_of_time(*_all_operands(step))
         try:
             with running(step):
                 value = apply_operation(step.op, arguments, keywords, self.functions)
         except JvpError:
             raise
         except Exception as error:
-            raise (refusals.of_time() if timed else self.failure(error, step, arguments, keywords)) from None
-        if timed:
-            if not is_plain(value) or step.kind == "random":
-                raise refusals.of_time()
-            return self.of_time(value)
+            raise self.failure(error, step, arguments, keywords) from None
         check_result(value, step.op, self.devices)
         if (lent := shared(step.op, value, arguments)) is not None and lent.numel():
             self.lent.add(lent.untyped_storage().data_ptr())
@@ -223,17 +217,6 @@ class Run:
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
-
-    def of_time(self, value: Any) -> Operand:
-        """A number that is made of the time: a program may show it, and nothing is computed from it."""
-        slot = self.new_slot()
-        self.values[slot] = self.reported[slot] = value
-        self.timed.add(slot)
-        return Ref(slot)
-
-    def is_of_time(self, *operands: Operand) -> bool:
-        """Whether some operands hold what is made of the time."""
-        return bool(self.timed) and any(slot in self.timed for operand in operands for slot in refs(operand))
 
     def is_own_leaf(self, x: Tensor) -> bool:
         """Whether a tensor is a leaf that the program makes itself: no input reaches it, whose gradient could miss a change."""
@@ -544,13 +527,7 @@ class Run:
         return self.held(block.result)
 
     def decided_by(self, operand: Operand) -> Any:
-        """What an operand is, where that decides what runs.
-
-        Raises:
-            ForbiddenError: the time would decide.
-        """
-        if self.is_of_time(operand):
-            raise refusals.of_time()
+        """What an operand is, where that decides what runs."""
         self.decisions.update(refs(operand))
         value = self.read(operand)
         if self.mapped and isinstance(value, Tensor):

@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jvpcli.errors import EvaluationError, ForbiddenError, UnknownNameError
+from jvpcli.errors import EvaluationError, UnknownNameError
 from jvpcli.language import arrays, catalog, limits, refusals
 from jvpcli.language.arrays import Array
 from jvpcli.language.guards.integers import is_integer
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
-from jvpcli.language.plain import MOST_CHARACTERS
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Pack, refs
 
@@ -255,11 +254,6 @@ def constructed(run: Run, equation: Equation) -> Operand:
     return run.plain(equation)
 
 
-def clock(run: Run, equation: Equation) -> Operand:
-    """`time.time()`: seconds that go on from one look at the clock to the next."""
-    return run.of_time(float(len(run.timed)))
-
-
 def held(run: Run, equation: Equation) -> Operand:
     """A number that a module was made with: `net.in_features`, `conv.stride`.
 
@@ -298,13 +292,6 @@ def _path(equation: Equation) -> str:
     return dtype.path or ""
 
 
-TYPES: Mapping[str, type] = {
-    "torch.Tensor": Tensor, "numpy.ndarray": Array,
-    **{kind.__name__: kind for kind in (int, float, complex, bool, str, list, tuple, dict)},
-}  # fmt: skip
-"""What `isinstance` knows, by its name."""
-
-
 def attribute(run: Run, equation: Equation) -> Operand:
     """`m.weight` of a module that a loop goes through: what stands for that parameter; anything else is a step."""
     owner = run.held(equation.operands[0])
@@ -314,43 +301,9 @@ def attribute(run: Run, equation: Equation) -> Operand:
     return run.plain(equation) if found is None else run.held(found)
 
 
-def text(run: Run, equation: Equation) -> Operand:
-    """`f"w{i}"`: text of words and whole numbers, of which nothing grows long.
-
-    Raises:
-        ForbiddenError: it is made of anything else.
-    """
-    parts = [run.decided_by(run.written_out(operand)) for operand in run.held_items(equation.operands)]
-    written = "".join(map(str, parts)) if all(type(part) in (int, str) for part in parts) else ""
-    if not written or len(written) > MOST_CHARACTERS:
-        raise ForbiddenError(f"Text is made of whole numbers and words here, and has at most {MOST_CHARACTERS} characters.")
-    return Const(written)
-
-
-def of_type(run: Run, equation: Equation) -> Operand:
-    """`isinstance(x, (int, float))`"""
-    operand, names = run.held_items(equation.operands)
-    assert isinstance(names, Const)
-    if entries_in(operand) is not None:
-        return Const("dict" in names.value)
-    if items_in(operand) is not None:
-        return Const(kind_of(operand) in names.value)
-    modules = tuple(getattr(nn, name.rpartition(".")[2]) for name in names.value if name.startswith("torch.nn."))
-    if modules and isinstance(operand, Const) and isinstance(known := operand.value, Known):  # a module of torch's by its name
-        made = getattr(run.functions.get(known.op.removeprefix(f"call:{IMPORTED}")), "function", None)
-        return Const(isinstance(made, modules))
-    value, unsure = run.read(run.written_out(operand)), {"float", "complex", "numpy.ndarray"}
-    if isinstance(value, Array) and not value.ndim and not unsure.isdisjoint(names.value):
-        raise ForbiddenError("Whether numpy has a number here, or an array without axes, is not known.")
-    return Const(isinstance(value, tuple(TYPES[name] for name in names.value if name in TYPES)))
-
-
 HANDLERS: Mapping[str, Handler] = {
-    "isinstance": of_type,
-    "text": text,
     "attr": attribute,
     "typed": typed,
-    "clock": clock,
     "random:construct": constructed,
     "held": held,
     "numpy": numpys,

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
 from jvpcli.language.sessions import BLANKS, Line, typed, without_answers
-from jvpcli.language.spellings import in_own_words
 
 MAX_LENGTH = 500_000
 """Characters in an expression."""
@@ -78,8 +77,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
         try:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
-                tree = ast.parse(code)
-                return text, in_own_words(tree, code)
+                return text, ast.parse(code)
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import (
     CHECKS,
-    is_backward,
     is_true,
     items,
     name_of,
     parsed,
     path,
-    without_places,
 )
 from jvpcli.language.dependence import changed, imported, root_of
 from jvpcli.language.names import (
     LIST_METHODS,
     assigned,
     class_of,
-    copied,
     free_names,
     imported_paths,
     method_of,
-    read_first,
     separated,
     turns_on,
 )
@@ -55,52 +50,9 @@ def functions_of(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     )]  # fmt: skip
 
 
-def with_frozen(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where a tensor that the program makes is detached from where it says `x.requires_grad = False`.
-
-    One that nothing is made of before is no leaf at all.  Nothing is changed where what was made of it before, which has its
-    graph still, or is the same tensor, is read behind that.
-    """
-    made: dict[str, int] = {}
-    found: list[ast.stmt | None] = []
-    modules = modules_of(statements)
-    for place, statement in enumerate(statements):
-        name, again = _frozen(statement), cast("ast.stmt | None", statement)
-        before = [part for part in statements[:place] if not is_backward(getattr(part, "value", None))]
-        values = read_first(statements[place + 1 :]) - {name}.union(*map(names_changed, functions_of(before)))
-        if name in made and not any(name in all_read({each}, before) for each in values):
-            maker, between = statements[made[name]], statements[made[name] + 1 : place]
-            plain = of_leaf(maker.value) if isinstance(maker, ast.Assign) and names_made(maker) == [name] else None
-            used = [part for part in between if not is_passed_over(part) and part not in functions_of(between)]
-            again = without_places(ast.copy_location(assignment(name, f"{name}.detach()"), statement))
-            if plain is not None and not any(name in all_read(free_names(part), functions_of(before)) for part in used):
-                found[made[name]], again = without_places(ast.copy_location(assignment(name, plain), maker)), None
-        found.append(again)
-        for other in {*assigned([statement])} - {name}:
-            made.pop(other, None)
-        value = statement.value if isinstance(statement, ast.Assign) else None
-        if value is not None and (of_leaf(value) is not None or free_names(value) <= NAMESPACES):
-            made |= dict.fromkeys({*names_made(statement)} - modules - {""}, place)
-    return [part for part in found if part is not None]
-
-
-def _frozen(statement: ast.stmt) -> str:
-    """`x` of `x.requires_grad = False` and `x.requires_grad_(False)`; empty for any other statement."""
-    call = statement.value if isinstance(statement, ast.Expr) else None
-    if isinstance(statement, ast.Assign):
-        (target, *_), flag, end = statement.targets, statement.value, ".requires_grad"
-    elif isinstance(call, ast.Call) and len(call.args) + len(call.keywords) == 1:
-        (flag,) = (*call.args, *(keyword.value for keyword in call.keywords))
-        target, end = call.func, ".requires_grad_"
-    else:
-        return ""
-    off = isinstance(flag, ast.Constant) and flag.value is False
-    return path(target).removesuffix(end) if off and path(target).endswith(end) else ""
-
-
 def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
-    for place, statement in enumerate(statements):
+    for statement in statements:
         if is_text(statement):
             continue
         test = statement.test if isinstance(statement, ast.If) else None
@@ -109,66 +61,22 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
         if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
             yield from opened(statement.body)
-        elif isinstance(statement, ast.Try) and _only_says(statement, statements[place + 1 :]):
-            yield from opened([*statement.body, *statement.orelse, *statement.finalbody])
         else:
             yield statement
-
-
-def with_known_flags(tree: ast.Module) -> ast.Module:
-    """A program, with what runs in the place of an `if` that asks for a flag which the program sets once, to True or False."""
-    nodes = [node for part in tree.body for node in ast.walk(part)]
-    given = [node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)]
-    given += [node.arg for node in nodes if isinstance(node, ast.arg)]
-    flags = {
-        part.targets[0].id: bool(part.value.value)
-        for part in tree.body
-        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and given.count(part.targets[0].id) == 1
-        and isinstance(part.value, ast.Constant) and isinstance(part.value.value, bool)
-    }  # fmt: skip
-    if not any(_flag(node, flags) is not None for node in nodes):
-        return tree
-    taking = _Taking(flags)
-    body: list[ast.stmt] = []
-    for part in tree.body:
-        asks = any(_flag(node, flags) is not None for node in ast.walk(part))
-        new = taking.visit(copied(part)) if asks else part
-        body += [without_places(each) if asks else each for each in (new if isinstance(new, list) else [new])]
-    return ast.Module(body, [])
-
-
-def _flag(node: ast.AST, flags: Mapping[str, bool]) -> bool | None:
-    """Whether the body of an `if` is what runs, where it asks for a flag; None for anything else."""
-    test = node.test if isinstance(node, ast.If) else None
-    turned = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
-    named = test.operand if isinstance(test, ast.UnaryOp) else test
-    return None if not isinstance(named, ast.Name) or named.id not in flags else flags[named.id] != turned
-
-
-class _Taking(ast.NodeTransformer):
-    """Puts what runs in the place of an `if` whose flag is known."""
-
-    def __init__(self, flags: Mapping[str, bool]) -> None:
-        self.flags = flags
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        """An `if`."""
-        self.generic_visit(node)
-        taken = _flag(node, self.flags)
-        return node if taken is None else (node.body if taken else node.orelse) or [ast.Pass()]
-
-
-def _only_says(statement: ast.Try, rest: Sequence[ast.stmt]) -> bool:
-    """Whether what fails in a `try` is only told of, and nothing goes on behind it: then the failure is what is asked for."""
-    handled = [part for handler in statement.handlers for part in handler.body]
-    imports = all(isinstance(part, (ast.Import, ast.ImportFrom)) for part in statement.body)
-    says = all(isinstance(part, ast.Pass) or is_passed_over(part) for part in handled)
-    return says and (imports or all(map(is_passed_over, rest)))
 
 
 OF_FUNCTIONS = frozenset({"jacrev", "jacfwd", "vmap", "functional_call", "grad", "hessian", "jvp", "vjp"})
 OF_VALUES = frozenset({"jacobian", "hvp", "vhp", "hessian"})
 """Functions of torch.func, and of torch.autograd.functional, that people call without showing their import."""
+
+
+def without_annotations(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where `x: Tensor = value` is `x = value`."""
+    return [
+        ast.copy_location(ast.Assign([part.target], part.value), part)
+        if isinstance(part, ast.AnnAssign) and part.value is not None else part
+        for part in statements
+    ]  # fmt: skip
 
 
 def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -187,32 +95,6 @@ def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         module = "torch.func" if func else "torch.autograd" if name == "grad" else "torch.autograd.functional"
         found.append(ast.ImportFrom(module, [ast.alias(name)], 0))
     return [*found, *statements]
-
-
-def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, with `f, params = make_functional(net)` of functorch, maybe with buffers, in the words of torch.func.
-
-    There the parameters are a dictionary: of a program that reads more of them than to give them on, nothing is changed.
-    """
-    nodes = [node for part in statements for node in ast.walk(part)]
-    given = {id(part) for node in nodes if isinstance(node, ast.Call) for part in node.args}
-    made: dict[int, list[ast.stmt]] = {}
-    for place, statement in enumerate(statements):
-        names, call = names_made(statement), statement.value if isinstance(statement, ast.Assign) else None
-        maker = path(call.func).rpartition(".")[2] if isinstance(call, ast.Call) and len(call.args) == 1 else ""
-        is_made = len(names) == {"make_functional": 2, "make_functional_with_buffers": 3}.get(maker)
-        net = path(call.args[0]) if isinstance(call, ast.Call) and is_made else ""
-        if not all(map(str.isidentifier, (*names, net))):
-            continue
-        function, parameters, *buffers = names
-        if all(id(node) in given for node in nodes if isinstance(node, ast.Name) and node.id == parameters and (
-            isinstance(node.ctx, ast.Load)
-        )):  # fmt: skip
-            lines = f"{parameters} = dict({net}.named_parameters())\n{''.join(f'{name} = ()' for name in buffers)}\n"
-            lines += f"def {function}(parameters, {''.join(f'{name}, ' for name in buffers)}*given):\n"
-            lines += f"    return torch.func.functional_call({net}, parameters, given)"
-            made[place] = [without_places(part) for part in ast.parse(lines).body]
-    return [part for place, statement in enumerate(statements) for part in made.get(place, [statement])]
 
 
 SHOWING = frozenset(

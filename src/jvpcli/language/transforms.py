@@ -208,19 +208,6 @@ class Transformed(FunctionValue):
         raise EvaluationError(f"has_aux is True or False, and {describe(flag)} is given.")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Partial(FunctionValue):
-    """A function with some of its arguments given: `functools.partial(f, w)`."""
-
-    function: Operand
-    arguments: Arguments
-    keywords: Keywords
-
-    def called(self, run: Run, arguments: Arguments, keywords: Keywords, equation: Equation) -> Operand:
-        """What it gives for the others."""
-        return call_value(run, self.function, [*self.arguments, *arguments], {**self.keywords, **keywords}, equation)
-
-
 def _grad(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     y, xs, single, auxiliary = f.evaluated(call, arguments, keywords)
     by = [leaf for x in xs for leaf in _leaves(x)]
@@ -509,19 +496,14 @@ def transform(run: Run, equation: Equation) -> Operand:
     name, call = equation.target, Call(run, equation)
     arguments = run.held_items(equation.operands)
     keywords = {key: run.held(operand) for key, operand in equation.keywords}
-    unknown = None if name == "partial" else next((key for key in keywords if key not in (*OPTIONS[name], "func")), None)
+    unknown = next((key for key in keywords if key not in (*OPTIONS[name], "func")), None)
     if unknown is not None:
         raise EvaluationError(f"`{name}` takes no `{unknown}` here.")
-    if "func" in keywords and name != "partial":
+    if "func" in keywords:
         arguments.insert(0, keywords.pop("func"))
     if not arguments or not _is_function(arguments[0]):
         raise EvaluationError(f"`{name}` takes a function first: a `def` or `lambda` of the program, or one of torch's.")
     function, *rest = arguments
-    if name == "partial":
-        inner = function.value if isinstance(function, Const) else None
-        if isinstance(inner, Partial):  # as functools has it
-            return Const(Partial(inner.function, (*inner.arguments, *rest), {**inner.keywords, **keywords}))
-        return Const(Partial(function, tuple(rest), keywords))
     if name in CALLS:
         try:
             if name.startswith("functional."):  # whose results lose their graph by create_graph alone
