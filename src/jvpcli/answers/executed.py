@@ -50,7 +50,7 @@ UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, N
 REFUSALS = (*UNREAD, UsageError, ShapeMismatchError)
 """That, and what it says of what is asked of a program, or of what PyTorch raises in it."""
 
-OF_OPTIONS = (UsageError, BadValueError, FileError, ShapeMismatchError)
+OF_OPTIONS = (UsageError, BadValueError, FileError)
 """What is wrong with what was given beside a program."""
 
 WAY = (
@@ -126,15 +126,18 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
         return False
     if found.failed is not None or isinstance(error, (UsageError, LimitError)):
         return True
-    beside = isinstance(error, OF_OPTIONS) and found.request is not found.own
-    return beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
+    return found.beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
 
 
 def _both(refusal: JvpError, why: JvpError) -> JvpError:
     """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
-    if refusal.torch_message is not None or isinstance(refusal, (ExpressionSyntaxError, UnknownNameError)):
+    if refusal.torch_message is not None or isinstance(refusal, ExpressionSyntaxError):
         return refusal
-    if why.torch_message is not None or isinstance(why, UnknownNameError):
+    if why.torch_message is not None:
+        return why
+    if isinstance(refusal, UnknownNameError):
+        return refusal
+    if isinstance(why, UnknownNameError):
         return why
     beside = f"Python, between guards, does not get to an answer either: {why.message}"
     refusal.explanation = f"{refusal.explanation}\n{beside}".strip()
@@ -172,6 +175,7 @@ class Executed:
         line: where it is asked for.
         failed: what PyTorch raises there.
         whole: whether the program ran to its end.
+        beside: whether something else was asked than its call says.
     """
 
     request: Request
@@ -182,6 +186,7 @@ class Executed:
     line: int
     failed: BaseException | None
     whole: bool
+    beside: bool = False
 
 
 def executed(request: Request) -> Executed:
@@ -304,12 +309,13 @@ def _as_asked(found: Executed, asked: Request) -> Executed:
         request = replace(request, is_grads_batched=True)
     if asked.tangent:
         request = replace(request, tangent=asked.tangent)
+    beside = request is not own
     if asked.command == "check":
         request = request.checked()
     refuse_lacking(request)
     if request.command == "derive":
         request = _in_formulas(request)
-    return replace(found, request=request, own=own)
+    return replace(found, request=request, beside=beside)
 
 
 def _beside(name: str, why: str) -> UsageError:
@@ -362,8 +368,7 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         try:
             answered = answer(found.request)
         except JvpError as error:
-            beside = found.request is not found.own and isinstance(error, OF_OPTIONS)
-            if beside or error.torch_message is None or found.made is None or not found.made.gradients:
+            if found.beside or error.torch_message is None or found.made is None or not found.made.gradients:
                 raise
             told = "PyTorch carries it out; its steps, as they were noted down, can't be run again"
             raise _not_again(found, told) from error
