@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from jvpcli.answers import report_of
 from jvpcli.closed.execution import Settings, compiled, run_through
-from jvpcli.errors import JvpError
+from jvpcli.closed.given import Given
+from jvpcli.errors import JvpError, UsageError
 from jvpcli.language.pasted import as_meant
 from jvpcli.options import BATCH, make_request
 
@@ -1351,14 +1352,30 @@ def test_honest_programs_run(text: str) -> None:
     assert ended_by(text) is None
 
 
-def test_python_runs_what_stands_on_a_command_line_alone() -> None:
+def test_python_runs_nothing_unless_that_is_asked_for() -> None:
     """A request of a batch, which may come by HTTP, is the language's or refused."""
     text = "import torch\nclass A:\n    def __enter__(self): pass\n    def __exit__(self, *a): pass\n"
     text += "x = torch.ones(2, requires_grad=True)\nwith A(): (x * x).sum().backward()\n"
     request = make_request({"expression": text}, BATCH)
     assert as_meant(request, may_run=True).pasted == request
-    with suppress(JvpError):
-        assert as_meant(request).pasted is None
+    meant = as_meant(request)
+    assert meant.pasted is None
+    with pytest.raises(JvpError, match="class"):
+        report_of(meant)
+
+
+def test_a_value_reaches_a_program_as_plain_data() -> None:
+    """What is given for a name is a tensor, an array, a number or a list, whatever it stands for; and for no guard's name."""
+    given = {name: Given(torch.ones(2), torch.ones(2)) for name in ("x", "a", "b")}
+    settings = Settings(memory_limit=LIMIT, given=given)
+    text = "import numpy as np\nx, a, b = torch.zeros(1), np.zeros(1), [0]\nassert b == [1, 1] and a.sum() == x.sum() == 2\n"
+    assert run_through(compiled(text, given), settings)[1] is None
+    for own in ("Odd()", "Odd", "'text'", "{}", "None", "torch.nn.Linear(1, 1)", "torch", "lambda: 1"):
+        error = run_through(compiled(f"class Odd: pass\nx = {own}\na = b = torch.zeros(1)\n", given), settings)[1]
+        assert isinstance(error, UsageError), own
+    for name in ("jvp:read", "torch", "print", "__builtins__", "x.y"):
+        with pytest.raises(JvpError):
+            compiled("x = torch.ones(2)\nprint(x)\n", [name])
 
 
 def test_memory_that_torch_left_unwritten_is_zeros() -> None:

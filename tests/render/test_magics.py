@@ -33,6 +33,8 @@ CELLS = {
     "given": "r = %jvp inspect x * 2 --x 1,2\nprint(r.outputs['y'].tolist())",
     "cell": "%%jvp trace --x 1,2\ny = x * x\ny.sum()",
     "check": "%jvp check x - 1",
+    "program": "%%jvp inspect\nclass Odd:\n    def __enter__(self): return 3.\n    def __exit__(self, *e): pass\n"
+    "w = torch.tensor([1., 2.], requires_grad=True)\nwith Odd() as k: (k * w ** 2).sum().backward()",
     "quotes": "r = %jvp inspect torch.einsum('i,i->', x, x)\nprint(r.vjp['x'].tolist())",
     "json": '%jvp inspect --json "x * 2" --x 3',
     "explain": "%jvp explain grad can be implicitly created only for scalar outputs",
@@ -92,6 +94,12 @@ def test_a_result_is_shown_as_text_and_as_a_page(outputs):
     assert checked.data["text/plain"] == str(jvpcli.check("x - 1", x=[1, 2, 3, 4]))
     (traced,) = outputs["cell"]
     assert traced.data["text/plain"] == str(jvpcli.trace("y = x * x\ny.sum()", x=[1, 2]))
+
+
+def test_a_program_in_a_cell_is_run_as_on_the_command_line(outputs):
+    (shown,) = [each for each in outputs["program"] if each.output_type == "execute_result"]
+    assert "∂L/∂w = [ 6., 12.]" in shown.data["text/plain"]
+    assert "as_python" in printed(outputs["program"], "stderr")
 
 
 def test_names_are_the_notebook_s_tensors_unless_they_are_given(outputs):

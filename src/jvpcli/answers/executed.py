@@ -50,7 +50,7 @@ UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, N
 REFUSALS = (*UNREAD, UsageError, ShapeMismatchError)
 """That, and what it says of what is asked of a program, or of what PyTorch raises in it."""
 
-OF_OPTIONS = (UsageError, BadValueError, FileError, ShapeMismatchError)
+OF_OPTIONS = (UsageError, BadValueError, FileError)
 """What is wrong with what was given beside a program."""
 
 WAY = (
@@ -126,15 +126,18 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
         return False
     if found.failed is not None or isinstance(error, (UsageError, LimitError)):
         return True
-    beside = isinstance(error, OF_OPTIONS) and found.request is not found.own
-    return beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
+    return found.beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
 
 
 def _both(refusal: JvpError, why: JvpError) -> JvpError:
     """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
-    if refusal.torch_message is not None or isinstance(refusal, (ExpressionSyntaxError, UnknownNameError)):
+    if refusal.torch_message is not None or isinstance(refusal, ExpressionSyntaxError):
         return refusal
-    if why.torch_message is not None or isinstance(why, UnknownNameError):
+    if why.torch_message is not None:
+        return why
+    if isinstance(refusal, UnknownNameError):
+        return refusal
+    if isinstance(why, UnknownNameError):
         return why
     beside = f"Python, between guards, does not get to an answer either: {why.message}"
     refusal.explanation = f"{refusal.explanation}\n{beside}".strip()
@@ -173,6 +176,7 @@ class Executed:
         failed: what PyTorch raises there.
         whole: whether the program ran to its end.
         held: the names of the leaves whose `.grad` holds something before the call, which adds to it.
+        beside: whether something else was asked than its call says.
     """
 
     request: Request
@@ -184,6 +188,7 @@ class Executed:
     failed: BaseException | None
     whole: bool
     held: tuple[str, ...] = ()
+    beside: bool = False
 
 
 def executed(request: Request) -> Executed:
@@ -302,8 +307,8 @@ def _as_asked(found: Executed, asked: Request) -> Executed:
     if asked.dtype != "float32" and not asked.inputs:
         raise _beside("dtype", "Its tensors have the dtypes that it makes them with, and no numbers are given beside it.")
     own = found.own
-    is_own = asked.wrt is None and not (asked.grad_outputs or asked.is_grads_batched or asked.tangent)
-    request = found.request if is_own else own
+    beside = asked.wrt is not None or bool(asked.grad_outputs or asked.is_grads_batched or asked.tangent)
+    request = own if beside else found.request
     note = replace(found.note, message=found.note.message + _added(found.held, request is not own)) if found.held else found.note
     if asked.wrt is not None:
         request = replace(request, **_by(asked.wrt, request))
@@ -318,7 +323,7 @@ def _as_asked(found: Executed, asked: Request) -> Executed:
     refuse_lacking(request)
     if request.command == "derive":
         request = _in_formulas(request)
-    return replace(found, request=request, note=note)
+    return replace(found, request=request, note=note, beside=beside)
 
 
 def _beside(name: str, why: str) -> UsageError:
@@ -371,8 +376,7 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         try:
             answered = answer(found.request)
         except JvpError as error:
-            beside = found.request is not found.own and isinstance(error, OF_OPTIONS)
-            if beside or error.torch_message is None or found.made is None or not found.made.gradients:
+            if found.beside or error.torch_message is None or found.made is None or not found.made.gradients:
                 raise
             told = "PyTorch carries it out; its steps, as they were noted down, can't be run again"
             raise _not_again(found, told) from error
