@@ -279,7 +279,7 @@ class _OfKind:
         self.kind = _type(module)
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[misc]
         return self.kind
 
 
