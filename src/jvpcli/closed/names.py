@@ -278,8 +278,8 @@ class _OfKind:
     def __init__(self, module: nn.Module) -> None:
         self.kind = _type(module)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         return self.kind
 
 
