@@ -214,6 +214,8 @@ def test_a_mode_that_changes_after_a_use_is_refused(call: str, rest: str) -> Non
         ("def f(t):\n    n = nn.Linear(2, 2)\n    return t\nf(x)", "forbidden", "A module with parameters is constructed once"),
         ("(nn.Linear(2, 2) if x.sum() > 0 else nn.Linear(2, 2))(x)", "forbidden", "A module with parameters is constructed once"),
         ("def f(t):\n    net = nn.Tanh()\n    return net(t)\nf(x)", "forbidden", "A module gets one name"),
+        ("net = nn.Linear(2, 2).double(); net(x)", "forbidden", "A module that is constructed gets a name here"),
+        ("def f(m, t):\n    return m(t)\nf(nn.Tanh(), x)", "forbidden", "A module that is constructed gets a name here"),
         ("a = b = nn.Linear(2, 2); a(b(x))", "forbidden", "A module gets one name"),
         ("[a, b] = [nn.Linear(2, 2), nn.Tanh()]; b(a(x))", "forbidden", "A module gets one name"),
         ("net = nn.BatchNorm1d(2).train(1); net(x)", "forbidden", "A mode is set by"),
