@@ -212,6 +212,8 @@ def test_a_mode_that_changes_after_a_use_is_refused(call: str, rest: str) -> Non
         ("def f(t):\n    n = nn.Linear(2, 2)\n    return t\nf(x)", "forbidden", "A module with parameters is constructed once"),
         ("(nn.Linear(2, 2) if x.sum() > 0 else nn.Linear(2, 2))(x)", "forbidden", "A module with parameters is constructed once"),
         ("def f(t):\n    net = nn.Tanh()\n    return net(t)\nf(x)", "forbidden", "A module gets one name"),
+        ("net = nn.Linear(2, 2).double(); net(x)", "forbidden", "A module that is constructed gets a name here"),
+        ("def f(m, t):\n    return m(t)\nf(nn.Tanh(), x)", "forbidden", "A module that is constructed gets a name here"),
         ("a = b = nn.Linear(2, 2); a(b(x))", "forbidden", "A module gets one name"),
         ("[a, b] = [nn.Linear(2, 2), nn.Tanh()]; b(a(x))", "forbidden", "A module gets one name"),
         ("net = nn.BatchNorm1d(2).train(1); net(x)", "forbidden", "A mode is set by"),
@@ -262,11 +264,14 @@ def test_derivatives_by_all_parameters(given: str) -> None:
 
 CHANGES = [
     "net.double()", "net = net.double()", "net.to(torch.float64)", "net.half()", "net.apply(lambda m: m.weight.data.zero_())",
-    "def init(m):\n    nn.init.zeros_(m.weight)\nnet[0].apply(init)", "nn.init.zeros_(net[0].weight)", "nn.init.normal_(net[0].bias)",
+    "def init(m):\n    nn.init.zeros_(m.weight)\nnet[0].apply(init)",
+    "nn.init.zeros_(net[0].weight)", "nn.init.normal_(net[0].bias)",
     "def zero(net):\n    net[0].weight.data.zero_()\nzero(net)", "def zero(m):\n    m.weight.data.zero_()\nzero(net[0])",
-    "net[0].weight.data.fill_(3.)", "net[0].weight.data = torch.ones(2, 2)", "net[0].weight.data[0] = 3.", "net[0].bias.data += 1",
+    "net[0].weight.data.fill_(3.)", "net[0].weight.data = torch.ones(2, 2)",
+    "net[0].weight.data[0] = 3.", "net[0].bias.data += 1",
     "with torch.no_grad():\n    net[0].weight.fill_(3.)", "with torch.no_grad():\n    net[0].bias += 1",
-    "with torch.no_grad():\n    for p in net.parameters():\n        p.mul_(2)", "for p in net.parameters():\n    p.data.fill_(0.5)",
+    "with torch.no_grad():\n    for p in net.parameters():\n        p.mul_(2)",
+    "for p in net.parameters():\n    p.data.fill_(0.5)",
     "for p in net.parameters():\n    p.requires_grad = False", "net.requires_grad_(False)", "net[0].weight.requires_grad = False",
     "net[0] = nn.Linear(2, 2)", "net[0].weight = nn.Parameter(torch.ones(2, 2))", "net.append(nn.Linear(2, 2))", "net.extra = 3",
     "net.load_state_dict({'0.weight': torch.ones(2, 2), '0.bias': torch.ones(2)})", "net.load_state_dict(net.state_dict())",
@@ -295,7 +300,8 @@ def test_what_changes_a_module_is_carried_out_or_refused(change: str, asked: str
     try:
         found = jvpcli.inspect(text).vjp
     except JvpError as error:
-        assert error.code != "internal"
+        if error.code == "internal":
+            raise
         return
     scope: dict[str, Any] = {"torch": torch, "nn": nn}
     torch.manual_seed(0)

@@ -324,7 +324,7 @@ class _OfKind:
     def __init__(self, module: nn.Module) -> None:
         self.kind = _type(module)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return self.kind
 

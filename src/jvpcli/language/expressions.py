@@ -424,6 +424,8 @@ class Expressions(Lowering):
     def call(self, node: ast.Call, depth: int) -> Operand:
         """torch.f(…), imported functions and builtins; methods are links of a chain."""
         func = node.func
+        if id(node) in self.modules:
+            raise self.at(node, refusals.module_value())
         imported = self.imported(func)
         if imported is not None:
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)

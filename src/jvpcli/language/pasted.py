@@ -104,6 +104,7 @@ def _as_read(request: Request) -> Request:
 
     Raises:
         UsageError: the program has no call of the number that is asked for, or the command has no answer for the call.
+        JvpError: a call of some number is asked for, of a text that can't be read.
     """
     text = request.expression
     if not isinstance(text, str):
@@ -114,6 +115,7 @@ def _as_read(request: Request) -> Request:
     pasted = read_pasted(text, request.call, twice, seed) if own else None
     if pasted is None:
         if request.call is not None:
+            read_program(text)  # what can't be read says so itself
             raise UsageError(
                 f"there is no derivative call number {request.call} in the expression",
                 explanation="It has none: torch.autograd.grad, backward, torch.func.* or torch.autograd.functional.*.",

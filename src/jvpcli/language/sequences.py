@@ -293,7 +293,7 @@ def _path(equation: Equation) -> str:
 
 
 def attribute(run: Run, equation: Equation) -> Operand:
-    """`m.weight` of a module that a loop goes through: what stands for that parameter; anything else is a step."""
+    """`m.weight` of a module that a function is given: what stands for that parameter; anything else is a step."""
     owner = run.held(equation.operands[0])
     known = owner.value if isinstance(owner, Const) and isinstance(owner.value, Known) else None
     name = "" if known is None else f"{known.op.removeprefix(f'call:{IMPORTED}')}.{equation.target}"
