@@ -119,8 +119,8 @@ def in_block(written: str, where: str) -> JvpError:
 
 
 def moved(name: str) -> JvpError:
-    """Weights that are changed where they are between the derivative calls of a program."""
-    message = f"`{name}` is changed between the derivative calls: the language answers at weights that stay as they are."
+    """Weights that are changed where they are behind a derivative by them, or a value that is read on."""
+    message = f"`{name}` is changed behind a use of it: the language answers at weights that stay as they are."
     return ForbiddenError(message, hints=[RUN])
 
 
