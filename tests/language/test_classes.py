@@ -1127,7 +1127,7 @@ REFUSED = [
     ("", "h = net.l.register_forward_pre_hook(lambda m, i: i[0] * 2)\nh.remove()", "h.remove()", "This takes a hook of"),
     ("", "for m in net.children(): m.register_forward_hook(lambda m, i, o: o * 2)", None, "A hook of a module that does"),
     ("", "net.l.weight.register_hook(lambda g: g * 2)", None, "A hook of a module's parameter"),
-    ("", "y = net(torch.ones(2))\nnet.l = nn.Linear(2, 1)\n(net(torch.ones(2)) * y).sum()", None, "`net` is changed behind a use of it"),
+    ("", "y = net(torch.ones(2))\nnet.l = nn.Linear(2, 1)\n(net(torch.ones(2)) * y).sum()", None, "`net` is changed behind"),
     ("", "class V(nn.Linear):\n    def __len__(self):\n        return 0\nV(2, 2)(x)", None, "A `class` runs only from a file"),
     ("", "nn.Linear(2, 2, dtype=torch.complex64)(torch.ones(2))", None, "A constructor takes plain numbers"),
     ("self.l = nn.Linear(2, 2)", "", "self.l = nn.Linear(2, 2)", "`l` is a module, and is set a second time here"),

@@ -49,6 +49,10 @@ TRAINING = {
     "weights that a loop moves": ("CALL\n«for p in (w, u):\n    p.data.sub_(p.grad)»\nCALL", MOVED.format("u")),
     "weights that a function moves": ("def f(t):\n    t.data *= 2\nCALL\n«f(w)»\nCALL", MOVED.format("w")),
     "a value that was computed before": ("y = (w * u).sum()\n«w.data[0] = 2.»\ny.backward()", MOVED.format("w")),
+    "a leaf under a name that a function reads": (
+        "f = lambda: (w * u).sum()\ny = w * 2\n«w = torch.ones(2, requires_grad=True)»\n(f() * y).sum().backward()",
+        MOVED.format("w"),
+    ),
     "parameters that move": (
         "net(w).backward()\n«for p in net.parameters():\n    p.data -= p.grad»\nnet(w).backward()",
         MOVED.format("net"),

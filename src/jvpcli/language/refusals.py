@@ -119,7 +119,7 @@ def in_block(written: str, where: str) -> JvpError:
 
 
 def moved(name: str) -> JvpError:
-    """Weights that are changed where they are behind a derivative by them, or a value that is read on."""
+    """Weights that are changed where they are, or whose name is given to another leaf, behind a use of them."""
     message = f"`{name}` is changed behind a use of it: the language answers at weights that stay as they are."
     return ForbiddenError(message, hints=[RUN])
 

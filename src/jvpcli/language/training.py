@@ -16,7 +16,7 @@ from jvpcli.language.dependence import changed, root_of
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, free_names, imported_paths, in_order, method_of, targets
 from jvpcli.language.source import SourceText
-from jvpcli.language.statements import NAMESPACES, cleared, functions_of, is_passed_over, is_shown, reads_grad
+from jvpcli.language.statements import NAMESPACES, cleared, functions_of, is_passed_over, is_shown, of_leaf, reads_grad
 
 BLOCKS: Mapping[type[ast.stmt], str] = {
     ast.For: "a loop", ast.While: "a loop", ast.If: "an `if`", ast.With: "a `with`", ast.Try: "a `try`",
@@ -37,7 +37,9 @@ def refuse_training(text: SourceText, statements: Sequence[ast.stmt]) -> None:
 def refuse_moved(
     text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str], asked: Mapping[int, Collection[str]]
 ) -> None:
-    """Refuse a program that changes weights where they are, behind a derivative by them, or a use whose value is read on.
+    """Refuse a program that changes weights where they are, or makes other leaves under their names, which functions read.
+
+    It may do so before anything is derived by them, where no value that was made with them is read on.
 
     `asked` are the weights by which a statement asks for a derivative, by its place.
 
@@ -48,6 +50,7 @@ def refuse_moved(
     made_of: dict[str, set[str]] = {}
     stale: dict[str, tuple[ast.stmt, str]] = {}
     behind: set[str] = set()
+    made: set[str] = set()
     for place, statement in enumerate(statements):
         if is_passed_over(statement):
             continue
@@ -58,7 +61,8 @@ def refuse_moved(
         for name in sorted(reads & stale.keys()) if runs else ():
             change, weight = stale[name]
             raise _at(text, change, refusals.moved(weight))
-        for weight in sorted(_moved(statement) & {*weights}) if runs else ():
+        anew = {name for name in assigned([statement]) if name in made and _is_anew(name, statement)}
+        for weight in sorted((_moved(statement) | anew) & {*weights}) if runs else ():
             if weight in behind:
                 raise _at(text, statement, refusals.moved(weight))
             stale |= {name: (statement, weight) for name, of in made_of.items() if weight in of and name not in functions}
@@ -66,6 +70,7 @@ def refuse_moved(
             made_of[name] = reads if afresh else reads | made_of.get(name, set())
             stale.pop(name, None)
         behind.update(asked.get(place, ()))
+        made.update(assigned([statement]))
 
 
 def refuse_partly_cleared(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
@@ -135,6 +140,12 @@ def _derives(call: ast.Call, own: Collection[str]) -> bool:
 def _is_gradient(node: ast.Attribute, is_called: bool) -> bool:
     """`w.grad`, and `w.zero_grad`; not `torch.autograd.grad`."""
     return node.attr == "zero_grad" or (node.attr == "grad" and not is_called and root_of(node) not in ("torch", "autograd"))
+
+
+def _is_anew(name: str, statement: ast.stmt) -> bool:
+    """Whether a name gets a leaf, or a value that is not made of what it stood for."""
+    value = statement.value if isinstance(statement, ast.Assign) else None
+    return value is not None and (of_leaf(value) is not None or name not in free_names(value))
 
 
 def _moved(statement: ast.stmt) -> set[str]:
