@@ -25,7 +25,7 @@ CALL = "(w * u).pow(2).sum().backward()"
 
 LOOP, FUNCTION = "`{}` stands in a loop: the language reads", "`{}` stands in `f`: the language reads"
 MADE = "The language has no optimizers, which move weights as a program runs: `{}`."
-MOVED = "`{}` is changed between the derivative calls: "
+MOVED = "`{}` is changed behind a use of it: "
 CLEARED = "`{}` has its gradient cleared between two calls of backward; `{}`"
 
 TRAINING = {
@@ -48,6 +48,11 @@ TRAINING = {
     "a weight that moves": ("CALL\n«with torch.no_grad():\n    w -= w.grad»\nw.grad = u.grad = None\nCALL", MOVED.format("w")),
     "weights that a loop moves": ("CALL\n«for p in (w, u):\n    p.data.sub_(p.grad)»\nCALL", MOVED.format("u")),
     "weights that a function moves": ("def f(t):\n    t.data *= 2\nCALL\n«f(w)»\nCALL", MOVED.format("w")),
+    "a value that was computed before": ("y = (w * u).sum()\n«w.data[0] = 2.»\ny.backward()", MOVED.format("w")),
+    "a leaf under a name that a function reads": (
+        "f = lambda: (w * u).sum()\ny = w * 2\n«w = torch.ones(2, requires_grad=True)»\n(f() * y).sum().backward()",
+        MOVED.format("w"),
+    ),
     "parameters that move": (
         "net(w).backward()\n«for p in net.parameters():\n    p.data -= p.grad»\nnet(w).backward()",
         MOVED.format("net"),
@@ -82,6 +87,11 @@ if w.grad is not None:
     u.grad.zero_()
 (w * u).sum().backward()""",
     "a weight that moves before": "w.data[0] = 5.\nCALL",
+    "a leaf that takes the name of another, beside one that stays": """CALL
+old = w
+w = torch.tensor([2., 1.], requires_grad=True)
+(w * u).sum().backward()
+(w ** 2).sum().backward()""",
     "weights that move behind": "CALL\ng = w.grad.clone()\nwith torch.no_grad():\n    w -= 0.1 * w.grad",
     "another leaf that is filled between": """CALL
 v = torch.ones(2, requires_grad=True)
@@ -110,6 +120,7 @@ def test_what_stands_beside_is_read(name: str) -> None:
     text = HEAD + READ[name].replace("CALL", CALL)
     exec(text, scope)
     expected = {key: scope[key].grad for key in "wuv" if key in scope and scope[key].grad is not None}
+    expected |= {"w_1": scope["old"].grad} if "old" in scope else {}
     found = jvpcli.inspect(text).vjp
     assert found is not None
     torch.testing.assert_close({**found}, expected)

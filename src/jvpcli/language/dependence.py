@@ -139,7 +139,7 @@ def changed(statement: ast.AST) -> set[str]:
             given = [*node.args[:1], *(part.value for part in node.keywords if part.arg == "tensor")]
             owners += given if of_function else [node.func.value] if name in LIST_METHODS or in_place else []
         elif isinstance(node, ast.For) and not {*assigned([node.target])}.isdisjoint(set().union(*map(changed, node.body))):
-            owners += [node.iter]  # for p in net.parameters(): p.zero_()
+            owners += [part for part in ast.walk(node.iter) if isinstance(part, ast.Name)]  # for p in net.parameters(): p.zero_()
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
             for part in node.value.args if node.value.func.id != "print" else ():
                 owners += part.elts if isinstance(part, (ast.List, ast.Tuple)) else [part]

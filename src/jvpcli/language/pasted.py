@@ -365,13 +365,14 @@ def _as_asked(program: _Program, reader: Reader, parts: _Parts, told: Pasted) ->
 
 
 def _needed(program: _Program, reader: Reader, parts: _Parts) -> tuple[list[ast.stmt], Pasted | None]:
-    """The statements that are carried out before what is meant, and the calls among those that are another question."""
+    """The statements that are carried out before what is meant, and the calls before it, where the statements leave them out."""
     subject = parts.subject
     shown = parts.kept[-1:] if subject is None else []  # what a program prints last is its result
     kept = [part for part in parts.kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
     if subject is None or reader.statements == program.statements:
         return kept, None
-    calls = [each for each in reader.calls if each not in subject.calls and each.place < len(subject.before)]
+    end = subject.calls[-1].place if subject.calls else len(subject.before)
+    calls = [each for each in reader.calls if each.place < end]
     goes_on = is_session(program.source.splitlines())  # where one has failed
     earlier = _earlier(calls, reader.statements, program.code) if calls and not goes_on else None
     return needed(_asking(subject.asked), kept), earlier  # leaves before the last are another question
@@ -418,18 +419,18 @@ def _refuse_called_flags(program: _Program, subject: Subject | None) -> None:
 
 
 def _refuse_changes(program: _Program, reader: Reader, subject: Subject | None) -> None:
-    """Refuse weights that change between a call and the one that is meant, and gradients of which some are cleared there.
+    """Refuse weights that change behind a use, up to what is meant, and gradients of which some are cleared there.
 
     Raises:
         ForbiddenError: some do, or are.
     """
     last = subject.calls[-1] if subject is not None and subject.calls else None
-    for each in (each for each in reader.calls if last is not None and each.place < last.place and uses_graph(each.call)):
-        assert last is not None
-        between, weights = reader.statements[each.place + 1 : last.place], reader.holding(each)
-        refuse_moved(program.text, between, weights)
-        if is_backward(each.call) and is_backward(last.call):
-            refuse_partly_cleared(program.text, between, weights, weights & reader.made_of(last))
+    end = len(reader.statements) if last is None else last.place + 1
+    asked = {each.place: reader.holding(each) for each in reader.calls if uses_graph(each.call)}
+    refuse_moved(program.text, reader.statements[:end], reader.weights, asked)
+    backward = [each for each in reader.calls if is_backward(each.call) and each.place < end]
+    for each in backward[:-1] if last is not None and is_backward(last.call) else ():
+        refuse_partly_cleared(program.text, reader.statements[each.place + 1 : end - 1], reader.holding(each))
 
 
 def _earlier(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:

@@ -116,8 +116,8 @@ def in_block(written: str, where: str) -> JvpError:
 
 
 def moved(name: str) -> JvpError:
-    """Weights that are changed where they are between the derivative calls of a program."""
-    message = f"`{name}` is changed between the derivative calls: the language answers at weights that stay as they are."
+    """Weights that are changed where they are, or whose name is given to another leaf, behind a use of them."""
+    message = f"`{name}` is changed behind a use of it: the language answers at weights that stay as they are."
     return ForbiddenError(message, hints=[RUN])
 
 

@@ -310,21 +310,37 @@ class Reader:
         before = self.statements[: each.place]
         return sources(free_names(each.call), [part for part in before if not (_passes_back(part) or cleared(part))])
 
-    def holding(self, each: Place) -> set[str]:
-        """The leaves and modules among these, whose gradients a call of backward adds to; where there are none, all."""
-        made = self.made_of(each)
-        known = {*without_leaves(self.statements, self.code)[1], *modules_of(self.statements), *self.others}
-        return made & known or made
+    @property
+    def weights(self) -> set[str]:
+        """The names of leaves and modules."""
+        return {*without_leaves(self.statements, self.code)[1], *modules_of(self.statements), *self.others}
 
-    def _adds(self, each: Place, last: Place) -> bool:
-        """Whether what a call of backward adds to `.grad` is there yet at a later one, and is not only about other leaves."""
-        statement, made = self.statements[each.place], self.made_of(each)
+    def holding(self, each: Place) -> set[str]:
+        """The weights whose gradients a call of backward adds to; where none has a name, all that it is made of."""
+        made = self.made_of(each)
+        return made & self.weights or made
+
+    def _is_left(self, each: Place, last: Place) -> bool:
+        """Whether what a call of backward adds to `.grad` is there yet at a later one."""
+        statement = self.statements[each.place]
         if not (_passes_back(statement) and isinstance(statement, ast.Expr) and statement.value is each.node):
             return False
         gone = set().union(*map(cleared, self.statements[each.place + 1 : last.place]))
-        if not gone <= {*assigned(self.statements)} - made:  # what has no name here may be of all
-            return False
-        return not made & {*self.others} or bool(made & self.made_of(last))
+        roots = {name.partition(".")[0] for name in gone}  # one that has no name here may be of all
+        return roots <= {*assigned(self.statements)} - self.holding(each)
+
+    def _together(self, last: Place) -> list[Place]:
+        """The calls of backward whose gradients `.grad` holds as well at a later one, the last first.
+
+        One that is about leaves whose names others have taken counts only if it is about one of the others' leaves, too.
+        """
+        left = [each for each in reversed(self.calls) if each.place < last.place and self._is_left(each, last)]
+        found = [each for each in left if self.holding(each).isdisjoint(self.others)]
+        held = self.holding(last).union(*map(self.holding, found))
+        while more := [each for each in left if each not in found and not held.isdisjoint(self.holding(each))]:
+            found += more
+            held = held.union(*map(self.holding, more))
+        return [each for each in left if each in found]
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""
@@ -351,8 +367,7 @@ class Reader:
         """
         (last,) = subject.calls
         stays = [ast.copy_location(ast.Expr(last.node), last.node)] if self._frees(last) else []
-        earlier = [each for each in reversed(self.calls) if each.place < last.place and self._adds(each, last)]
-        found = {each: part for each in earlier if (part := asked(each.call, self.code)) is not None}
+        found = {each: part for each in self._together(last) if (part := asked(each.call, self.code)) is not None}
         if not is_backward(last.call) or not found:
             return replace(subject, before=[*subject.before, *stays])
         if any(part.wrt != subject.asked.wrt for part in found.values()):

@@ -16,7 +16,7 @@ from jvpcli.language.dependence import changed, root_of
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, free_names, imported_paths, in_order, method_of, targets
 from jvpcli.language.source import SourceText
-from jvpcli.language.statements import NAMESPACES, cleared, is_shown, reads_grad
+from jvpcli.language.statements import NAMESPACES, cleared, functions_of, is_passed_over, is_shown, of_leaf, reads_grad
 
 BLOCKS: Mapping[type[ast.stmt], str] = {
     ast.For: "a loop", ast.While: "a loop", ast.If: "an `if`", ast.With: "a `with`", ast.Try: "a `try`",
@@ -34,28 +34,52 @@ def refuse_training(text: SourceText, statements: Sequence[ast.stmt]) -> None:
         raise _at(text, node, refused)
 
 
-def refuse_moved(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
-    """Refuse a program of which some statements, those between its derivative calls, change what has gradients.
-
-    Raises:
-        ForbiddenError: one does, with the place.
-    """
-    for statement in statements:
-        for name in sorted(_moved(statement) & {*weights}):
-            raise _at(text, statement, refusals.moved(name))
-
-
-def refuse_partly_cleared(
-    text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str], asked: Collection[str]
+def refuse_moved(
+    text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str], asked: Mapping[int, Collection[str]]
 ) -> None:
-    """Refuse a program of which some statements, those between two calls of backward, clear some gradients of the weights.
+    """Refuse a program that changes weights where they are, or makes other leaves under their names, which functions read.
 
-    Of those that are `asked` all are cleared, or none of the weights.
+    It may do so before anything is derived by them, where no value that was made with them is read on.
+
+    `asked` are the weights by which a statement asks for a derivative, by its place.
 
     Raises:
-        ForbiddenError: that is not so, with the place.
+        ForbiddenError: it does, with the place of the change.
     """
-    left = {*asked}.difference(*map(cleared, statements))
+    functions = {*assigned(functions_of(statements))}  # which read what there is when they are called
+    made_of: dict[str, set[str]] = {}
+    stale: dict[str, tuple[ast.stmt, str]] = {}
+    behind: set[str] = set()
+    made: set[str] = set()
+    for place, statement in enumerate(statements):
+        if is_passed_over(statement):
+            continue
+        afresh = isinstance(statement, ast.Assign) and not changed(statement)
+        used = free_names(statement.value if isinstance(statement, ast.Assign) and afresh else statement)
+        reads = used.union(*(made_of.get(name, ()) for name in used))
+        runs = not functions_of([statement])
+        for name in sorted(reads & stale.keys()) if runs else ():
+            change, weight = stale[name]
+            raise _at(text, change, refusals.moved(weight))
+        anew = {name for name in assigned([statement]) if name in made and _is_anew(name, statement)}
+        for weight in sorted((_moved(statement) | anew) & {*weights}) if runs else ():
+            if weight in behind:
+                raise _at(text, statement, refusals.moved(weight))
+            stale |= {name: (statement, weight) for name, of in made_of.items() if weight in of and name not in functions}
+        for name in {*assigned([statement]), *changed(statement)} - ({*weights} if not afresh else set()):
+            made_of[name] = reads if afresh else reads | made_of.get(name, set())
+            stale.pop(name, None)
+        behind.update(asked.get(place, ()))
+        made.update(assigned([statement]))
+
+
+def refuse_partly_cleared(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
+    """Refuse a program of which some statements, those between two calls of backward, clear gradients of some weights alone.
+
+    Raises:
+        ForbiddenError: that is so, with the place.
+    """
+    left = {*weights}.difference(*map(cleared, statements))
     for statement in statements if left else ():
         for name in sorted(cleared(statement)):
             if name.partition(".")[0] in weights:
@@ -116,6 +140,12 @@ def _derives(call: ast.Call, own: Collection[str]) -> bool:
 def _is_gradient(node: ast.Attribute, is_called: bool) -> bool:
     """`w.grad`, and `w.zero_grad`; not `torch.autograd.grad`."""
     return node.attr == "zero_grad" or (node.attr == "grad" and not is_called and root_of(node) not in ("torch", "autograd"))
+
+
+def _is_anew(name: str, statement: ast.stmt) -> bool:
+    """Whether a name gets a leaf, or a value that is not made of what it stood for."""
+    value = statement.value if isinstance(statement, ast.Assign) else None
+    return value is not None and (of_leaf(value) is not None or name not in free_names(value))
 
 
 def _moved(statement: ast.stmt) -> set[str]:
