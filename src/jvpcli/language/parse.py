@@ -269,7 +269,7 @@ class _Statements(Expressions):
             return
         handler = STATEMENTS.get(type(node))
         if handler is None:
-            raise self.at(_head(self.text.source, self.text.span(node)), refusals.statement(type(node)))
+            raise self.at(head(self.text.source, self.text.span(node)), refusals.statement(type(node)))
         handler(self, node)
 
     def expression(self, node: ast.Expr) -> None:
@@ -500,7 +500,7 @@ class _Statements(Expressions):
         self.statement(node)
         target = _last_target(node)
         if target is None:
-            raise self.at(_head(self.text.source, self.text.span(node)), refusals.no_result(node))
+            raise self.at(head(self.text.source, self.text.span(node)), refusals.no_result(node))
         result_names = [_base_name(part) for part in flat_parts(target)]
         if any(name not in self.scope.names for name in result_names):  # a module is no value
             raise self.at(node, refusals.no_result(node))
@@ -639,7 +639,7 @@ STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
 """The statements of the language."""
 
 
-def _head(source: str, span: Span) -> Span:
+def head(source: str, span: Span) -> Span:
     """The place of a statement, of a block its first line alone."""
     start, end = span
     line = source.find("\n", start, end)

@@ -35,7 +35,7 @@ from jvpcli.language.leaves import (
 from jvpcli.language.lengths import Count
 from jvpcli.language.loaders import with_batches
 from jvpcli.language.names import assigned, free_names, read_first
-from jvpcli.language.parse import STATEMENTS
+from jvpcli.language.parse import STATEMENTS, head
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (
@@ -211,7 +211,8 @@ def read_pasted(
 
     Raises:
         UsageError: there is no call of that number.
-        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
+        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded, or does what is seen
+            elsewhere by what the language does not have.
         ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
     if not may_ask_for_derivative(source):
@@ -220,8 +221,7 @@ def read_pasted(
         text, tree = read_source(source.strip())
     except JvpError:
         return None
-    if any(map(_is_foreign, ast.walk(tree))):
-        return None  # it is refused as it stands
+    _refuse_foreign(tree, text)
     code = "\n".join(text.lines)
     body = with_batches(tree.body) if "DataLoader" in source else tree.body
     imported = with_imports(without_annotations(body))
@@ -349,15 +349,17 @@ def read_pasted(
     return replace(meant, notes=(*meant.notes, *about))
 
 
-def _is_foreign(node: ast.AST) -> bool:
-    """Whether a part of a program is one that the language does not have, in which a derivative may be asked for.
+def _refuse_foreign(tree: ast.Module, text: SourceText) -> None:
+    """Refuse what the language does not have and what may do what is seen elsewhere; a `class` is named where it is used.
 
-    A `class` is none: it is named itself.
+    Raises:
+        ForbiddenError: a name that is set inside of an expression, a generator, or a statement that may ask for a derivative.
     """
-    if isinstance(node, (ast.Yield, ast.YieldFrom)):
-        return True
-    foreign = isinstance(node, ast.stmt) and type(node) not in (*STATEMENTS, ast.ClassDef)
-    return foreign and may_ask_for_derivative(ast.unparse(node))
+    for node in ast.walk(tree):
+        foreign = isinstance(node, ast.stmt) and type(node) not in (*STATEMENTS, ast.ClassDef)
+        asks = foreign and may_ask_for_derivative(ast.unparse(node))
+        if asks or isinstance(node, (ast.Yield, ast.YieldFrom, ast.NamedExpr)):
+            raise refusals.node(type(node)).with_context(span=head(text.source, text.span(node)), source=text.source)
 
 
 def _asking(meant: Pasted) -> ast.Module:
