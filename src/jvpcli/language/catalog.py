@@ -84,7 +84,7 @@ MODULE_REASONS: Mapping[str, str] = {
     "torch.optim": "it is no function; an optimizer gets a name in a statement of its own: opt = torch.optim.SGD([w], 0.1)",
     "torch.utils.data": "it is no function; of data there is a DataLoader over a TensorDataset, in order",
     "torch.nn.Module": "it is a class; call the function in torch.nn.functional",
-    "torch.nn": "it is a class of torch.nn; call its function in torch.nn.functional",
+    "torch.nn": "a module is made by a statement of its own, net = nn.Linear(3, 4); its function is in torch.nn.functional",
     "torch.Tensor": "it is a class; methods are called on a tensor, as in x.sum()",
 }
 """Better reasons than the general one, for whole branches."""
