@@ -66,7 +66,7 @@ WRITING = frozenset({"op:setitem", *(f"op:{name}" for name in AUGMENTED)})
 
 FORBIDDEN_KEYWORDS: Mapping[str, str] = {
     "out": "it would write into another tensor; use the result instead",
-    "requires_grad": "what is differentiated is said by --wrt, not inside the expression",
+    "requires_grad": "a leaf is made by a statement of its own, x = torch.ones(3, requires_grad=True); else name it by --wrt",
     "generator": "randomness comes from --seed",
     "pin_memory": "it is about memory transfers, not values",
     "layout": "jvp takes dense tensors",
