@@ -172,6 +172,26 @@ f, params = make_functional(net)
 g, weights, buffers = make_functional_with_buffers(net)
 (f(params, torch.ones(3)).sum() * g(weights, buffers, torch.ones(4, 3)).pow(2).sum()).backward()
 """,
+    "numbers that are sorted before a leaf is made anew": """
+a = [2., 1.]
+x.sum().backward()
+a.sort()
+x = torch.tensor([1., 2.], requires_grad=True)
+(x * a[0]).sum().backward()
+""",
+    "a seed by another name, before a leaf is made anew": """
+x.sum().backward()
+torch.random.manual_seed(3)
+x = torch.rand(2, requires_grad=True)
+(x ** 2).sum().backward()
+""",
+    "a number that is set where it is printed": """
+n = 1
+x.sum().backward()
+print(n := 5)
+x = torch.tensor([1., 2.], requires_grad=True)
+(x * n).sum().backward()
+""",
     "a call that is tried": """
 y = (x ** 2).sum()
 y.backward()

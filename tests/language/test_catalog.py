@@ -86,7 +86,7 @@ def test_what_is_there(path: str) -> None:
         ("torch.manual_seed", "whole process"),
         ("torch.empty", "never written"),
         ("torch.Tensor.cuda", "device"),
-        ("torch.nn.Linear", "class of torch.nn"),
+        ("torch.nn.Linear", "a module is made by a statement of its own"),
         ("torch.Generator", "class"),
         ("torch._C", "underscore"),
         ("torch.sin.__globals__", "underscore"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jvpcli
-from jvpcli.errors import NotDifferentiableError
+from jvpcli.errors import JvpError, NotDifferentiableError
 from jvpcli.language.calls import Pasted
 from jvpcli.language.pasted import read_pasted
 
@@ -77,7 +78,8 @@ def test_anything_else_is_left_alone(source):
 
 @given(st.text(st.sampled_from("grad.backwjcvp()[]x=,;\n :lmbd*'"), max_size=40))
 def test_no_text_breaks_it(source):
-    read_pasted("grad" + source)
+    with suppress(JvpError):
+        read_pasted("grad" + source)
 
 
 UNREACHED = [

@@ -66,7 +66,7 @@ WRITING = frozenset({"op:setitem", *(f"op:{name}" for name in AUGMENTED)})
 
 FORBIDDEN_KEYWORDS: Mapping[str, str] = {
     "out": "it would write into another tensor; use the result instead",
-    "requires_grad": "what is differentiated is said by --wrt, not inside the expression",
+    "requires_grad": "a leaf is made by a statement of its own, x = torch.ones(3, requires_grad=True); else name it by --wrt",
     "generator": "randomness comes from --seed",
     "pin_memory": "it is about memory transfers, not values",
     "layout": "jvp takes dense tensors",
@@ -84,7 +84,7 @@ MODULE_REASONS: Mapping[str, str] = {
     "torch.optim": "it moves weights as a program runs, and the language answers at weights that stay as they are",
     "torch.utils.data": "it is no function of tensors: take the batches by slices, as in X[:4]",
     "torch.nn.Module": "it is a class; call the function in torch.nn.functional",
-    "torch.nn": "it is a class of torch.nn; call its function in torch.nn.functional",
+    "torch.nn": "a module is made by a statement of its own, net = nn.Linear(3, 4); its function is in torch.nn.functional",
     "torch.Tensor": "it is a class; methods are called on a tensor, as in x.sum()",
 }
 """Better reasons than the general one, for whole branches."""

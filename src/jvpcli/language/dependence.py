@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from jvpcli.language import catalog
+from jvpcli.language import catalog, may_ask_for_derivative
 from jvpcli.language.expressions import MANUAL_SEED
 from jvpcli.language.names import (
     LIST_METHODS,
@@ -43,7 +43,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        if path.startswith(("torch.nn.init.", "numpy.random.", "np.random.")):
+        if path == "torch.seed" or path.startswith(("torch.nn.init.", "torch.random.", "numpy.random.", "np.random.")):
             return True
         return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 
@@ -99,7 +99,7 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
         while more := {name for names in same if not written.isdisjoint(names) for name in names} - written:
             written |= more
         made = {*own, *written, *([] if is_known(statement) else imported(statement))}
-        if made & wanted or also(statement) or default_set(statement) or _sets_mode(statement):
+        if made & wanted or also(statement) or default_set(statement) or _acts(statement, wanted):
             found.insert(0, statement)
             afresh = isinstance(statement, ast.Assign) and not changed(statement)
             wanted -= made if afresh else set()  # what these names meant before is not read
@@ -108,10 +108,21 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     return found
 
 
-def _sets_mode(statement: ast.stmt) -> bool:
-    """`torch.set_grad_enabled(False)`, which holds for all behind it."""
+def _acts(statement: ast.stmt, wanted: Collection[str]) -> bool:
+    """Whether a call that stands by itself may change what some names stand for, or how all behind it runs.
+
+    So may `items.sort()` and `torch.set_grad_enabled(False)`; what is printed, and a derivative call, do not.
+    """
     call = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(call, ast.Call) and dotted(call.func).rpartition(".")[2] == "set_grad_enabled"
+    name = dotted(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
+    if name == "set_grad_enabled":
+        return True
+    harmless = name in ("", "print") or may_ask_for_derivative(name)
+    return call is not None and not harmless and not free_names(call).isdisjoint({*wanted} - NAMESPACES)
+
+
+NAMESPACES = frozenset({"torch", "nn", "F", "math", "np"})
+"""What names mean that no program changes."""
 
 
 OF_MODULES = frozenset({

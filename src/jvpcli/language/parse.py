@@ -41,7 +41,7 @@ def _refuse_classes(text: SourceText, tree: ast.Module) -> None:
     """Raises at the first class that a text has."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            span = _head(text.source, text.span(node))
+            span = head(text.source, text.span(node))
             line = text.source.count("\n", 0, span[0]) + 1
             raise refusals.of_class(node.name, line).with_context(span=span, source=text.source)
 
@@ -290,7 +290,7 @@ class _Statements(Expressions):
             return
         handler = STATEMENTS.get(type(node))
         if handler is None:
-            raise self.at(_head(self.text.source, self.text.span(node)), refusals.node(type(node)))
+            raise self.at(head(self.text.source, self.text.span(node)), refusals.node(type(node)))
         handler(self, node)
 
     def expression(self, node: ast.Expr) -> None:
@@ -489,7 +489,7 @@ class _Statements(Expressions):
         self.statement(node)
         target = _last_target(node)
         if target is None:
-            raise self.at(_head(self.text.source, self.text.span(node)), refusals.no_result(node))
+            raise self.at(head(self.text.source, self.text.span(node)), refusals.no_result(node))
         result_names = [_base_name(part) for part in flat_parts(target)]
         if any(name not in self.scope.names for name in result_names):  # a module is no value
             raise self.at(node, refusals.no_result(node))
@@ -623,7 +623,7 @@ STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
 """The statements of the language."""
 
 
-def _head(source: str, span: Span) -> Span:
+def head(source: str, span: Span) -> Span:
     """The place of a statement, of a block its first line alone."""
     start, end = span
     line = source.find("\n", start, end)

@@ -31,7 +31,7 @@ from jvpcli.language.leaves import (
     without_needless_imports,
 )
 from jvpcli.language.names import assigned, free_names, read_first
-from jvpcli.language.parse import STATEMENTS, parse, read_program
+from jvpcli.language.parse import STATEMENTS, head, parse, read_program
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import (
@@ -203,8 +203,9 @@ def read_pasted(
 
     Raises:
         UsageError: there is no call of that number.
-        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights between its calls, or takes a
-            derivative in forward mode of what says how gradients are recorded.
+        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights between its calls, takes a
+            derivative in forward mode of what says how gradients are recorded, or does what is seen elsewhere by what the
+            language does not have.
         ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
     program = _program(source, seed) if may_ask_for_derivative(source) else None
@@ -285,8 +286,7 @@ def _program(source: str, seed: int | None) -> _Program | None:
         text, tree = read_program(source.strip())
     except JvpError:
         return None
-    if any(map(_is_foreign, ast.walk(tree))):
-        return None  # it is refused as it stands
+    _refuse_foreign(tree, text)
     refuse_training(text, [*opened(tree.body)])
     imported = with_imports(without_annotations(tree.body))
     body = with_printed(imported)
@@ -387,12 +387,17 @@ def _read_behind(reader: Reader, parts: _Parts, kept: Sequence[ast.stmt]) -> tup
     return names if modules else ()
 
 
-def _is_foreign(node: ast.AST) -> bool:
-    """Whether a part of a program is one that the language does not have, in which a derivative may be asked for."""
-    if isinstance(node, (ast.Yield, ast.YieldFrom)):
-        return True
-    foreign = isinstance(node, ast.stmt) and type(node) not in STATEMENTS
-    return foreign and may_ask_for_derivative(ast.unparse(node))
+def _refuse_foreign(tree: ast.Module, text: SourceText) -> None:
+    """Refuse what the language does not have and what may do what is seen elsewhere.
+
+    Raises:
+        ForbiddenError: a name that is set inside of an expression, a generator, or a statement that may ask for a derivative.
+    """
+    for node in ast.walk(tree):
+        foreign = isinstance(node, ast.stmt) and type(node) not in STATEMENTS
+        asks = foreign and may_ask_for_derivative(ast.unparse(node))
+        if asks or isinstance(node, (ast.Yield, ast.YieldFrom, ast.NamedExpr)):
+            raise refusals.node(type(node)).with_context(span=head(text.source, text.span(node)), source=text.source)
 
 
 def _asking(meant: Pasted) -> ast.Module:

@@ -13,7 +13,7 @@ from jvpcli.language.calls import (
     parsed,
     path,
 )
-from jvpcli.language.dependence import changed, imported, root_of
+from jvpcli.language.dependence import NAMESPACES, changed, imported, root_of
 from jvpcli.language.names import (
     LIST_METHODS,
     assigned,
@@ -209,9 +209,6 @@ def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
     while more := set().union(*(used for made, used in makers if made & found)) - found:
         found |= more
     return found
-
-
-NAMESPACES = frozenset({"torch", "nn", "F", "math", "np"})
 
 
 def sources(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
