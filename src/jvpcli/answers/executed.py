@@ -165,13 +165,17 @@ def executed(request: Request) -> Executed | None:
     """
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
         Settings,
+        asks_for_none,
         at_call,
         compiled,
         run_through,
     )
 
     code, settings = compiled(request.expression), Settings(request.seed, request.seed_given, request.memory_limit)
-    lines, error, failed = run_through(code, settings)
+    seen, error = run_through(code, settings)
+    lines = seen.lines
+    if not lines and error is None:
+        raise NotDifferentiableError(asks_for_none(request.expression))
     if not lines or isinstance(error, JvpError):  # what Python goes on to do isn't known
         return None
 
@@ -192,10 +196,10 @@ def executed(request: Request) -> Executed | None:
         if made is not None and not whole and not agrees(meant, made):
             return None
         return Executed(
-            meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, failed
+            meant, torch.get_default_dtype(), Notice("as_python", _said(call, len(lines), line)), made, line, seen.failed
         )
 
-    found: Executed | None = at_call(code, len(lines), settings, meet)
+    found: Executed | None = at_call(code, seen, len(lines), settings, meet)
     return found
 
 

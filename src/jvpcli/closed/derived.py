@@ -39,16 +39,26 @@ class Watch:
     Attributes:
         target: the one that is asked about; None: none.
         meet: is handed it.
+        begin: the one from which on steps are noted down; None: they are not.
+        start: has them noted down.
+        carry: carries out what torch does out of the guard's sight, of a function and its arguments.
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each that was made.
+        kept: of each, whether the graph that it went through is there afterwards.
         failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
         ended: what was refused, after which the program does nothing more; None: nothing.
     """
 
     target: int | None = None
     meet: Callable[[Any], None] = lambda call: None
+    begin: int | None = None
+    start: Callable[[], None] = lambda: None
+    carry: Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any] = lambda function, arguments, keywords: function(
+        *arguments, **keywords
+    )
     depth: int = 0
     lines: list[int] = field(default_factory=list)
+    kept: list[bool] = field(default_factory=list)
     failed: BaseException | None = None
     ended: BaseException | None = None
 
@@ -57,18 +67,24 @@ class Watch:
         """How many were made."""
         return len(self.lines)
 
-    def counts(self, line: int) -> None:
-        """Counts a call on a line."""
+    def counts(self, line: int, call: Callable[[], Any], keeps: bool) -> None:
+        """Counts a call on a line, and hands it on if it is the one; `keeps`: whether its graph is there afterwards."""
         self.lines.append(line)
+        self.kept.append(keeps)
         self.failed = None
-
-    def asked(self, call: Callable[[], Asked], line: int) -> None:
-        """Counts a derivative of a function that is no part of another, and hands it on if it is the one."""
-        if self.depth:
-            return
-        self.counts(line)
         if self.count == self.target:
             self.meet(call())
+        if self.count == self.begin:
+            self.start()
+
+    def given_up_before(self, number: int) -> int:
+        """The last call before one whose graph was given up: what was computed up to it can't be differentiated any more."""
+        return next((k for k in range(number - 1, 0, -1) if not self.kept[k - 1]), 0)
+
+    def asked(self, call: Callable[[], Asked], line: int) -> None:
+        """Counts a derivative of a function that is no part of another."""
+        if not self.depth:
+            self.counts(line, call, True)
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -102,7 +118,7 @@ class Derived:
         watch = self._watch
         watch.asked(lambda: Asked(self.function, arguments, keywords, self.places, ignored=self.aux), self._line())
         with watch.inside():
-            return self.of(*arguments, **keywords)
+            return watch.carry(self.of, arguments, keywords)
 
 
 def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
@@ -121,13 +137,13 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
     def vmap(function: Any, in_dims: Any = 0, out_dims: Any = 0, **options: Any) -> Any:
         made = torch.vmap(function, in_dims, out_dims, **options)
         if not isinstance(function, Derived):
-            return made
+            return lambda *arguments, **keywords: watch.carry(made, arguments, keywords)
         return Derived(watch, line, torch.vmap(function.function, in_dims), made, function.places, function.aux)
 
     def jvp(function: Any, primals: Any, tangents: Any, **options: Any) -> Any:
         watch.asked(lambda: Asked(function, tuple(primals), {}, tuple(range(len(primals))), tangent=tangents), line())
         with watch.inside():
-            return func.jvp(function, primals, tangents, **options)
+            return watch.carry(func.jvp, (function, primals, tangents), options)
 
     def vjp(function: Any, *primals: Any, **options: Any) -> Any:
         with watch.inside():
@@ -176,3 +192,26 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         "hvp": "tangent",
     }
     return {name: asking(name, direction) for name, direction in ways.items()}
+
+
+def checking(watch: Watch, line: Callable[[], int]) -> Callable[..., Any]:
+    """`torch.autograd.gradcheck(f, inputs)`, which asks for the derivative that it compares with differences."""
+
+    def gradcheck(func: Any, inputs: Any, **options: Any) -> Any:
+        given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        places = tuple(k for k, x in enumerate(given) if isinstance(x, torch.Tensor) and x.requires_grad)
+        watch.asked(lambda: Asked(func, given, {}, places), line())
+        with watch.inside():
+            return torch.autograd.gradcheck(func, given, **options)
+
+    return gradcheck
+
+
+def made_functional(model: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """`functorch.make_functional(model)`: a function of the model's parameters and its input, and these parameters."""
+    names = [name for name, _ in model.named_parameters()]
+
+    def called(parameters: Sequence[Any], *arguments: Any, **keywords: Any) -> Any:
+        return torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), arguments, keywords)
+
+    return called, tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in model.parameters())
