@@ -616,7 +616,6 @@ class A:
     "torch": (
         "type(torch.ones(1))([1,2]).x",
         'torch.load("/tmp/x")',
-        'torch.save(torch.ones(1), "/tmp/canary10")',
         "torch.utils.cpp_extension",
         'torch.hub.load("a","b")',
         "torch.ops.aten",
@@ -897,7 +896,6 @@ torch.tensor(L)
         "nn.utils.parameters_to_vector.__globals__",
         "nn.init.no_such_",
         "nn.Transformer.generate_square_subsequent_mask",
-        "nn.Embedding.from_pretrained(torch.ones(2,2))",
         """
 m = nn.LSTM(2,3); m.batch_sizes = 3
 m(nn.utils.rnn.pack_sequence([torch.ones(2,2)]))

@@ -21,16 +21,13 @@ from typing import Any
 
 from jvpcli.closed import reach
 from jvpcli.closed.arguments import Parser
-from jvpcli.closed.words import INERT, Inert, Named, Namespace, progress
+from jvpcli.closed.words import INERT, Inert, Named, Namespace, Types, progress
 from jvpcli.errors import ForbiddenError
 
 SHOWN = ("matplotlib", "mpl_toolkits", "seaborn", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings",
          "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc", "pathlib",
          "shutil", "pdb", "PIL", "imageio")  # fmt: skip
 """Roots of modules that show something, or have no effect on numbers: what is done with them is passed over."""
-
-TYPES = Inert()
-"""What types are written with: a class that is derived from it is derived from nothing."""
 
 Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""
@@ -64,7 +61,7 @@ def library(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
             "sub", "findall", "split", "match", "search", "fullmatch", "compile", "finditer")} | {"escape": re.escape}
                         | {name: int(flag) for name, flag in re.RegexFlag.__members__.items() if not flag & re.DEBUG}),
         "random": Namespace("random", _drawing(random.Random(seed)) | ({"seed": INERT} if keeps_seed else {})),
-        "tqdm": progress(), "typing": TYPES, "typing_extensions": TYPES, "__future__": INERT,
+        "tqdm": progress(), "typing": Types(), "typing_extensions": Types(), "__future__": INERT,
     }  # fmt: skip
 
 

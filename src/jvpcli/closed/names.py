@@ -20,9 +20,9 @@ from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch, checking, functionals, made_functional, transforms
-from jvpcli.closed.library import SHOWN, TYPES, is_absent, leave, library, opened
+from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.savings import Autocast, savings
-from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, parts_of
+from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
@@ -192,7 +192,7 @@ class Program:
         if found is None:
             raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
         if isinstance(found, Inert):
-            return found
+            return found if name is None else getattr(found, name)
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):
             found = found if isinstance(found, Inert) else vars(found).get(part, _MISSING)
             if found is _MISSING:
@@ -224,7 +224,7 @@ class Program:
 
     def _build(self, body: Any, name: str, *bases: Any) -> type:
         """A class of the program."""
-        real = tuple(each.kind if isinstance(each, Named) else each for each in bases if each is not TYPES)
+        real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
         for base in real:
             if any(base is each for each in (*BASES, *_modules().values())) or reach.is_own(base):
                 continue

@@ -277,7 +277,7 @@ def settable(value: Any, name: str) -> Any:
     kind = type(value)
     if issubclass(kind, Inert):
         return value
-    if kind in TENSORS and name in ("grad", "requires_grad", "real", "imag"):
+    if kind in TENSORS and name in ("grad", "requires_grad"):
         return value
     if kind in TENSORS and name == "data":
         return _Data(value)

@@ -112,6 +112,22 @@ class Inert:
 
 INERT = Inert()
 
+
+class Types(Inert):
+    """What types are written with: what is derived from it is derived from nothing, but where it gets fields by it."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """A type."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name) if name[:2] == "__" or name in ("NamedTuple", "TypedDict") else self
+
+    def __getitem__(self, index: Any) -> Any:
+        return self
+
+
+
 Parts = tuple["Parts | None", ...]
 """How a value is taken apart by what it is assigned to: `a, (b, c)` are (None, (None, None))."""
 
