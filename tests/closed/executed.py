@@ -44,7 +44,7 @@ def by_python(text: str, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         patched.setattr(torch.autograd, "grad", asked)
         patched.setattr(Tensor, "backward", went_back)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
                 exec(compile(text, "<plain>", "exec"), {"__name__": "__main__", "torch": torch})
         finally:
             torch.set_default_dtype(dtype)

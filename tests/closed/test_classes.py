@@ -1146,7 +1146,7 @@ def test_the_language_does_not_read_a_class(unused: str) -> None:
     """Where a program may not be run, the class is named, and what works; one in a function is a class, too."""
     for text, line in ((f"{unused}class A(dict):\n    pass\nx * 2", 1), (f"{unused}def f():\n    class A: pass\nx * 2", 2)):
         with pytest.raises(ForbiddenError):
-            as_meant(Request(f"{text}\nx.sum().backward()", {"x": "1,2"}, call=1))
+            report_of(as_meant(Request(f"{text}\nx.sum().backward()", {"x": "1,2"}, call=1)))
         with pytest.raises(ForbiddenError) as caught:
             report_of(as_meant(Request(text, {"x": "1,2"})))
         line += unused.count("\n")

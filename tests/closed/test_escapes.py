@@ -617,7 +617,6 @@ class A:
     "torch": (
         "type(torch.ones(1))([1,2]).x",
         'torch.load("/tmp/x")',
-        'torch.save(torch.ones(1), "/tmp/canary10")',
         "torch.utils.cpp_extension",
         'torch.hub.load("a","b")',
         "torch.ops.aten",
@@ -783,7 +782,7 @@ P.__len__ = 3
         "import random; random.getstate",
         "from torch import _C",
         "from torch.nn import _reduction",
-        "from torch.utils import checkpoint",
+        "from torch.utils import cpp_extension",
         "from math import __spec__",
         "from collections import abc",
         "from operator import attrgetter",
@@ -796,9 +795,8 @@ P.__len__ = 3
         "import atexit",
         "import weakref",
         "import enum",
-        "import contextlib",
         "import json",
-        "import pdb",
+        "import bdb",
         "import resource",
         "import code",
     ),
@@ -899,7 +897,6 @@ torch.tensor(L)
         "nn.utils.parameters_to_vector.__globals__",
         "nn.init.no_such_",
         "nn.Transformer.generate_square_subsequent_mask",
-        "nn.Embedding.from_pretrained(torch.ones(2,2))",
         """
 m = nn.LSTM(2,3); m.batch_sizes = 3
 m(nn.utils.rnn.pack_sequence([torch.ones(2,2)]))

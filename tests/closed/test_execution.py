@@ -6,7 +6,8 @@ import pytest
 import torch
 from executed import as_run, by_python, fits
 
-from jvpcli.errors import EvaluationError, ForbiddenError
+from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
 from jvpcli.render.json import to_dict
 
 PROGRAMS = {
@@ -338,6 +339,96 @@ for _ in range(2):
     critic.zero_grad()
     loss.backward()
 """,
+    "gradients that backward leaves with a graph": """
+import torch
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+w = torch.tensor(0.5, requires_grad=True)
+for power in (2, 3):
+    (w * x ** power).sum().backward(create_graph=True)
+both = x.grad
+x.grad = w.grad = None
+(both * both).sum().backward()
+""",
+    "a transform inside of a loss": """
+import torch
+from torch.func import jacfwd, vmap
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+scale = torch.tensor(2.0, requires_grad=True)
+def u(x):
+    return scale * net(x).squeeze(-1)
+for step in range(2):
+    points = torch.rand(4, 2) * 2
+    slopes = vmap(jacfwd(u))(points)
+    curves = vmap(jacfwd(jacfwd(u)))(points).diagonal(dim1=-2, dim2=-1).sum(-1)
+    net.zero_grad()
+    scale.grad = None
+    ((curves + slopes[:, 0]) ** 2).mean().backward()
+""",
+    "a graph that is gone back through in a transform": """
+import torch
+x = torch.tensor([[0.1, 0.2], [0.3, -0.4]], requires_grad=True)
+y = torch.tanh(x @ torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+def row(v):
+    return torch.autograd.grad(y, x, v.repeat(2, 1), create_graph=True)[0]
+(torch.vmap(row)(torch.eye(2)) ** 2).sum().backward()
+""",
+    "checkpoints, a cast and a scaler": """
+import torch
+from torch.utils.checkpoint import checkpoint
+torch.manual_seed(0)
+net = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(3))
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+for step in range(3):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x = torch.ones(2, 4)
+        for layer in net:
+            x = torch.tanh(checkpoint(layer, x, use_reentrant=False))
+        loss = x.float().pow(2).mean()
+    opt.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(opt)
+    scaler.update()
+""",
+    "a command line, files, texts and a clock": """
+import argparse, itertools, os.path, re, string, sys, time, torch
+from collections import defaultdict
+from typing import Dict, Generic, List, TypeVar
+T = TypeVar("T")
+class Log(Generic[T]):
+    def __init__(self):
+        self.values: Dict[str, List[float]] = defaultdict(list)
+parser = argparse.ArgumentParser(description="fits")
+parser.add_argument("--learning-rate", "-r", type=float, default="0.25")
+parser.add_argument("--steps", type=int, default=3, help="turns")
+parser.add_argument("--fast", action="store_true")
+args, _ = parser.parse_known_args([])
+assert sorted(vars(args)) == ["fast", "learning_rate", "steps"] and not args.fast
+words = re.sub(r"[,.]", "", "to be, or not to be.").split()
+w = torch.tensor([float(string.ascii_lowercase.index(word[0])) for word in words], requires_grad=True)
+log, start, path = Log(), time.time(), os.path.join("runs", "one")
+for turn in itertools.count(1):
+    loss = (w ** 2).mean()
+    w.grad = None
+    loss.backward()
+    with torch.no_grad():
+        w -= args.learning_rate * w.grad
+    log.values["loss"].append(loss.item())
+    print("%d %.2fs" % (turn, time.time() - start), format(loss.item(), ".3f"), f"{len(log.values):2d}")
+    if turn == args.steps:
+        if not os.path.exists(path):
+            sys.exit()
+loss.backward()
+""",
+    "a leaf that is found in the graph": """
+import torch
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+y = (x * 3).exp()
+node = y.grad_fn.next_functions[0][0]
+leaf = node.next_functions[0][0].variable
+(y * leaf.detach()).sum().backward()
+""",
 }
 
 
@@ -382,6 +473,93 @@ def test_no_numbers_are_shown_that_python_does_not_give():
     with pytest.raises(EvaluationError, match="call on line 6 can't be taken apart") as raised:
         as_run(text)
     assert "gave x[0] the gradient 4, and these steps give 5" in (raised.value.explanation or "")
+
+
+SHOWN = """
+import logging, torch
+import matplotlib.pyplot as plt
+import tqdm
+from tqdm import tqdm as bar, trange
+log = logging.getLogger(__name__)
+fig, (left, right) = plt.subplots(1, 2, figsize=(4, 2))
+_, axes = plt.subplots(2, 3)
+line, = left.plot([1, 2])
+w = torch.tensor([1.0, 2.0], requires_grad=True)
+turns = bar(range(3), desc="turns")
+for k in turns:
+    loss = (w ** 2).sum()
+    w.grad = None
+    loss.backward()
+    w.data -= 0.1 * w.grad
+    turns.set_postfix(loss=f"{loss.item():.3f}")
+    log.info("%d %.3f", k, loss.item())
+for k in trange(2):
+    w.data *= 1.5
+for k in tqdm.tqdm([1, 2, 3]):
+    w.data += 1
+for k, axis in enumerate(axes.flat):
+    w.data -= 0.5
+    axis.set_title(f"{k}")
+for row in axes[:, 1:]:
+    w.data *= len(row)
+w.grad = None
+(w ** 3).sum().backward()
+plt.show()
+"""
+"""w goes to .8³ of itself and 1.5² of that, +3, −6 · ½, and twice · 2: 4.608 w."""
+
+
+def test_what_only_shows_something_changes_no_numbers():
+    found = to_dict(as_run(SHOWN))["vjp"]["w"]["value"]
+    assert found == pytest.approx([3 * (4.608 * start) ** 2 for start in (1, 2)])
+
+
+def test_what_is_only_shown_is_not_gone_through():
+    """How often `for` would take a turn isn't known, so that no number is."""
+    head = "import torch, wandb\nw = torch.ones(2, requires_grad=True)\n"
+    with pytest.raises(JvpError, match="not read"):
+        as_run(f"{head}for batch in wandb.batches:\n    w.sum().backward()\n(w ** 2).sum().backward()\n")
+
+
+def test_a_function_with_a_backward_inside_of_a_transform():
+    """dy/dx of x² is told to be 3 x."""
+    text = (
+        "import torch\nclass Own(torch.autograd.Function):\n    generate_vmap_rule = True\n    @staticmethod\n"
+        "    def forward(x):\n        return x ** 2\n    @staticmethod\n    def setup_context(ctx, given, out):\n"
+        "        ctx.save_for_backward(*given)\n    @staticmethod\n    def backward(ctx, g):\n"
+        "        return 3 * ctx.saved_tensors[0] * g\ntorch.func.jacrev(Own.apply)(torch.tensor([1., 2.]))\n"
+    )
+    assert to_dict(as_run(text))["vjp"]["x0"]["value"] == [3.0, 6.0]
+
+
+def test_gradcheck_asks_for_the_derivative_that_it_checks():
+    text = (
+        "import torch\nfrom torch.autograd import gradcheck\nx = torch.tensor([1., 2.], dtype=torch.double, requires_grad=True)\n"
+        "assert gradcheck(lambda x, k: k * x ** 2, (x, 3.0))\n"
+    )
+    assert to_dict(as_run(text))["vjp"]["x"]["value"] == [6.0, 12.0]
+
+
+def test_functions_that_nobody_calls_are_told():
+    step = "def step(x):\n    x.sum().backward()\n"
+    assert asks_for_none(step) == "The program asks for no derivative: it defines `step`, and nothing calls it."
+    both = f"{step}class Net:\n    pass\nprint(1)\n"
+    assert asks_for_none(both) == "The program asks for no derivative: it defines `step` and `Net`, and nothing calls them."
+    assert asks_for_none(f"{step}step\n") == "The program asks for no derivative."
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import no_such_module\n", "No module named 'no_such_module'"),
+        ("open('data.txt')\n", "A program reads no files"),
+        ("import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()\n", "needs data on its"),
+        ("input()\n", "`input` can't be used"),
+    ],
+    ids=["module", "file", "argument", "input"],
+)
+def test_what_ends_a_program_is_told(text, told):
+    assert told in str(run_through(compiled(text), Settings())[1])
 
 
 @pytest.mark.parametrize(

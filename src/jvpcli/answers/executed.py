@@ -200,6 +200,7 @@ def executed(request: Request) -> Executed:
     """
     from jvpcli.closed.execution import (  # loaded only where the language refuses a program
         Settings,
+        asks_for_none,
         at_call,
         code_of,
         compiled,
@@ -208,11 +209,12 @@ def executed(request: Request) -> Executed:
 
     code = compiled(request.expression, request.inputs.keys())
     settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request))
-    lines, error, failed = run_through(code, settings)
+    seen, error = run_through(code, settings)
+    lines, failed = seen.lines, seen.failed
     if isinstance(error, JvpError):  # what Python goes on to do isn't known
         raise error
     if not lines:
-        raise NotDifferentiableError("it asks for no derivative.") if error is None else _ended(error)
+        raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error)
     number, calls = _picked(lines, request.call, code_of(request.expression))
     line = next(call.line for call in calls if call.explained)
     end = "" if error is None or error is failed.get(number) else f"; {_ended(error).message}"
@@ -236,7 +238,7 @@ def executed(request: Request) -> Executed:
         ended = error is None and number not in failed
         return Executed(meant, own, dtype, note, made, line, failed.get(number), ended, tuple(held))
 
-    found: Executed | None = at_call(code, number, settings, meet)
+    found: Executed | None = at_call(code, seen, number, settings, meet)
     if found is None:
         raise EvaluationError("its calls of derivatives are not the same when it is run again.")
     return found

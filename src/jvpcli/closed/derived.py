@@ -41,16 +41,26 @@ class Watch:
     Attributes:
         target: the one that is asked about; None: none.
         meet: is handed it.
+        begin: the one from which on steps are noted down; None: they are not.
+        start: has them noted down.
+        carry: carries out what torch does out of the guard's sight, of a function and its arguments.
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each that was made.
+        kept: of each, whether the graph that it went through is there afterwards.
         failed: what those raised that are no derivatives of functions, by their numbers from 1.
         ended: what was refused, after which the program does nothing more; None: nothing.
     """
 
     target: int | None = None
     meet: Callable[[Any], None] = lambda call: None
+    begin: int | None = None
+    start: Callable[[], None] = lambda: None
+    carry: Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any] = lambda function, arguments, keywords: function(
+        *arguments, **keywords
+    )
     depth: int = 0
     lines: list[int] = field(default_factory=list)
+    kept: list[bool] = field(default_factory=list)
     failed: dict[int, BaseException] = field(default_factory=dict)
     ended: BaseException | None = None
 
@@ -59,18 +69,28 @@ class Watch:
         """How many were made."""
         return len(self.lines)
 
-    def counts(self, line: int) -> int:
-        """Counts a call on a line; its number."""
+    def counts(self, line: int, call: Callable[[], Any], keeps: bool) -> int:
+        """Counts a call on a line, and hands it on if it is the one; its number.
+
+        `keeps`: whether its graph is there afterwards.
+        """
         self.lines.append(line)
-        return self.count
+        self.kept.append(keeps)
+        number = self.count
+        if number == self.target:
+            self.meet(call())
+        if number == self.begin:
+            self.start()
+        return number
+
+    def given_up_before(self, number: int) -> int:
+        """The last call before one whose graph was given up: what was computed up to it can't be differentiated any more."""
+        return next((k for k in range(number - 1, 0, -1) if not self.kept[k - 1]), 0)
 
     def asked(self, call: Callable[[], Asked], line: int) -> None:
-        """Counts a derivative of a function that is no part of another, and hands it on if it is the one."""
-        if self.depth:
-            return
-        self.counts(line)
-        if self.count == self.target:
-            self.meet(call())
+        """Counts a derivative of a function that is no part of another."""
+        if not self.depth:
+            self.counts(line, call, True)
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -120,7 +140,7 @@ class Derived:
             self._line(),
         )
         with watch.inside():
-            return self.of(*arguments, **keywords)
+            return watch.carry(self.of, arguments, keywords)
 
 
 def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
@@ -139,13 +159,13 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
     def vmap(function: Any, in_dims: Any = 0, out_dims: Any = 0, **options: Any) -> Any:
         made = torch.vmap(function, in_dims, out_dims, **options)
         if not isinstance(function, Derived):
-            return made
+            return lambda *arguments, **keywords: watch.carry(made, arguments, keywords)
         return Derived(watch, line, torch.vmap(function.function, in_dims), made, function.places, function.aux)
 
     def jvp(function: Any, primals: Any, tangents: Any, **options: Any) -> Any:
         watch.asked(lambda: Asked(function, tuple(primals), {}, tuple(range(len(primals))), tangent=tangents), line())
         with watch.inside():
-            return func.jvp(function, primals, tangents, **options)
+            return watch.carry(func.jvp, (function, primals, tangents), options)
 
     def vjp(function: Any, *primals: Any, **options: Any) -> Any:
         with watch.inside():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import linecache
 import re
 import sys
@@ -11,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.nn.modules import module
@@ -20,14 +21,15 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from jvpcli.closed import integers, reach
 from jvpcli.closed.derived import Asked, Watch
 from jvpcli.closed.given import Given, with_given
-from jvpcli.closed.names import Ended, Program, found_without_import
+from jvpcli.closed.names import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
+from jvpcli.closed.words import Ended
 from jvpcli.errors import ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
-from jvpcli.recording.derivatives import Derivative, read_call
+from jvpcli.recording.derivatives import Derivative, keeps_graph, read_call
 from jvpcli.recording.places import OURS, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
@@ -70,6 +72,18 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
         raise ForbiddenError(f"Python can't read it: {error}") from None
 
 
+def asks_for_none(text: str) -> str:
+    """What is said of a program that ran to its end without asking for a derivative: which of its functions nobody calls."""
+    tree = ast.parse("\n".join(read_source(text)[0].lines))
+    defined = [part.name for part in tree.body if isinstance(part, (ast.FunctionDef, ast.ClassDef))]
+    used = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
+    uncalled = [f"`{name}`" for name in defined if name not in used]
+    if not uncalled:
+        return "The program asks for no derivative."
+    named = " and ".join(filter(None, (", ".join(uncalled[:-1]), uncalled[-1])))
+    return f"The program asks for no derivative: it defines {named}, and nothing calls {'it' if len(uncalled) == 1 else 'them'}."
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a program runs with.
@@ -87,45 +101,32 @@ class Settings:
     given: Mapping[str, Given] = field(default_factory=dict)
 
 
-def run_through(
-    code: CodeType, settings: Settings
-) -> tuple[list[int], BaseException | None, Mapping[int, BaseException]]:
-    """Runs a program to its end: the lines at which it asked for derivatives, what ended it before its end (None: nothing),
-    and what these calls raised, by their numbers from 1.
-    """
+def run_through(code: CodeType, settings: Settings) -> tuple[Watch, BaseException | None]:
+    """Runs a program to its end: the derivatives that it asked for, and what ended it before its end; None: nothing."""
     watch = Watch()
     guard = _Guard(watch, settings.memory_limit)
     with _in_order(settings.seed), guard:
         error = _run(code, settings, watch, guard)
-    return watch.lines, error, watch.failed
+    return watch, error
 
 
 def at_call(
-    code: CodeType, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
+    code: CodeType, seen: Watch, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
 ) -> Any:
-    """Runs a program up to one of the derivatives that it asks for, counted from 1; what `meet` gives of that.
+    """Runs a program up to one of the derivatives that it was seen to ask for, counted from 1; what `meet` gives of that.
 
-    Its steps are noted down from the derivative before on. Where `meet` gives None the program is run again, and `meet` told that
-    all of it was noted down.
+    Its steps are noted down from the last derivative before on whose graph was given up. Where `meet` gives None the program is
+    run again, and `meet` told that all of it was noted down.
     """
-    found: list[Any] = []
-
-    def met(call: Derivative | Asked) -> None:
-        if isinstance(call, Asked):
-            call = replace(call, function=_guarded(guard, call.function))
-        found.append(meet(call, recorder, begin == 0))
-        raise _Reached
-
-    def derivative(func: Callable[..., Any], args: Sequence[Any], keywords: Any, make: Callable[[], Any]) -> Any:
-        if watch.count + 1 == number and not watch.depth and _direct_line():
-            met(read_call(func, args, keywords))
-        return make()
-
-    for begin in dict.fromkeys((number - 1, 0)):  # where the graph goes back behind the call before, all of it is noted down
-        watch = Watch(number, met)
+    error: BaseException | None = None
+    for begin in dict.fromkeys((seen.given_up_before(number), 0)):
+        watch, recorder, found = Watch(number, begin=begin), Recorder(), list[Any]()
         guard = _Guard(watch, settings.memory_limit)
-        recorder = _Late(derivative, watch, begin)
-        with _in_order(settings.seed), guard, recorder:
+        watch.meet = partial(_met, found, guard, meet, recorder, begin == 0)
+        watch.start = partial(guard.note_down, recorder)
+        with _in_order(settings.seed), guard:
+            if begin == 0:
+                watch.start()
             error = _run(code, settings, watch, guard)
         if found and found[-1] is not None:
             return found[-1]
@@ -134,17 +135,18 @@ def at_call(
     return None
 
 
-class _Late(Recorder):
-    """Notes calls down from a derivative call on, so that what is long gone by then costs nothing."""
-
-    def __init__(self, derivative: Callable[..., Any], watch: Watch, begin: int) -> None:
-        super().__init__(derivative)
-        self._watch, self._begin = watch, begin
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self._watch.count < self._begin:
-            return func(*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, args, kwargs)
+def _met(
+    found: list[Any],
+    guard: _Guard,
+    meet: Callable[[Derivative | Asked, Recorder, bool], Any],
+    recorder: Recorder,
+    whole: bool,
+    call: Derivative | Asked,
+) -> NoReturn:
+    """Notes what is found of the call that a run was made for, and ends the run."""
+    call = replace(call, function=_guarded(guard, call.function)) if isinstance(call, Asked) else call
+    found.append(meet(call, recorder, whole))
+    raise _Reached
 
 
 def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
@@ -154,6 +156,12 @@ def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> Bas
             exec(code, program.globals)
     except Ended as ended:
         return ended.error
+    except SystemExit:
+        return watch.ended
+    except NameError as error:
+        if error.name in vars(builtins):
+            return ForbiddenError(f"`{error.name}` can't be used in a program.")
+        return error
     except (_Reached, Exception) as error:
         return error
     return watch.ended
@@ -253,10 +261,13 @@ def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
     """
     op = operation_of(func)
     name = resolve_name(func) or getattr(func, "__name__", "")
-    if not op and not UNNAMED.fullmatch(name):
+    if not op and func is not APPLIED and not UNNAMED.fullmatch(name):
         raise ForbiddenError(f"`{name}` can't be called in a program.")
     return op, bool(op) and guards.is_free(op) and forecast.is_bounded(op)
 
+
+APPLIED = torch._functorch.autograd_function.custom_function_call
+"""How torch applies a program's `Function` inside of a transform; its class comes first."""
 
 GIVEN = {*reach.TENSORS, bool, type(None), list, tuple}
 """Types of what a derivative call is given by name."""
@@ -302,10 +313,27 @@ class _Guard(TorchFunctionMode):
     def __init__(self, watch: Watch, memory_limit: int | None) -> None:
         super().__init__()
         self.watch, self.memory_limit = watch, memory_limit
+        self.recorder: Recorder | None = None
+
+    def note_down(self, recorder: Recorder) -> None:
+        """Has what goes through the guard noted down from here on, until its block ends."""
+        self.recorder = recorder
+        recorder.begin()
+        self.watch.carry = recorder.whole
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        if self.recorder is not None:
+            self.recorder.end()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        keywords = kwargs or {}
-        func = FILLED.get(func, func)
+        func, keywords = FILLED.get(func, func), kwargs or {}
+        if self.recorder is None:
+            return self._passed(func, args, keywords)
+        return self.recorder.note(func, args, keywords, lambda: self._passed(func, args, keywords))
+
+    def _passed(self, func: Any, args: Any, keywords: Any) -> Any:
+        """What a call gives that may be made."""
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
         if func in DERIVATIVES:
@@ -320,7 +348,7 @@ class _Guard(TorchFunctionMode):
             op, free = _operation(func)
             if free and _are_small((*args, *keywords.values()) if keywords else args):
                 return func(*args, **keywords)
-            reach.check_given((*args, *keywords.values()))
+            reach.check_given((*args[func is APPLIED :], *keywords.values()))
             if op:
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
@@ -347,7 +375,9 @@ class _Guard(TorchFunctionMode):
 
     def is_up(self) -> bool:
         """Whether torch's calls in this thread go through a guard."""
-        return not torch._C._is_torch_function_all_disabled() and any(
+        if torch._C._is_torch_function_all_disabled() or not torch._C._len_torch_function_stack():
+            return False
+        return type(torch._C._get_function_stack_at(0)) is _Guard or any(
             type(mode) is _Guard for mode in _get_current_function_mode_stack()
         )
 
@@ -356,7 +386,8 @@ class _Guard(TorchFunctionMode):
         if self.watch.depth >= MOST_NESTED:
             raise self._end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
         line = 0 if self.watch.depth else _direct_line()
-        number = self.watch.counts(line) if line else 0
+        keeps = bool(line) and keeps_graph(func, args, keywords)
+        number = self.watch.counts(line, lambda: read_call(func, args, keywords), keeps) if line else 0
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}

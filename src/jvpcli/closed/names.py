@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import builtins
-import collections
-import copy
-import dataclasses
-import functools
 import inspect
-import itertools
 import operator
-import random
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +22,9 @@ from torch.autograd import Function
 from jvpcli.closed import integers, reach, syntax
 from jvpcli.closed.derived import Watch, checks, functionals, transforms
 from jvpcli.closed.given import Given, as_own
-from jvpcli.closed.words import INERT, Named, Namespace
+from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
+from jvpcli.closed.savings import Autocast, savings
+from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, LimitError, UsageError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
@@ -41,11 +37,14 @@ MOST_TURNS = 3_000_000
 ERRORS = (
     "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
     "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
+    "ImportError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "NameError", "FloatingPointError", "Warning",
+    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning",
 )  # fmt: skip
 PURE = (
     "abs", "all", "any", "bool", "callable", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
     "len", "list", "map", "max", "min", "next", "object", "property", "range", "repr", "reversed", "round", "set", "slice",
-    "sorted", "staticmethod", "classmethod", "str", "sum", "super", "tuple", "zip", "NotImplemented", "Ellipsis",
+    "sorted", "chr", "ord", "bin", "hex", "id", "hash",
+    "staticmethod", "classmethod", "str", "sum", "super", "tuple", "zip", "NotImplemented", "Ellipsis",
 )  # fmt: skip
 """What a program has of Python's own."""
 
@@ -65,10 +64,6 @@ SCHEDULES = (
 
 WAYS = ("foreach", "fused", "capturable", "differentiable")
 """How an optimizer carries a step out, where it is asked for by True."""
-
-SHOWN = ("matplotlib", "seaborn", "tqdm", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings", "pprint",
-         "time", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly")  # fmt: skip
-"""What shows something, measures the time, or has no effect on numbers: what is done with it is passed over."""
 
 
 class _Dataset(torch.utils.data.Dataset[Any]):
@@ -104,7 +99,12 @@ class Program:
         self.watch = watch
         self.given = given
         self.inside = inside
-        self.spaces = {**_spaces(), **_drawing(seed, keeps_seed), **_deriving(watch, keeps_seed)}
+        self.spaces = {
+            **_spaces(),
+            **library(self.over, seed, keeps_seed),
+            "numpy": _numpy(seed, keeps_seed),
+            **_deriving(watch, keeps_seed),
+        }
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
         self.globals["__builtins__"] = {**_builtins(), **self._guards(), **_spared(self.spaces)}
 
@@ -112,35 +112,43 @@ class Program:
 
     def _guards(self) -> dict[str, Any]:
         def binary(name: str, left: Any, right: Any) -> Any:
-            reach.check_sizes(name, left, right)
-            return OPERATORS[name](left, right)
+            return OPERATORS[name](left, right) if reach.are_bounded(left, right) else made(OPERATORS, name, left, right)
 
         def changed(name: str, left: Any, right: Any) -> Any:
+            return CHANGES[name](left, right) if reach.are_bounded(left, right) else made(CHANGES, name, left, right)
+
+        @self._kept
+        def made(operators: Mapping[str, Callable[..., Any]], name: str, left: Any, right: Any) -> Any:
             reach.check_sizes(name, left, right)
-            return CHANGES[name](left, right)
+            return operators[name](left, right)
 
         return {
-            syntax.READ: self._kept(_read),
-            syntax.SET: self._kept(reach.settable),
+            syntax.READ: self._known(_read, reach.is_free),
+            syntax.SET: self._known(reach.settable, reach.is_free_to_set),
             syntax.STORE: self._kept(reach.storable),
             syntax.FETCH: self._fetch,
             syntax.TURN: self.turn,
             syntax.INSIDE: _Inside(self),
             syntax.WITHIN: self.within,
             syntax.OVER: self.over,
-            syntax.BINARY: self._kept(binary),
-            syntax.CHANGED: self._kept(changed),
+            syntax.BINARY: binary,
+            syntax.CHANGED: changed,
             syntax.RESUMED: self.resumed,
             syntax.GIVEN: self._given,
+            syntax.PARTS: parts_of,
             "__build_class__": self._build,
             "__import__": _loaded,
             "getattr": lambda *given: self._getattr(*given),
             "setattr": self._kept(self._set),
             "hasattr": lambda *given: self._hasattr(*given),
+            "dir": lambda *given: self._dir(*given),
+            "globals": lambda: {name: x for name, x in self.globals.items() if name[:2] != "__"},
+            "vars": self._kept(_vars),
+            "open": self._kept(opened),
         }
 
     def _set(self, value: Any, name: Any, given: Any) -> None:
-        word = _word(name)
+        word = reach.word(name)
         setattr(reach.settable(value, word), word, given)
 
     def _given(self, name: str, *own: Any) -> Any:
@@ -164,6 +172,24 @@ class Program:
                 raise self.end(error) from None
 
         return kept
+
+    def _known(self, guard: Callable[..., Any], is_free: Callable[[type, str], bool]) -> Callable[..., Any]:
+        """The guard of an attribute, which remembers by type and name what is free whatever the object holds."""
+        known: set[tuple[type, str]] = set()
+        ask = self._kept(guard)
+
+        def looked_at(value: Any, name: str) -> Any:
+            kind = type(value)
+            if (kind, name) in known:
+                return value
+            if kind is Namespace and guard is _read and name in value.__dict__:
+                return ask(value, name) if name[:2] == "__" else value
+            if is_free(kind, name):
+                known.add((kind, name))
+                return value
+            return ask(value, name)
+
+        return looked_at
 
     def end(self, error: BaseException) -> Ended:
         """What ends the program."""
@@ -206,15 +232,15 @@ class Program:
 
     def _fetch(self, module: str, name: str | None = None) -> Any:
         root, _, rest = module.partition(".")
-        if root == "tqdm" and name is not None:
-            return _passed_on
         found: Any = INERT if root in SHOWN else self.spaces.get(root)
+        if found is None and is_absent(root):
+            raise ModuleNotFoundError(f"No module named '{root}'")  # as Python says it
         if found is None:
             raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
-        if found is INERT:
-            return INERT
+        if isinstance(found, Inert):
+            return found if name is None else getattr(found, name)
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):
-            found = vars(found).get(part, _MISSING)
+            found = found if isinstance(found, Inert) else vars(found).get(part, _MISSING)
             if found is _MISSING:
                 raise self.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
         if name == "*":
@@ -222,7 +248,7 @@ class Program:
         return found
 
     def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
-        word = _word(name)
+        word = reach.word(name)
         try:
             return getattr(_read(value, word), word, *default)
         except ForbiddenError as error:
@@ -231,15 +257,20 @@ class Program:
             raise self.end(error) from None
 
     def _hasattr(self, value: Any, name: Any) -> bool:
-        word = _word(name)
+        word = reach.word(name)
         try:
             return hasattr(_read(value, word), word)
         except ForbiddenError:
             return False
 
+    def _dir(self, *values: Any) -> list[str]:
+        """`dir(x)`: the names that can be read from an object; without one those of the program."""
+        names = dir(values[0]) if values else list(self.globals)
+        return [name for name in names if name[:1] != "_" and (not values or self._hasattr(values[0], name))]
+
     def _build(self, body: Any, name: str, *bases: Any) -> type:
         """A class of the program."""
-        real = tuple(each.kind if isinstance(each, Named) else each for each in bases)
+        real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
         for base in real:
             if any(base is each for each in (*BASES, *_modules().values())) or reach.is_own(base):
                 continue
@@ -259,8 +290,9 @@ class _Inside:
         self._entered: list[AbstractContextManager[Any] | None] = []
 
     def __enter__(self) -> None:
-        self._program.turn()
-        entered = self._program.inside()
+        program = self._program
+        program.turn()
+        entered = program.inside()
         if entered is not None:
             entered.__enter__()
         self._entered.append(entered)
@@ -281,30 +313,7 @@ CHANGES = {
 """What makes a new value of two, and what may change the first instead."""
 
 
-class Ended(BaseException):
-    """Ends a program, through whatever it catches.
-
-    Attributes:
-        error: why.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 _MISSING = object()
-
-
-def _passed_on(items: Any = (), *_: Any, **__: Any) -> Any:
-    """`tqdm(items)`"""
-    return items
-
-
-def _word(name: Any) -> str:
-    if type(name) is not str or (name.startswith("__") and name not in syntax.READABLE):
-        raise ForbiddenError(f"The attribute `{name}` can't be used.")
-    return name
 
 
 def _kinds(kinds: Any) -> Any:
@@ -355,13 +364,32 @@ def _builtins() -> dict[str, Any]:
         "pow": _power,
         "round": _rounded,
         "iter": lambda items: iter(items),
+        "format": _formatted,
+        "exit": leave,
+        "quit": leave,
+        "help": INERT,
+        "KeyboardInterrupt": type("KeyboardInterrupt", (Exception,), {}),  # which goes to whoever has the program run
     }
 
 
 @lru_cache(maxsize=1)
 def found_without_import() -> frozenset[str]:
     """The names that a program finds though it neither assigns nor imports them."""
-    return frozenset({*_builtins(), *_spared(_spaces())})
+    return frozenset({*_builtins(), *_spared({**_spaces(), "numpy": Namespace("numpy", _arrays())})})
+
+
+def _vars(value: Any) -> dict[str, Any]:
+    """`vars(x)`, of a namespace, or of an object of the program that torch keeps nothing in."""
+    if isinstance(value, types.SimpleNamespace) or (reach.is_own(type(value)) and type(value).__bases__ == (object,)):
+        return dict(vars(value))
+    raise ForbiddenError(f"vars(…) of a `{type(value).__name__}` can't be used in a program.")
+
+
+def _formatted(value: Any, spec: Any = "") -> str:
+    """`format(value, spec)`, of no width of any size."""
+    if type(spec) is not str or syntax.WIDE.search(spec):
+        raise ForbiddenError("A format of any width can't be used.")
+    return format(value, spec)
 
 
 def _loaded(name: str, *rest: Any, **keywords: Any) -> Any:
@@ -448,7 +476,8 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
-    fills = ["calculate_gain", *(name for name in dir(nn.init) if name.endswith("_") and name[0] != "_")]
+    fills = [name for name in dir(nn.init) if name[0] != "_" and (name.endswith("_") or f"{name}_" in dir(nn.init))]
+    fills.append("calculate_gain")
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
@@ -477,7 +506,8 @@ def _spaces() -> dict[str, Any]:
                                                               autograd.function.once_differentiable}),
             "gradgradcheck": INERT,
         }),
-        "utils": Namespace("torch.utils", {"data": Namespace("torch.utils.data", {
+        "utils": Namespace("torch.utils", {"benchmark": INERT, "tensorboard": INERT, "checkpoint": savings()["checkpoint"],
+                                           "data": Namespace("torch.utils.data", {
             "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": _Dataset, "Subset": _Subset,
             "random_split": _split})}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
@@ -488,7 +518,10 @@ def _spaces() -> dict[str, Any]:
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
         "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
-        "cuda": Namespace("torch.cuda", {"is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
+        "amp": savings()["amp"], "autocast": Autocast, "save": INERT,
+        "cpu": Namespace("torch.cpu", {"amp": savings()["cpu"]}), "profiler": INERT,
+        "cuda": Namespace("torch.cuda", {"amp": savings()["cuda"],
+                                         "is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
                                          "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
         "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
         "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
@@ -497,33 +530,10 @@ def _spaces() -> dict[str, Any]:
         "empty": torch.zeros, "empty_like": torch.zeros_like, "dtype": torch.dtype, "finfo": torch.finfo, "iinfo": torch.iinfo,
     }  # fmt: skip
     for name, dtype in LEGACY.items():
-        entries[name] = Named(f"torch.{name}", Tensor, _legacy(dtype))
+        entries[name] = Named(f"torch.{name}", Tensor, _legacy(dtype), {"dtype": dtype})
         vars(entries["cuda"])[name] = entries[name]
     entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
-    torch_ = Namespace("torch", entries)
-    counted = {name: getattr(itertools, name) for name in (
-        "product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap",
-        "takewhile")}  # fmt: skip
-    return {
-        "torch": torch_, "numpy": Namespace("numpy", _numpy()), "math": Namespace("math", _of_catalogue("math")),
-        "functools": Namespace("functools", {"partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps}),
-        "itertools": Namespace("itertools", counted),
-        "collections": Namespace("collections", {name: getattr(collections, name) for name in (
-            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
-        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
-        "dataclasses": Namespace("dataclasses", {"dataclass": _dataclass, "field": dataclasses.field}),
-        "os": Namespace("os", {"environ": INERT}), "sys": Namespace("sys", {"path": INERT, "stdout": INERT}),
-        "string": INERT, "typing": INERT, "__future__": INERT,
-        "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
-        "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
-    }  # fmt: skip
-
-
-def _simple(**entries: Any) -> types.SimpleNamespace:
-    """`SimpleNamespace(…)`, whose names have no meaning for Python."""
-    for name in entries:
-        _word(name)
-    return types.SimpleNamespace(**entries)
+    return {"torch": Namespace("torch", entries), "math": Namespace("math", _of_catalogue("math"))}
 
 
 class _ParameterDict(nn.ParameterDict):
@@ -649,10 +659,23 @@ def _default_dtype(dtype: torch.dtype) -> None:
     torch.set_default_dtype(dtype)
 
 
-def _numpy() -> dict[str, Any]:
+ON_ARRAYS = (
+    "triu", "tril", "trace", "cumprod", "nanmean", "nan_to_num", "interp", "gradient", "cross", "kron", "roll", "fliplr",
+    "flipud", "split", "array_split", "append", "insert", "delete", "nonzero", "argwhere", "searchsorted", "digitize", "hypot",
+    "remainder", "floor_divide", "sinc", "degrees", "radians", "deg2rad", "rad2deg", "isin", "percentile", "quantile", "average",
+    "cov", "atleast_1d", "atleast_2d", "swapaxes", "moveaxis", "negative", "fabs", "cbrt", "exp2", "less", "greater",
+    "logical_and", "logical_or", "logical_not", "geomspace", "size", "ndim", "shape", "copy", "count_nonzero", "histogram",
+    "polyfit", "polyval",
+)  # fmt: skip
+"""What a program that is run has of numpy beside what the language has: functions of numbers and arrays."""
+
+
+@lru_cache(maxsize=1)
+def _arrays() -> dict[str, Any]:
+    """What of numpy draws no numbers."""
     found: dict[str, Any] = {"pi": np.pi, "e": np.e, "inf": np.inf, "nan": np.nan, "newaxis": None, "ndarray": Named(
         "numpy.ndarray", np.ndarray, _not_made)}  # fmt: skip
-    for name in NAMES:
+    for name in (*NAMES, *ON_ARRAYS):
         owner, _, last = name.rpartition(".")
         if not owner and hasattr(np, last):
             found[last] = reach.of_arrays(getattr(np, last))
@@ -662,17 +685,13 @@ def _numpy() -> dict[str, Any]:
     return found
 
 
-def _drawing(seed: int, keeps_seed: bool) -> dict[str, Any]:
-    """Namespaces whose functions draw from streams of the program's own; with `keeps_seed` it begins none anew."""
-    plain, drawn = random.Random(seed), np.random.RandomState(seed)
+def _numpy(seed: int, keeps_seed: bool) -> Namespace:
+    """numpy, whose random numbers come from a stream of the program's own; with `keeps_seed` it begins none anew."""
+    drawn = np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
     kept = {"seed": INERT} if keeps_seed else {}
     of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in words if hasattr(drawn, name)}
-    of_numpy = Namespace("numpy.random", of_arrays | kept)
-    numpy = Namespace("numpy", {**vars(_spaces()["numpy"]), "random": of_numpy})
-    draws = ("random", "uniform", "randint", "choice", "shuffle", "sample", "gauss", "seed")
-    of_python = {name: getattr(plain, name) for name in draws}
-    return {"numpy": numpy, "random": Namespace("random", of_python | kept)}
+    return Namespace("numpy", {**_arrays(), "random": Namespace("numpy.random", of_arrays | kept)})
 
 
 def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
@@ -701,25 +720,3 @@ def _line() -> int:
 def _as_it_is(function: Any = None, **_: Any) -> Any:
     """`torch.compile(f)`: f itself, which gives the same numbers."""
     return _as_it_is if function is None else function
-
-
-def _wraps(function: Any) -> Any:
-    """`functools.wraps(f)`: what a function is called changes nothing here."""
-    return lambda wrapper: wrapper
-
-
-def _named_tuple(name: str, fields: Any) -> type:
-    """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]
-    setattr(made, reach.OURS, True)
-    return made
-
-
-def _dataclass(kind: Any = None, **options: Any) -> Any:
-    """`@dataclass`, of a class of the program."""
-    if kind is None:
-        return lambda later: _dataclass(later, **options)
-    if not reach.is_own(kind):
-        raise ForbiddenError("A class that is not the program's can't be made a dataclass.")
-    kept = {name: value for name, value in options.items() if name in ("frozen", "order", "eq", "kw_only")}
-    return dataclasses.dataclass(kind, **kept)

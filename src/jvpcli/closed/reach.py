@@ -17,6 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
+from jvpcli.closed.arguments import Parser
+from jvpcli.closed.savings import Scaler
+from jvpcli.closed.syntax import READABLE
 from jvpcli.closed.words import Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
@@ -33,7 +36,8 @@ OF_TENSORS = frozenset({
 PLAIN: dict[type, frozenset[str]] = {
     str: frozenset({"join", "split", "strip", "lstrip", "rstrip", "upper", "lower", "startswith", "endswith", "replace", "title",
                     "format", "count", "find", "index", "isdigit", "capitalize", "splitlines", "rsplit", "partition",
-                    "rpartition"}),
+                    "rpartition", "isalpha", "isalnum", "isspace", "isupper", "islower", "casefold", "removeprefix",
+                    "removesuffix"}),
     list: frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "sort", "index", "count", "clear", "copy"}),
     tuple: frozenset({"index", "count"}),
     dict: frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem"}),
@@ -54,6 +58,8 @@ PLAIN: dict[type, frozenset[str]] = {
     torch.iinfo: catalog.object_fields("iinfo"),
     RemovableHandle: frozenset({"remove"}),
     property: frozenset({"setter"}),
+    re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),
+    re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
 }  # fmt: skip
 """What may be read from Python's and torch's plain objects, by their very type."""
 PLAIN |= dict.fromkeys((OrderedDict, defaultdict, Counter), PLAIN[dict] | {"most_common", "move_to_end"})
@@ -73,6 +79,7 @@ OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group
 OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
+    "save_for_forward",
 })  # fmt: skip
 OF_DISTRIBUTIONS = frozenset({
     "sample", "rsample", "log_prob", "entropy", "mean", "variance", "stddev", "loc", "scale", "probs", "logits", "cdf", "icdf",
@@ -86,6 +93,9 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (torch.autograd.function.FunctionCtx, OF_CONTEXTS),
     (torch.distributions.Distribution, OF_DISTRIBUTIONS),
     (DataLoader, frozenset({"dataset", "batch_size"})),
+    (Parser, frozenset({"add_argument", "add_argument_group", "add_mutually_exclusive_group", "set_defaults", "parse_args",
+                        "parse_known_args"})),
+    (Scaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
     (BaseException, frozenset({"args"})),
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
@@ -115,6 +125,17 @@ INNER = frozenset(vars(nn.Module())) - {"training"}
 
 OURS = "__jvp_program__"
 """The attribute of the program's own classes."""
+
+
+def word(name: Any) -> str:
+    """A name of an attribute that has no meaning for Python, or one that can be read.
+
+    Raises:
+        ForbiddenError: it has another, or is none.
+    """
+    if type(name) is not str or (name.startswith("__") and name not in READABLE):
+        raise ForbiddenError(f"The attribute `{name}` can't be used.")
+    return name
 
 
 def is_own(kind: Any) -> bool:
@@ -173,18 +194,20 @@ def read(value: Any, name: str) -> Any:
         return _WithNode(value)
     if name in ("cuda", "to") and isinstance(value, (Tensor, nn.Module)):
         return _AtHome(value)
-    if kind is _Node and name in ("name", "next_functions"):
+    if name == "type" and kind in TENSORS:
+        return _Typed(value)
+    if kind is _Node and name in ("name", "next_functions", "variable"):
         return value
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
         if name.startswith("__") and not _own_classes(kind):
             raise _refused(value, name)
         return value
-    if (kind is Inert and not name.startswith("_")) or kind is _Formatting:
+    if (issubclass(kind, Inert) and not name.startswith("_")) or kind is _Formatting:
         return value
     if kind is Namespace or kind is Named:
         if name in vars(value) and (name[:2] != "__" or name in ("__version__", "__name__")):
             return value
-        raise ForbiddenError(f"There is no `{value.path}.{name}` in a program.")
+        raise ForbiddenError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
         own: Any = type(value.__self__)
         if _own_classes(own) and (name == "__init__" or name in _of_type(own) or _passes_on(value, own, name)):
@@ -202,7 +225,7 @@ def read(value: Any, name: str) -> Any:
         if _gives(value, name):
             return value
         raise _refused(value, name)
-    if value is nn.Module and name == "__init__":
+    if (value is nn.Module and name == "__init__") or (value is nn.Embedding and name == "from_pretrained"):
         return value
     if name == "__name__" and isinstance(value, type) and issubclass(value, nn.Module):
         return value
@@ -248,6 +271,34 @@ def device(*given: Any, **named: Any) -> torch.device:
     return found
 
 
+@lru_cache(maxsize=4096)
+def is_free(kind: type, name: str) -> bool:
+    """Whether `read` gives any object of a type itself for a name, whatever it holds."""
+    if name[0] == "_" or name in ("cuda", "to") or (kind is str and name == "format"):
+        return False
+    if kind in TENSORS and name in ("grad_fn", "type"):
+        return False
+    if kind in ARRAYS or issubclass(kind, (np.generic, type, super, Inert)):
+        return False
+    if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
+        return True
+    return _is_of_program(kind, name)
+
+
+@lru_cache(maxsize=4096)
+def is_free_to_set(kind: type, name: str) -> bool:
+    """Whether `settable` gives any object of a type itself for a name, whatever it holds."""
+    if kind in TENSORS:
+        return name in ("grad", "requires_grad")
+    return name[0] != "_" and not issubclass(kind, (type, Inert)) and _is_of_program(kind, name)
+
+
+def _is_of_program(kind: type, name: str) -> bool:
+    """Whether an attribute of objects of a program's class is the program's own: torch and Python have none of the name."""
+    others = [each for each in kind.__mro__ if not is_own(each)]
+    return len(others) < len(kind.__mro__) and name not in INNER and not any(name in vars(each) for each in others)
+
+
 def settable(value: Any, name: str) -> Any:
     """What an attribute is set on: the object itself, or what looks at what it is set to.
 
@@ -255,7 +306,7 @@ def settable(value: Any, name: str) -> Any:
         ForbiddenError: it may not be set.
     """
     kind = type(value)
-    if kind is Inert:
+    if issubclass(kind, Inert):
         return value
     if kind in TENSORS and name in ("grad", "requires_grad"):
         return value
@@ -363,6 +414,11 @@ class _Node:
         """The nodes that it goes on to, each with the number of its result."""
         return tuple((None if node is None else _Node(node), place) for node, place in self._node.next_functions)
 
+    @property
+    def variable(self) -> Any:
+        """The leaf whose gradient the node gathers; Python's own AttributeError where it gathers none."""
+        return self._node.variable
+
 
 class _WithNode:
     """`x.grad_fn`"""
@@ -374,6 +430,18 @@ class _WithNode:
     def grad_fn(self) -> _Node | None:
         """The node that made the tensor; None: it was made by none."""
         return None if self._tensor.grad_fn is None else _Node(self._tensor.grad_fn)
+
+
+class _Typed:
+    """`x.type(dtype)`, where `torch.FloatTensor` stands for its dtype, too."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def type(self, dtype: Any = None, *rest: Any) -> Any:
+        """The tensor with another dtype; without one what its own is called."""
+        kind = getattr(dtype, "dtype", None) if type(dtype) is Named else dtype
+        return self._tensor.type() if kind is None else self._tensor.type(kind, *rest)
 
 
 class _OfArray:
@@ -458,6 +526,15 @@ BITS = {"Mult": "op:mul", "Pow": "op:pow", "LShift": "op:lshift"}
 """Operators whose result's size is known from two whole numbers."""
 
 MOST_ITEMS = 10_000_000
+
+
+FLOATING = frozenset({float, Tensor, nn.Parameter})
+
+
+def are_bounded(left: Any, right: Any) -> bool:
+    """Whether two operands make nothing large by any operator, as far as their types tell: one is a float or a tensor."""
+    kind = type(left)
+    return kind in FLOATING or (kind is int and type(right) in FLOATING)
 
 
 def check_sizes(name: str, left: Any, right: Any) -> None:

@@ -17,10 +17,10 @@ from jvpcli.errors import ForbiddenError
 
 READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
-GIVEN = "jvp:given"
+GIVEN, PARTS = "jvp:given", "jvp:parts"
 """Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, what is iterated over; of an
-operator, one with `=`, a function, a lambda, and of a generator that goes on; and of what gives a value in the place of the
-program's own."""
+operator, one with `=`, a function, a lambda, and of a generator that goes on; of what gives a value in the place of the program's
+own, and of what is assigned to several names."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -178,7 +178,14 @@ class _Guarding(ast.NodeTransformer):
     def _turn(self, node: ast.stmt) -> ast.stmt:
         return _at(node, ast.Expr(_at(node, _call(TURN))))
 
-    # Attributes, imports, operators
+    # Assignments, attributes, imports, operators
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        parts = next(filter(None, map(_parts, node.targets)), None)
+        if parts is not None and not isinstance(node.value, (ast.Tuple, ast.List)):
+            node.value = _at(node.value, _call(PARTS, node.value, ast.Constant(parts)))  # type: ignore[arg-type]
+        return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if node.attr.startswith("__") and node.attr not in READABLE:
@@ -216,8 +223,14 @@ class _Guarding(ast.NodeTransformer):
         return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
-        """`a.b op= c` reads `a.b` and sets it, each through its guard; what stands before the last name is found once."""
+        """`a.b op= c` reads `a.b` and sets it, each through its guard; what stands before the last name is found once.
+
+        `a op= c` stays what it is where nothing gets large by it.
+        """
         target, before = node.target, list[ast.stmt]()
+        if isinstance(target, ast.Name) and not isinstance(node.op, UNBOUNDED):
+            self.generic_visit(node)
+            return [node]
 
         def once(part: ast.expr) -> ast.expr:
             if isinstance(part, ast.Constant):
@@ -272,6 +285,13 @@ class _Guarding(ast.NodeTransformer):
         if node.type is None:
             node.type = ast.Name("Exception", ast.Load())
         return node
+
+
+def _parts(target: ast.expr) -> Any:
+    """How a target takes a value apart, as `words.Parts`; None: it does not, or into a number of parts that isn't written."""
+    if not isinstance(target, (ast.Tuple, ast.List)) or any(isinstance(each, ast.Starred) for each in target.elts):
+        return None
+    return tuple(map(_parts, target.elts))
 
 
 def _yields(function: ast.FunctionDef | ast.Lambda) -> bool:

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
+from math import prod
 from typing import Any
+
+from jvpcli.errors import ForbiddenError
+
+
+class Ended(BaseException):
+    """Ends a program, through whatever it catches.
+
+    Attributes:
+        error: why.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Namespace:
-    """A module as a program sees it: what it holds is what there is of it.
+    """A module as a program sees it: what it holds is what there is of it."""
 
-    Attributes:
-        path: its name.
-    """
-
-    __slots__ = ("__dict__", "path")
+    __slots__ = ("__dict__", "_path")
 
     def __init__(self, path: str, entries: dict[str, Any]) -> None:
         vars(self).update(entries)
-        self.path = path
+        self._path = path
+
+    def __repr__(self) -> str:
+        return self._path
 
 
 class Named:
     """A class of torch's as a program sees it: it can be called, and asked for by isinstance.
 
     Attributes:
-        path: its name.
         kind: the class.
     """
 
-    __slots__ = ("__dict__", "_make", "kind", "path")
+    __slots__ = ("__dict__", "_make", "_path", "kind")
 
     def __init__(self, path: str, kind: type, make: Any, entries: dict[str, Any] | None = None) -> None:
-        self.path, self.kind, self._make = path, kind, make
+        self._path, self.kind, self._make = path, kind, make
         vars(self).update(entries or {})
+
+    def __repr__(self) -> str:
+        return self._path
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Makes an object, as a program may make one."""
@@ -49,12 +67,12 @@ class Inert:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Does nothing."""
-        return self
+        return INERT
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self
+        return _subplots if name == "subplots" else INERT
 
     def __setattr__(self, name: str, value: Any) -> None:
         pass
@@ -65,11 +83,11 @@ class Inert:
     def __exit__(self, *error: Any) -> None:
         return None
 
-    def __iter__(self) -> Any:
-        return iter((self, self))  # fig, axes = plt.subplots()
+    def __iter__(self) -> Iterator[Any]:
+        raise Ended(ForbiddenError("A program goes through what is only shown here: how many parts that has isn't known."))
 
     def __getitem__(self, index: Any) -> Any:
-        return self
+        return INERT
 
     def __setitem__(self, index: Any, value: Any) -> None:
         pass
@@ -80,11 +98,100 @@ class Inert:
     def __format__(self, spec: str) -> str:
         return ""
 
+    def __str__(self) -> str:
+        return ""
+
+    __repr__ = __str__
+
     def _with(self, other: Any) -> Any:
-        """What is made of it and a number, as of two times of a clock."""
-        return self if isinstance(other, (Inert, int, float)) else NotImplemented
+        """What is made of it and a number, as of two times of a clock, or a text, as of a path."""
+        return INERT if isinstance(other, (Inert, int, float, str)) else NotImplemented
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _with
 
 
 INERT = Inert()
+
+
+class Types(Inert):
+    """What types are written with: what is derived from it is derived from nothing, but where it gets fields by it."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """A type."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name) if name[:2] == "__" or name in ("NamedTuple", "TypedDict") else self
+
+    def __getitem__(self, index: Any) -> Any:
+        return self
+
+
+
+Parts = tuple["Parts | None", ...]
+"""How a value is taken apart by what it is assigned to: `a, (b, c)` are (None, (None, None))."""
+
+
+def parts_of(value: Any, parts: Parts) -> Any:
+    """A value that is assigned to several names: what is only shown has as many parts as there are."""
+    if type(value) is not Inert:
+        return value
+    return tuple([INERT if part is None else parts_of(value, part) for part in parts])
+
+
+class Grid(Inert):
+    """The axes of a figure, in rows and columns: how many there are is known.
+
+    Args:
+        shape: their number, along each axis that numpy would give.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        object.__setattr__(self, "_shape", tuple(shape))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "flat":
+            return Grid((prod(self._shape),))
+        return (lambda *_, **__: self.flat) if name in ("ravel", "flatten") else super().__getattr__(name)
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        asked = index if isinstance(index, tuple) else (index,)
+        pairs = list(zip_longest(asked[: len(self._shape)], self._shape, fillvalue=slice(None)))
+        if not all(isinstance(place, (int, slice)) for place, _ in pairs):
+            return INERT
+        left = [len(range(count)[place]) for place, count in pairs if isinstance(place, slice)]
+        return Grid(left) if left else INERT
+
+
+def _subplots(nrows: Any = 1, ncols: Any = 1, *_: Any, **options: Any) -> tuple[Inert, Inert]:
+    """`plt.subplots(rows, columns)`: a figure, and its axes as numpy's array has them without axes of one."""
+    shape = [count for count in (nrows, ncols) if type(count) is int and (count != 1 or options.get("squeeze") is False)]
+    return INERT, Grid(shape) if shape else INERT
+
+
+class Progress(Inert):
+    """`tqdm(items)`: the items themselves."""
+
+    def __init__(self, iterable: Iterable[Any] = (), *_: Any, **__: Any) -> None:
+        object.__setattr__(self, "_items", iterable)
+
+    def __len__(self) -> int:
+        return len(self._items)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+
+def progress() -> Namespace:
+    """tqdm as a program has it."""
+    bar = Named("tqdm.tqdm", Progress, Progress, {"write": INERT, "pandas": INERT})
+    counted: Callable[..., Progress] = lambda *bounds, **_: Progress(range(*bounds))  # noqa: E731
+    entries = {"tqdm": bar, "trange": counted, "tqdm_notebook": bar, "tnrange": counted}
+    inner = {name: Namespace(f"tqdm.{name}", entries) for name in ("auto", "notebook", "std")}
+    return Namespace("tqdm", {**entries, **inner})

@@ -48,7 +48,7 @@ def read_call(
     """What a derivative call asks for; `at` is where it was made, if it is not being made right now."""
     point, frame = (user_point(), _user_frame()) if at is None else at
     place = None if point is None else point.place()
-    function, outputs, inputs, v = _asked(func, args, keywords)
+    function, outputs, inputs, v = asked(func, args, keywords)
     cotangents = None if v is None else tuple(_list(v))
     cotangents = None if cotangents is None or all(x is None for x in cotangents) else cotangents
     known = names_of_frame(frame)
@@ -69,11 +69,26 @@ def read_call(
 
 def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
     """What a derivative call differentiates by."""
-    _, outputs, inputs, _ = _asked(func, args, keywords)
+    _, outputs, inputs, _ = asked(func, args, keywords)
     return leaves(outputs) if inputs is None else inputs
 
 
-def _asked(
+def keeps_graph(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Whether the graph that a derivative call goes through is there after it."""
+    before = ("outputs", "inputs", "weights") if func is torch.autograd.grad else ("outputs", "weights")
+    given = {**dict(zip((*before, "retain_graph", "create_graph"), args, strict=False)), **keywords}
+    retained = given.get("retain_graph")
+    return bool(given.get("create_graph") if retained is None else retained)
+
+
+def leaves_gradients(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Whether a call is a backward pass with a graph of its own: what it leaves in `.grad` can be differentiated."""
+    if func is not Tensor.backward and func is not torch.autograd.backward:
+        return False
+    return bool(args[3] if len(args) > 3 else keywords.get("create_graph"))
+
+
+def asked(
     func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]
 ) -> tuple[str, list[Any], list[Any] | None, Any]:
     """The function's name, the outputs, the inputs where they are given, and the cotangents as they are given."""

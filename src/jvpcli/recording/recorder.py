@@ -21,8 +21,10 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
 from jvpcli.language.readings import written_by
+from jvpcli.recording.derivatives import asked, inputs_of, leaves_gradients
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import Place, Point, pieces, user_point
+from jvpcli.recording.wholes import Reading, Whole
 
 DEEPEST = 32
 """Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
@@ -171,14 +173,27 @@ class Recorder(TorchFunctionMode):
     # Beginning and end
 
     def __enter__(self) -> Recorder:
-        REPLACED.count(recorders=1)
+        self.begin()
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
+        self.end()
+
+    def begin(self) -> None:
+        """From here on what torch's modes are not told of is noted down, too, by the recorder of the innermost mode."""
+        REPLACED.count(recorders=1)
+
+    def end(self) -> None:
+        """No longer."""
         REPLACED.count(recorders=-1)
         self._modules.clear()
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder of a mode: itself."""
+        return self
 
     @contextmanager
     def inside(self, module: Any) -> Iterator[None]:
@@ -198,12 +213,15 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Makes the call, and notes it down."""
         keywords = kwargs or {}
+        return self.note(func, args, keywords, lambda: func(*args, **keywords))
+
+    def note(self, func: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, which is a call of a function; noted down."""
         if func in PASSED_OVER or peek_interpreter_stack() is not None:
-            result = func(*args, **keywords)
+            result = make()
             if func in SWITCHES:
                 self._switched(args[0])
             return result
-        make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
         if func in DERIVATIVES:
             self.last_pass = user_point()
             make = _marking(make, func, args, keywords, (self._count, self.last_pass))
@@ -228,7 +246,10 @@ class Recorder(TorchFunctionMode):
         producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
         if _draws(func):
             call.state = torch.get_rng_state()
+        held = {x: x.grad for x in inputs_of(func, args, keywords)} if leaves_gradients(func, args, keywords) else None
         result = self._attempted(make, func, args, keywords)
+        if held is not None:
+            self._left_in_grad(call, func, args, keywords, held)
         changed = [k for k, x in enumerate(tensors) if _version(x) != versions[k]]
         self._note(call, given, result, origins, tensors, [tensors[k] for k in changed])
         for k in changed if writes else ():
@@ -283,6 +304,44 @@ class Recorder(TorchFunctionMode):
         plain = not results and (isinstance(result, (float, int, complex, list)) or hasattr(result, "__array_interface__"))
         if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
             self.numbers.append((result, call))
+
+    def _left_in_grad(self, call: Call, func: Any, args: Any, keywords: Any, held: Mapping[Tensor, Tensor | None]) -> None:
+        """Notes down the gradients that a backward pass with a graph of its own has left in `.grad`, added to what was there."""
+        _, outputs, _, weights = asked(func, args, keywords)
+        given = ((tuple(outputs), tuple(held), weights), {"create_graph": True, "allow_unused": True})
+        taken = self._step(call, torch.autograd.grad, given)
+        for k, (x, before) in enumerate(held.items()):
+            if (g := x.grad) is None or g is before:
+                continue
+            if before is None:
+                self._mark(g, taken, (k,))
+            else:
+                self._mark(g, self._step(call, Tensor.add, ((before, Result(taken, (k,))), {})), ())
+            if (node := node_of(g)) is not None:
+                node.metadata[MADE] = call.point
+
+    def _step(self, call: Call, function: Callable[..., Any], given: Any) -> Call:
+        """A step with a graph that torch takes inside of a call."""
+        step = replace(call, number=self._count, function=function, differentiable=True, results={})
+        self._count += 1
+        origins = {id(x): self._kept(self.origin(x), step, x) for x in pieces(given) if isinstance(x, Tensor)}
+        step.arguments, step.keywords = _with_origins(given, origins)
+        return step
+
+    def whole(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Carries out what torch's modes are not told the steps of, and notes it down as one step, of all that it reads."""
+        if peek_interpreter_stack() is not None:
+            return function(*arguments, **keywords)
+        with Reading() as reading:
+            result = function(*arguments, **keywords)
+        read = {id(x): x for x in (*pieces((arguments, keywords)), *reading.outside.values()) if isinstance(x, Tensor)}
+        if torch.is_grad_enabled() and any(x.requires_grad or key in self._made for key, x in read.items()):
+            tensors = tuple(read.values())
+            step = Whole(function, arguments, keywords, tensors)
+            call = Call(self._count, step, None, None, user_point(), tuple(self._modules), True, casts_in_force())
+            self._count += 1
+            self._note(call, (tensors, {}), result, {key: self.origin(x) for key, x in read.items()}, tensors, [])
+        return result
 
     def _switched(self, x: Tensor) -> None:
         """Notes where a tensor was told to require no gradient."""
@@ -375,13 +434,15 @@ CASTING = ("cpu", "cuda", "mps", "xpu")
 
 def _here() -> Recorder | None:
     """The recorder that is on in this thread: modes are a thread's own."""
-    return next((mode for mode in reversed(_get_current_function_mode_stack()) if isinstance(mode, Recorder)), None)
+    modes = reversed(_get_current_function_mode_stack())
+    return next((found for mode in modes if (found := getattr(mode, "recorder", None)) is not None), None)
 
 
 def _on_top() -> Recorder | None:
     """The recorder that is on in this thread, where no mode of somebody else's would have to be told first."""
     recorder = _here()
-    return recorder if recorder is not None and _get_current_function_mode_stack()[-1] is recorder else None
+    top = getattr(_get_current_function_mode_stack()[-1], "recorder", None) if recorder is not None else None
+    return recorder if top is recorder else None
 
 
 def _recorded(function: Any) -> Callable[..., Any]:

@@ -1,0 +1,202 @@
+"""Modules of Python's own as a program has them: what computes is there, what reaches out has no effect, or finds nothing."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+import dataclasses
+import functools
+import inspect
+import itertools
+import operator
+import posixpath
+import random
+import re
+import string
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from jvpcli.closed import reach
+from jvpcli.closed.arguments import Parser
+from jvpcli.closed.words import INERT, Inert, Named, Namespace, Types, progress
+from jvpcli.errors import ForbiddenError
+
+SHOWN = ("matplotlib", "mpl_toolkits", "seaborn", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings",
+         "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc", "pathlib",
+         "shutil", "pdb", "PIL", "imageio")  # fmt: skip
+"""Roots of modules that show something, or have no effect on numbers: what is done with them is passed over."""
+
+Over = Callable[[Iterable[Any]], Iterator[Any]]
+"""Goes through items, each counted as a turn of the program."""
+
+
+def library(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
+    """The modules by their roots, for one run of a program; with `keeps_seed` it begins no random numbers anew."""
+    return {
+        **_timing(),
+        **_surroundings(),
+        "functools": Namespace("functools", {
+            "partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps, "lru_cache": functools.lru_cache,
+            "cache": functools.cache}),
+        "itertools": Namespace("itertools", _counted(over)),
+        "operator": Namespace("operator", {name: getattr(operator, name) for name in (
+            "add", "sub", "truediv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq")} | {"mul": _multiplied}),
+        "collections": Namespace("collections", {name: getattr(collections, name) for name in (
+            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
+        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": lambda value: copy.copy(value)}),
+        "contextlib": Namespace("contextlib", {"nullcontext": contextlib.nullcontext}),
+        "dataclasses": Namespace("dataclasses", {
+            "dataclass": _dataclass, "field": dataclasses.field, "asdict": _as_dict, "replace": dataclasses.replace}),
+        "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
+        "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
+        "argparse": Namespace("argparse", {"ArgumentParser": Named("argparse.ArgumentParser", Parser, Parser), "Namespace": Named(
+            "argparse.Namespace", types.SimpleNamespace, _simple)} | dict.fromkeys((
+                "ArgumentDefaultsHelpFormatter", "RawTextHelpFormatter", "RawDescriptionHelpFormatter"), INERT)),
+        "string": Namespace("string", {name: getattr(string, name) for name in (
+            "ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "punctuation", "printable", "whitespace")}),
+        "re": Namespace("re", {name: _matching(getattr(re, name)) for name in (
+            "sub", "findall", "split", "match", "search", "fullmatch", "compile", "finditer")} | {"escape": re.escape}
+                        | {name: int(flag) for name, flag in re.RegexFlag.__members__.items() if not flag & re.DEBUG}),
+        "random": Namespace("random", _drawing(random.Random(seed)) | ({"seed": INERT} if keeps_seed else {})),
+        "tqdm": progress(), "typing": Types(), "typing_extensions": Types(), "__future__": INERT,
+    }  # fmt: skip
+
+
+def is_absent(root: str) -> bool:
+    """Whether Python itself finds no module of the name."""
+    from importlib.util import find_spec
+
+    return find_spec(root) is None
+
+
+# Time, files, the process
+
+
+def _timing() -> dict[str, Any]:
+    """A clock of the program's own, on which a thousandth of a second goes by whenever it is looked at."""
+    ticks = itertools.count(1)
+
+    def now() -> float:
+        return next(ticks) / 1000
+
+    clocks = dict.fromkeys(("time", "perf_counter", "monotonic", "process_time", "clock"), now)
+    texts = dict.fromkeys(("strftime", "ctime", "asctime"), lambda *_: "")
+    return {
+        "time": Namespace("time", {**clocks, **texts, "sleep": INERT, "localtime": INERT, "gmtime": INERT}),
+        "timeit": Namespace("timeit", {"default_timer": now}),
+    }
+
+
+def _surroundings() -> dict[str, Any]:
+    """No files, no variables of the environment, no arguments."""
+    environ: dict[str, str] = {}
+    paths = {name: getattr(posixpath, name) for name in ("join", "basename", "dirname", "splitext", "split", "normpath")}
+    found = {name: lambda *_: False for name in ("exists", "isfile", "isdir")}
+    return {
+        "os": Namespace("os", {
+            "environ": environ, "getenv": environ.get, "sep": "/", "getcwd": lambda: ".", "cpu_count": lambda: 1,
+            "path": Namespace("os.path", {**paths, **found, "abspath": str, "realpath": str, "expanduser": str}),
+            **dict.fromkeys(("makedirs", "mkdir", "remove", "system"), INERT)}),
+        "sys": Namespace("sys", {
+            "argv": [""], "modules": {}, "maxsize": sys.maxsize, "platform": sys.platform, "exit": leave, "version": sys.version,
+            "version_info": tuple(sys.version_info[:3]),
+            **dict.fromkeys(("path", "stdout", "stderr", "setrecursionlimit"), INERT)}),
+    }  # fmt: skip
+
+
+def leave(*_: Any) -> None:
+    """`exit()`: the end of the program.
+
+    Raises:
+        SystemExit: always.
+    """
+    raise SystemExit
+
+
+def opened(path: Any, mode: Any = "r", *_: Any, **__: Any) -> Inert:
+    """`open(path, "w")`, whose text goes nowhere.
+
+    Raises:
+        ForbiddenError: it is opened to be read.
+    """
+    if not isinstance(mode, str) or not mode.startswith(("w", "a", "x")):
+        raise ForbiddenError("A program reads no files.")
+    return INERT
+
+
+# What computes
+
+
+def _counted(over: Over) -> dict[str, Any]:
+    """itertools; what has no end is counted."""
+    ending = ("product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap", "takewhile",
+              "groupby", "tee", "pairwise")  # fmt: skip
+
+    def endless(name: str) -> Callable[..., Iterator[Any]]:
+        return lambda *arguments: over(getattr(itertools, name)(*arguments))
+
+    return {name: getattr(itertools, name) for name in ending} | {name: endless(name) for name in ("count", "cycle", "repeat")}
+
+
+def _multiplied(left: Any, right: Any) -> Any:
+    """`operator.mul`, of nothing of any size."""
+    reach.check_sizes("Mult", left, right)
+    return left * right
+
+
+def _matching(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of `re`, without the flag by which it prints."""
+    parameters = inspect.signature(function)
+
+    def matching(*arguments: Any, **keywords: Any) -> Any:
+        if int(parameters.bind(*arguments, **keywords).arguments.get("flags", 0)) & re.DEBUG:
+            raise ForbiddenError("The flag `re.DEBUG` can't be used.")
+        return function(*arguments, **keywords)
+
+    return matching
+
+
+def _drawing(stream: random.Random) -> dict[str, Any]:
+    """The functions of `random`, which draw from a stream of the program's own."""
+    names = ("random", "uniform", "randint", "randrange", "choice", "choices", "shuffle", "sample", "gauss", "normalvariate",
+             "expovariate", "betavariate", "seed")  # fmt: skip
+    return {name: getattr(stream, name) for name in names}
+
+
+def _wraps(function: Any) -> Any:
+    """`functools.wraps(f)`: what a function is called changes nothing here."""
+    return lambda wrapper: wrapper
+
+
+def _named_tuple(name: str, fields: Any) -> type:
+    """`collections.namedtuple(name, fields)`"""
+    made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]
+    setattr(made, reach.OURS, True)
+    return made
+
+
+def _dataclass(kind: Any = None, **options: Any) -> Any:
+    """`@dataclass`, of a class of the program."""
+    if kind is None:
+        return lambda later: _dataclass(later, **options)
+    if not reach.is_own(kind):
+        raise ForbiddenError("A class that is not the program's can't be made a dataclass.")
+    kept = {name: value for name, value in options.items() if name in ("frozen", "order", "eq", "kw_only")}
+    return dataclasses.dataclass(kind, **kept)
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    """`dataclasses.asdict(x)`, of an object of the program."""
+    if not reach.is_own(type(value)):
+        raise ForbiddenError("An object that is not the program's is made no dictionary of.")
+    return dataclasses.asdict(value)
+
+
+def _simple(**entries: Any) -> types.SimpleNamespace:
+    """`SimpleNamespace(…)`, whose names have no meaning for Python."""
+    for name in entries:
+        reach.word(name)
+    return types.SimpleNamespace(**entries)
