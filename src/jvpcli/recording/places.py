@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,8 +33,7 @@ def is_library(file: str) -> bool:
     return file.startswith(PYTHON) and "site-packages" not in file
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """An instruction of a program, from which its place is read when it is asked for: cheap to note down."""
 
     code: CodeType
