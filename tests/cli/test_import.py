@@ -124,6 +124,14 @@ def test_what_own_code_does_wrong_is_told(jvp, written, text, expression, code, 
         assert words in document["error"]["message"]
 
 
+def test_a_layer_that_does_not_fit_its_input_is_named(jvp, written):
+    text = "from torch import nn\nnet = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(), nn.Linear(5, 1)))\n"
+    error = json.loads(jvp("inspect", "net(x)", "--import", written(text), "--x", "1,2;3,4", "--json").out)["error"]
+    assert error["explanation"].startswith("Linear 1.1 was made for in_features=5 and gets 3, the size of axis 1 of its input.")
+    assert error["hints"] == ["in_features=3 where the Linear is made, or 5 features from the step before it"]
+    assert error["causes"] == error["cures"] == []
+
+
 def test_a_file_that_is_not_there(jvp, written):
     for path in ("missing.py", "."):
         assert jvp("inspect", "f(x)", "--import", path, "--x", "1").code == 2

@@ -363,17 +363,18 @@ class Recorder(TorchFunctionMode):
         reference, point = self._frozen.get(id(x), (None, None))
         return point.place() if reference is not None and reference() is x and point is not None else None
 
-    def path_of(self, modules: Sequence[Any]) -> str:
-        """The dotted path of the innermost of some modules, in the outermost: `encoder.0.self_attn`; empty for that itself."""
-        if not modules:
-            return ""
-        root, inner = modules[0], modules[-1]
-        return next((name for name, module in root.named_modules() if module is inner), "")
-
     def root_point(self, modules: Sequence[Any]) -> Point | None:
         """Where the user's code called the outermost of some modules."""
         reference, point = self._roots.get(id(modules[0]), (None, None)) if modules else (None, None)
         return point if reference is not None and reference() is modules[0] else None
+
+
+def path_of(modules: Sequence[Any]) -> str:
+    """The dotted path of the innermost of some modules, in the outermost: `encoder.0.self_attn`; empty for that itself."""
+    if not modules:
+        return ""
+    root, inner = modules[0], modules[-1]
+    return next((name for name, module in root.named_modules() if module is inner), "")
 
 
 def casts_in_force() -> tuple[tuple[str, torch.dtype], ...]:
