@@ -90,10 +90,13 @@ class Place:
         return linecache.getline(self.file, self.line).strip()
 
 
-def user_point() -> Point | None:
-    """Where the user's own code is right now: the innermost frame that is not a library's; None where jvpcli made the call."""
+def user_point(noting: str = OURS) -> Point | None:
+    """Where the user's own code is right now: the innermost frame that is not a library's; None where jvpcli made the call.
+
+    The innermost frames of files whose names begin with `noting` are those that note the call down.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(OURS):  # what notes the call down
+    while frame is not None and frame.f_code.co_filename.startswith(noting):
         frame = frame.f_back
     while frame is not None:
         file = frame.f_code.co_filename

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 
 from jvpcli.language.readings import traits, written_by
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, is_leaf, node_of
-from jvpcli.recording.places import Place, Point, pieces, user_point
+from jvpcli.recording.places import RECORDING, Place, Point, pieces, user_point
 
 DEEPEST = 32
 """Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
@@ -184,7 +184,7 @@ class Recorder(TorchFunctionMode):
     def begin(self, module: Any) -> None:
         """A module runs from here on, up to `end`."""
         if not self._modules:
-            self._roots[id(module)] = (weakref.ref(module), user_point())
+            self._roots[id(module)] = (weakref.ref(module), user_point(RECORDING))
         self._modules.append(module)
 
     def end(self) -> None:
