@@ -134,28 +134,28 @@ def test_a_layer_that_does_not_fit_its_input_is_named(jvp, written):
 
 
 @pytest.mark.parametrize(
-    ("expression", "path", "sources"),
+    ("expression", "path", "titles"),
     [
         ("deep(x)", "inner.1", ["deep.inner.1"]),
         ("net(x)", "net.1", ["net.1"]),
-        ("net(x)", "net", ["net.0", "net.1", "net.2"]),
+        ("net(x)", "net", ["net.0", "net.1", "y"]),
         ("deep(x)", "deep.inner.0", ["deep.inner.0"]),
         ("deep.inner(x) + 1", "deep.inner.1", ["deep.inner.1"]),
         ("deep.inner(x) + 1", "deep.inner.7", None),
     ],
 )
-def test_steps_of_a_module_by_its_path_with_the_net_s_name_or_without(jvp, written, expression, path, sources):
+def test_steps_of_a_module_by_its_path_with_the_net_s_name_or_without(jvp, written, expression, path, titles):
     more = "deep = nn.ModuleDict({'inner': net})\ndeep.forward = lambda x: deep['inner'](x)\n"
     asked = expression, "--import", written(MODEL + more), "--x", "1,2"
     outcome = jvp("trace", *asked, "--step", path)
-    if sources is None:
+    if titles is None:
         assert outcome.code == 2
         assert f"there is no module {path!r} among the steps" in outcome.err
         return
     steps = json.loads(jvp("trace", *asked, "--json").out)["steps"]
-    assert [step["source"] for step in steps if step.get("module")] == [f"{sources[0].rpartition('.')[0]}.{k}" for k in range(3)]
+    assert [step["source"] for step in steps if step.get("module")] == [f"{titles[0].rpartition('.')[0]}.{k}" for k in range(3)]
     backward = outcome.out.partition("Backward pass")[2]
-    assert re.findall(r"^ +\d+ +(\S+)", backward, re.MULTILINE)[::-1] == sources  # the last step stands first
+    assert re.findall(r"^ +\d+ +(\S+)", backward, re.MULTILINE)[::-1] == titles  # the last step stands first
 
 
 def test_a_file_that_is_not_there(jvp, written):
