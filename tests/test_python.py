@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from io import StringIO
 
@@ -223,6 +224,40 @@ def test_what_a_module_of_torchs_layers_raises_has_its_meaning_as_a_note():
         jvpcli.inspect(layers, torch.ones(2, 3))
     (note,) = caught.value.__notes__
     assert "the inner sizes 4 and 5 differ" in note
+    assert "Linear 1 was made for in_features=5 and gets 4, the size of axis 1 of its input." in note
+    assert "in_features=4 where the Linear is made" in note
+
+
+class Reader(torch.nn.Module):
+    """A sequence that attends to itself; its inner layers are made by the test."""
+
+    def __init__(self, **layers):
+        super().__init__()
+        self.layers = torch.nn.ModuleDict(layers)
+
+    def forward(self, x):
+        for layer in self.layers.values():
+            x = layer(x[:1], x, x)[0] if isinstance(layer, torch.nn.MultiheadAttention) else layer(x)
+        return x
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+@pytest.mark.parametrize(
+    ("layers", "shape", "told"),
+    [
+        ({"a": torch.nn.Conv1d(3, 4, 1), "b": torch.nn.Conv1d(5, 2, 1)}, (2, 3, 6),
+         "Conv1d layers.b was made for in_channels=5 and gets 4, the size of axis 1 of its input."),
+        ({"norm": torch.nn.BatchNorm1d(5)}, (2, 4), "BatchNorm1d layers.norm was made for num_features=5 and gets 4"),
+        ({"cell": torch.nn.LSTM(4, 2)}, (3, 2, 6), "LSTM layers.cell was made for input_size=4 and gets 6"),
+        ({"heads": torch.nn.MultiheadAttention(4, 2, batch_first=True)}, (3, 2, 4),
+         "MultiheadAttention layers.heads was made for a batch at axis 0"),
+    ],
+)  # fmt: skip
+def test_a_layer_that_does_not_fit_its_input_is_named(layers, shape, told):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        jvpcli.jacobian(Reader(**layers), torch.ones(shape))
+    (note,) = caught.value.__notes__
+    assert told in " ".join(re.sub("[│╭╮╰╯─]", " ", note).split())
 
 
 def test_an_expression_fails_with_errors_of_ours():

@@ -998,6 +998,17 @@ for turn in range(2):
     read.square().sum().backward()
 """,
     ),
+    "weights set to nought, a row at a time, between forward and backward": (
+        (),
+        """
+net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+loss = net(torch.randn(5, 3)).square().mean()
+with torch.no_grad():
+    for row in net[2].weight:
+        row.zero_()  # <- row.zero_()
+loss.backward()
+""",
+    ),
     "features of inference mode": (
         (),
         """

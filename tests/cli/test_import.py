@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -122,6 +123,39 @@ def test_what_own_code_does_wrong_is_told(jvp, written, text, expression, code, 
         document = json.loads(done.out)
         assert (done.code, document["ok"]) == (code, False), done
         assert words in document["error"]["message"]
+
+
+def test_a_layer_that_does_not_fit_its_input_is_named(jvp, written):
+    text = "from torch import nn\nnet = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(), nn.Linear(5, 1)))\n"
+    error = json.loads(jvp("inspect", "net(x)", "--import", written(text), "--x", "1,2;3,4", "--json").out)["error"]
+    assert error["explanation"].startswith("Linear 1.1 was made for in_features=5 and gets 3, the size of axis 1 of its input.")
+    assert error["hints"] == ["in_features=3 where the Linear is made, or 5 features from the step before it"]
+    assert error["causes"] == error["cures"] == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "path", "titles"),
+    [
+        ("deep(x)", "inner.1", ["deep.inner.1"]),
+        ("net(x)", "net.1", ["net.1"]),
+        ("net(x)", "net", ["net.0", "net.1", "y"]),
+        ("deep(x)", "deep.inner.0", ["deep.inner.0"]),
+        ("deep.inner(x) + 1", "deep.inner.1", ["deep.inner.1"]),
+        ("deep.inner(x) + 1", "deep.inner.7", None),
+    ],
+)
+def test_steps_of_a_module_by_its_path_with_the_net_s_name_or_without(jvp, written, expression, path, titles):
+    more = "deep = nn.ModuleDict({'inner': net})\ndeep.forward = lambda x: deep['inner'](x)\n"
+    asked = expression, "--import", written(MODEL + more), "--x", "1,2"
+    outcome = jvp("trace", *asked, "--step", path)
+    if titles is None:
+        assert outcome.code == 2
+        assert f"there is no module {path!r} among the steps" in outcome.err
+        return
+    steps = json.loads(jvp("trace", *asked, "--json").out)["steps"]
+    assert [step["source"] for step in steps if step.get("module")] == [f"{titles[0].rpartition('.')[0]}.{k}" for k in range(3)]
+    backward = outcome.out.partition("Backward pass")[2]
+    assert re.findall(r"^ +\d+ +(\S+)", backward, re.MULTILINE)[::-1] == titles  # the last step stands first
 
 
 def test_a_file_that_is_not_there(jvp, written):

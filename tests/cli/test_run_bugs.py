@@ -14,7 +14,7 @@ import torch
 from seeded_bugs import BUGS, HEAD
 from torch import nn
 
-from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.recorder import Recorder, path_of
 
 
 def guilty(source):
@@ -236,7 +236,7 @@ def test_recorders_of_two_threads_leave_each_other_and_torch_as_they_are():
             y = Twice.apply(net(torch.ones(1, 2)) * (number + 1)).sum()
             call, names = recorder.origin(y).call, []
             while call is not None:
-                names.append((call.function.__name__, recorder.path_of(call.modules)))
+                names.append((call.function.__name__, path_of(call.modules)))
                 call = getattr(call.arguments[0], "call", None)
             found[number] = names
         first_is_done.set()

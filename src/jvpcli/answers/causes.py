@@ -19,8 +19,8 @@ from jvpcli.answers.graph_ends import MOST_CITED, Cause, back_from, end_of_graph
 from jvpcli.answers.operands import Operand, made_at, named_in
 from jvpcli.recording.derivatives import Derivative, leaves, names_of_frame, read_call
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, node_of
-from jvpcli.recording.places import Place, Point, is_library, pieces
-from jvpcli.recording.recorder import DERIVATIVES, Attempt, Recorder, Result, Write
+from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces
+from jvpcli.recording.recorder import DERIVATIVES, Attempt, Recorder, Result, Write, path_of
 from jvpcli.recording.tape import NotRecorded, problem_of
 
 WIDTHS = ("in_features", "in_channels", "num_features", "input_size", "embed_dim", "num_channels")
@@ -75,7 +75,9 @@ def cause_of(
         return _copied(place)
     if "index out of range in self" in text:
         return _beyond(attempt, operands)
-    return None if attempt is None else _narrow(recorder, attempt) or _batches(recorder, attempt)
+    if attempt is None:
+        return None
+    return misfit(attempt.modules, [x for x in pieces(attempt.arguments) if isinstance(x, Tensor)])
 
 
 def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -> Cause | None:
@@ -393,18 +395,35 @@ def _copied(place: Place) -> Cause | None:
     return Cause("", None, f"{ast.unparse(node.func.value)}.reshape({given})   # copies where it must")
 
 
-def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:
+def modules_in(error: BaseException) -> tuple[Sequence[nn.Module], Sequence[Tensor]]:
+    """The modules that an error came up in, the outermost first, and the tensors that the innermost was given."""
+    frames = [trace.tb_frame for trace in frames_of(error) if trace.tb_frame.f_code.co_name == "forward"]
+    frames = [frame for frame in frames if isinstance(frame.f_locals.get("self"), nn.Module)]
+    if not frames:
+        return (), ()
+    names, extra, _, values = inspect.getargvalues(frames[-1])
+    given = pieces([values.get(name) for name in (*names, *filter(None, [extra]))])
+    return [frame.f_locals["self"] for frame in frames], [x for x in given if isinstance(x, Tensor)]
+
+
+def misfit(modules: Sequence[nn.Module], given: Sequence[Tensor]) -> Cause | None:
+    """What the innermost of some modules is made for, where it was given something else."""
+    if not modules or not given:
+        return None
+    return _narrow(modules, given[0]) or _batches(modules, given)
+
+
+def _narrow(modules: Sequence[nn.Module], first: Tensor) -> Cause | None:
     """The layer that is made for another number of features than it gets."""
-    module = attempt.modules[-1] if attempt.modules else None
+    module = modules[-1]
     attribute = next((name for name in WIDTHS if isinstance(getattr(module, name, None), int)), None)
-    first = next((x for x in pieces(attempt.arguments) if isinstance(x, Tensor)), None)
-    if module is None or attribute is None or first is None or not first.dim():
+    if attribute is None or not first.dim():
         return None
     wanted = getattr(module, attribute)
     axis = _feature_axis(module, attribute, first)
     if axis is None or first.shape[axis] == wanted:
         return None
-    path, kind, got = recorder.path_of(attempt.modules), type(module).__name__, first.shape[axis]
+    path, kind, got = path_of(modules), type(module).__name__, first.shape[axis]
     called = f"{kind} {path}" if path else f"the {kind}"
     wider = f"{attribute}={got} where the {kind} is made, or {wanted} features from the step before it"
     moved = _rearranged(first, axis, wanted)
@@ -415,16 +434,15 @@ def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:
     )
 
 
-def _batches(recorder: Recorder, attempt: Attempt) -> Cause | None:
+def _batches(modules: Sequence[nn.Module], given: Sequence[Tensor]) -> Cause | None:
     """The attention whose queries and keys are of different batches, where the batch is its second axis."""
-    module = attempt.modules[-1] if attempt.modules else None
+    module = modules[-1]
     if not isinstance(module, nn.MultiheadAttention):
         return None
-    given = [x for x in pieces(attempt.arguments) if isinstance(x, Tensor)]
     if len(given) < 2 or any(x.dim() != 3 for x in given[:2]) or given[0].shape[1] == given[1].shape[1]:
         return None
     query, key = given[:2]
-    path, sizes = recorder.path_of(attempt.modules), f"{query.shape[1]} of queries and {key.shape[1]} of keys"
+    path, sizes = path_of(modules), f"{query.shape[1]} of queries and {key.shape[1]} of keys"
     words = f"MultiheadAttention{f' {path}' if path else ''} was made for a batch at axis"
     if module.batch_first:
         return Cause(f"{words} 0: it gets {sizes}.")

@@ -51,6 +51,8 @@ def explain_failure(error: JvpError, request: Request, problem: Problem, read_we
     diagnosis = diagnose(error, problem.function) if isinstance(problem.function, Program) else None
     if diagnosis is None:
         return error
+    if diagnosis.guilty is None:  # raised inside the user's own code
+        return _of_modules(explained(diagnosis), error.__cause__)
     patience = PATIENCE_WITHOUT_NUMBERS if _is_large(problem) else PATIENCE
     patience = patience if request.timeout is None else min(patience, request.timeout / 4)
     plain = replace(request, grad_outputs=(), tangent=())
@@ -59,6 +61,18 @@ def explain_failure(error: JvpError, request: Request, problem: Problem, read_we
         if found:
             return explained(diagnosis, found, partial(_shown, asked))
     return explained(diagnosis)
+
+
+def _of_modules(told: JvpError, error: BaseException | None) -> JvpError:
+    """The failure of the user's own code; where it came up in a module that is made for another input, that is told first."""
+    from jvpcli.answers.causes import misfit, modules_in  # loaded only where code of the user's own has failed
+
+    cause = None if error is None else misfit(*modules_in(error))
+    if cause is not None:
+        told.explanation = f"{cause.words}\n{told.explanation}"
+        told.causes, told.cures = (), ()
+        told.hints = (*told.hints, *filter(None, [cause.cure]))
+    return told
 
 
 def works(request: Request, problem: Problem, read_weights: ReadWeights, source: str) -> bool:

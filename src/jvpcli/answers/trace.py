@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,11 +15,14 @@ from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
 from jvpcli.program import Program
-from jvpcli.report.trace import TraceReport
+from jvpcli.report.trace import TraceReport, TraceStep, inside
 from jvpcli.request import Request
 from jvpcli.tracing.findings import find
 from jvpcli.tracing.replay import replay
 from jvpcli.tracing.steps import Traced, compare_product, compare_swept, trace_problem, trace_steps
+
+MOST_PATHS = 20
+"""Modules that a refusal lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +51,12 @@ def follow(request: Request, *, step: int | str | None = None) -> Tracing:
     weights = read_cotangents(request, problem.evaluation)
     with backward_failures(problem):
         traced = trace_problem(problem, {name: weight.value for name, weight in weights.items()}, tell=request.tell)
-    _refuse_step(step, traced)
+    if isinstance(step, int):
+        _refuse_number(step, traced)
     vjp = _gradients(traced)
     report = _report(request, traced, weights, vjp, step if isinstance(step, int) else None)
+    if isinstance(step, str):
+        _refuse_module(step, report.steps)
     problem.settle()
     return Tracing(vjp, report)
 
@@ -87,20 +93,23 @@ def _refuse_cut(problem: Problem) -> None:
         raise
 
 
-def _refuse_step(step: int | str | None, traced: Traced) -> None:
+def _refuse_number(step: int, traced: Traced) -> None:
     count = len(traced.chain.steps)
-    if isinstance(step, int) and not 0 <= step < count:
+    if not 0 <= step < count:
         raise UsageError(f"there is no step {step}: the steps are numbered from 0 to {count - 1}")
-    if isinstance(step, str):
-        sites = (traced.program.sites.get(each.equation.slot) for each in traced.chain.steps)
-        paths = list(dict.fromkeys(site.module for site in sites if site is not None and site.module))
-        if not any(path == step or path.startswith(f"{step}.") for path in paths):
-            near = difflib.get_close_matches(step, paths, n=1)
-            raise UsageError(
-                f"there is no module {step!r} among the steps",
-                explanation=f"The modules are {', '.join(paths)}." if paths else "The steps are in no module.",
-                hints=(f"--step {near[0]}",) if near else (),
-            )
+
+
+def _refuse_module(path: str, steps: Sequence[TraceStep]) -> None:
+    if inside(steps, path):
+        return
+    paths = list(dict.fromkeys(step.module for step in steps if step.module))
+    near = difflib.get_close_matches(path, paths, n=1)
+    shown = ", ".join(paths[:MOST_PATHS]) + (f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else "")
+    raise UsageError(
+        f"there is no module {path!r} among the steps",
+        explanation=f"The modules are {shown}." if paths else "The steps are in no module.",
+        hints=(f"--step {near[0]}",) if near else (),
+    )
 
 
 def _gradients(traced: Traced) -> dict[str, Tensor]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Sequence
 
-from jvpcli.answers.causes import cause_of, misread
+from jvpcli.answers.causes import cause_of, misfit, misread, modules_in
 from jvpcli.answers.graph_ends import Cause
 from jvpcli.answers.operands import Operand, operands_of, told
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
 from jvpcli.recording.places import TORCH, Place, frames_of, is_library, place_of
-from jvpcli.recording.recorder import Attempt, Recorder
+from jvpcli.recording.recorder import Recorder, path_of
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
 
@@ -41,14 +41,14 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
 
     Its place is the innermost frame of the user's own; the operands are those that the call of torch that raised it was given.
     Without a recorder they are those that the sub-expression names, and nothing is said of what came before.  Where no code of
-    the user's own is among the frames, as in a module of torch's layers, the message alone is explained.
+    the user's own is among the frames, as in a module of torch's layers, the message is explained, and which layer doesn't fit.
     """
     own = [trace for trace in frames_of(error) if not is_library(trace.tb_frame.f_code.co_filename)]
     text = str(error).strip()
     match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
     kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     if not own:
-        return None if match is None else _meaning(explanation(match), kind, text)
+        return None if match is None else _meaning(explanation(match), misfit(*modules_in(error)), kind, text)
     place = place_of(own[-1])
     attempt = recorder.failed if recorder is not None else None
     attempt = attempt if attempt is not None and attempt.error is error else None
@@ -58,12 +58,13 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     operands = list(operands_of(attempt, own[-1], place, recorder))
     op = "" if attempt is None else operation_of(attempt.function) or getattr(attempt.function, "__name__", "")
     known = None if match is None else explanation(match, tuple((o.name, tuple(o.tensor.shape)) for o in operands), op)
-    if cause is None and recorder is not None:
-        cause = cause_of(text, recorder, attempt, operands, own[-1], place)
+    modules, given = (attempt.modules, ()) if attempt is not None else modules_in(error)
+    if cause is None:
+        cause = cause_of(text, recorder, attempt, operands, own[-1], place) if recorder is not None else misfit(modules, given)
     proved = cause is not None and cause.whole
     first = text.splitlines()[0] if text else type(error).__name__
     shown = place if cause is None or cause.place is None else cause.place
-    lines = [_where(place, attempt, recorder)] if shown == place else [_where(shown), f"raised at {_where(place)}"]
+    lines = [_where(place, path_of(modules))] if shown == place else [_where(shown), f"raised at {_where(place)}"]
     return kind(
         message=known.title if known else f"{place.text or place.short} failed: {first}",
         explanation="\n".join(filter(None, (cause.words if cause else "", known.meaning if known else ""))),
@@ -80,9 +81,15 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     )
 
 
-def _meaning(known: Explanation, kind: type[JvpError], text: str) -> JvpError:
-    hints, causes, cures = advice(known), known.causes, known.cures
-    return kind(message=known.title, explanation=known.meaning, hints=hints, torch_message=text, causes=causes, cures=cures)
+def _meaning(known: Explanation, cause: Cause | None, kind: type[JvpError], text: str) -> JvpError:
+    return kind(
+        message=known.title,
+        explanation="\n".join(filter(None, (cause.words if cause else "", known.meaning))),
+        hints=_hints(cause, known),
+        torch_message=text,
+        causes=() if cause else known.causes,
+        cures=() if cause else known.cures,
+    )
 
 
 def _is_torch_s(error: BaseException) -> bool:
@@ -98,10 +105,9 @@ def _hints(cause: Cause | None, known: Explanation | None) -> tuple[str, ...]:
     return advice(known) if known else ()
 
 
-def _where(place: Place, attempt: Attempt | None = None, recorder: Recorder | None = None) -> str:
+def _where(place: Place, module: str = "") -> str:
     """`train.py:12, in forward, module encoder.0: self.fc(x)`."""
     function = "" if place.function == "<module>" else f", in {place.function}"
-    module = "" if attempt is None or recorder is None else recorder.path_of(attempt.modules)
     return told(f"{place.short}{function}{f', module {module}' if module else ''}", place.text)
 
 

@@ -318,13 +318,13 @@ class _Guard(TorchFunctionMode):
     def note_down(self, recorder: Recorder) -> None:
         """Has what goes through the guard noted down from here on, until its block ends."""
         self.recorder = recorder
-        recorder.begin()
+        recorder.start()
         self.watch.carry = recorder.whole
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         if self.recorder is not None:
-            self.recorder.end()
+            self.recorder.stop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         func, keywords = FILLED.get(func, func), kwargs or {}

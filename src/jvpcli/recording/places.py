@@ -11,7 +11,7 @@ from functools import cache, cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,8 +37,7 @@ def is_library(file: str) -> bool:
     return file.startswith(PYTHON) and "site-packages" not in file
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """An instruction of a program, from which its place is read when it is asked for: cheap to note down."""
 
     code: CodeType
@@ -95,10 +94,13 @@ class Place:
         return linecache.getline(self.file, self.line).strip()
 
 
-def user_point() -> Point | None:
-    """Where the user's own code is right now: the innermost frame that is not a library's; None where jvpcli made the call."""
+def user_point(noting: str = OURS) -> Point | None:
+    """Where the user's own code is right now: the innermost frame that is not a library's; None where jvpcli made the call.
+
+    The innermost frames of files whose names begin with `noting` are those that note the call down.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(OURS):  # what notes the call down
+    while frame is not None and frame.f_code.co_filename.startswith(noting):
         frame = frame.f_back
     while frame is not None:
         file = frame.f_code.co_filename

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, wraps
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
-from jvpcli.language.readings import written_by
+from jvpcli.language.readings import traits, written_by
 from jvpcli.recording.derivatives import asked, inputs_of, leaves_gradients
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, is_leaf, node_of
-from jvpcli.recording.places import Place, Point, pieces, user_point
+from jvpcli.recording.places import RECORDING, Place, Point, pieces, user_point
 from jvpcli.recording.wholes import Reading, Whole
 
 DEEPEST = 32
@@ -173,19 +174,19 @@ class Recorder(TorchFunctionMode):
     # Beginning and end
 
     def __enter__(self) -> Recorder:
-        self.begin()
+        self.start()
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self.end()
+        self.stop()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """From here on what torch's modes are not told of is noted down, too, by the recorder of the innermost mode."""
         REPLACED.count(recorders=1)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """No longer."""
         REPLACED.count(recorders=-1)
         self._modules.clear()
@@ -195,16 +196,15 @@ class Recorder(TorchFunctionMode):
         """The recorder of a mode: itself."""
         return self
 
-    @contextmanager
-    def inside(self, module: Any) -> Iterator[None]:
-        """Inside, a module runs."""
+    def begin(self, module: Any) -> None:
+        """A module runs from here on, up to `end`."""
         if not self._modules:
-            self._roots[id(module)] = (weakref.ref(module), user_point())
+            self._roots[id(module)] = (weakref.ref(module), user_point(RECORDING))
         self._modules.append(module)
-        try:
-            yield
-        finally:
-            self._modules.pop()
+
+    def end(self) -> None:
+        """The module that has begun last has run."""
+        self._modules.pop()
 
     # A call
 
@@ -228,17 +228,12 @@ class Recorder(TorchFunctionMode):
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
+        tensors = _tensors_in(keywords.values(), _tensors_in(args, []))
+        may_write = traits(func)[0] or "out" in keywords or "inplace" in keywords
+        writes = may_write and bool(written_by(getattr(func, "__name__", ""), args, keywords))
+        if func in UNTOLD or not (torch.is_grad_enabled() or any(map(self._is_followed, tensors, repeat(writes)))):
+            return self._with_numbers(make, func, args, keywords, tensors if writes else ())
         given = _as_given((tuple(args), keywords))
-        tensors = [x for x in pieces(given) if isinstance(x, Tensor)]
-        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
-        if func in UNTOLD or not (torch.is_grad_enabled() or any(x.requires_grad or id(x) in self._made for x in tensors)):
-            # of numbers alone, with which nothing is differentiated, but which a step may have kept for its derivative
-            kept = [(x, _version(x)) for x in tensors if id(_whole(x)) in self._constants] if writes else []
-            result = self._attempted(make, func, args, keywords)
-            for x, before in kept:
-                if _version(x) != before:
-                    self._note_write(x, before, "", self._count, user_point())
-            return result
         call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled(), casts_in_force())
         self._count += 1
         versions = [_version(x) for x in tensors]
@@ -254,9 +249,29 @@ class Recorder(TorchFunctionMode):
         self._note(call, given, result, origins, tensors, [tensors[k] for k in changed])
         for k in changed if writes else ():
             x = tensors[k]
-            if x.requires_grad or id(_whole(x)) in self._constants:
+            if self._may_be_kept(x):
                 self._note_write(x, versions[k], producers[k], call.number, call.point)
         return result
+
+    def _is_followed(self, x: Tensor, writes: bool) -> bool:
+        """Whether a call outside of any graph that takes a tensor is noted down: one that updates leaves is not."""
+        return id(x) in self._made or (x.requires_grad and not (writes and is_leaf(x)))
+
+    def _with_numbers(
+        self, make: Callable[[], Any], func: Any, args: Any, keywords: Any, written: Sequence[Tensor]
+    ) -> Any:
+        """What a call gives with which nothing is differentiated; what it writes to may be kept by a step for its derivative."""
+        kept = [(x, _version(x)) for x in written if self._may_be_kept(x)]
+        result = self._attempted(make, func, args, keywords)
+        for x, before in kept:
+            if _version(x) != before:
+                self._note_write(x, before, "", self._count, user_point())
+        return result
+
+    def _may_be_kept(self, x: Tensor) -> bool:
+        """Whether a step may have kept a tensor for its derivative, or what it is a view of."""
+        whole = _whole(x)
+        return x.requires_grad or whole.requires_grad or id(whole) in self._constants
 
     def _note_write(self, x: Tensor, before: int, producer: str, number: int, point: Point | None) -> None:
         """Notes a change in place."""
@@ -407,21 +422,24 @@ class Recorder(TorchFunctionMode):
         reference, point = self._frozen.get(id(x), (None, None))
         return point.place() if reference is not None and reference() is x and point is not None else None
 
-    def path_of(self, modules: Sequence[Any]) -> str:
-        """The dotted path of the innermost of some modules, in the outermost: `encoder.0.self_attn`; empty for that itself."""
-        if not modules:
-            return ""
-        root, inner = modules[0], modules[-1]
-        return next((name for name, module in root.named_modules() if module is inner), "")
-
     def root_point(self, modules: Sequence[Any]) -> Point | None:
         """Where the user's code called the outermost of some modules."""
         reference, point = self._roots.get(id(modules[0]), (None, None)) if modules else (None, None)
         return point if reference is not None and reference() is modules[0] else None
 
 
+def path_of(modules: Sequence[Any]) -> str:
+    """The dotted path of the innermost of some modules, in the outermost: `encoder.0.self_attn`; empty for that itself."""
+    if not modules:
+        return ""
+    root, inner = modules[0], modules[-1]
+    return next((name for name, module in root.named_modules() if module is inner), "")
+
+
 def casts_in_force() -> tuple[tuple[str, torch.dtype], ...]:
     """The autocast that is on: kinds of devices, each with the dtype."""
+    if not torch._C._is_any_autocast_enabled():
+        return ()
     return tuple([(kind, torch.get_autocast_dtype(kind)) for kind in CASTING if torch.is_autocast_enabled(kind)])
 
 
@@ -434,8 +452,10 @@ CASTING = ("cpu", "cuda", "mps", "xpu")
 
 def _here() -> Recorder | None:
     """The recorder that is on in this thread: modes are a thread's own."""
-    modes = reversed(_get_current_function_mode_stack())
-    return next((found for mode in modes if (found := getattr(mode, "recorder", None)) is not None), None)
+    for mode in reversed(_get_current_function_mode_stack()):
+        if (found := getattr(mode, "recorder", None)) is not None:
+            return found
+    return None
 
 
 def _on_top() -> Recorder | None:
@@ -478,9 +498,14 @@ def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
         recorder = None if torch.compiler.is_compiling() else _here()
         if recorder is None:
             return call(self, *arguments, **keywords)
-        compiled = type(self).__module__ == "torch._dynamo.eval_frame"
-        with _suspended() if compiled else recorder.inside(self):
+        if type(self).__module__ == "torch._dynamo.eval_frame":
+            with _suspended():
+                return call(self, *arguments, **keywords)
+        recorder.begin(self)
+        try:
             return call(self, *arguments, **keywords)
+        finally:
+            recorder.end()
 
     return called
 
@@ -649,8 +674,17 @@ def _draws(func: Callable[..., Any]) -> bool:
 
 
 NESTS = (tuple, list, dict)
-HOLDING = (Tensor, *NESTS)
-"""What may hold tensors among a call's arguments, and what may be or hold one."""
+"""What may hold tensors among a call's arguments."""
+
+
+def _tensors_in(parts: Iterable[Any], found: list[Tensor]) -> list[Tensor]:
+    """Those found before and those among some arguments, in their order."""
+    for part in parts:
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif isinstance(part, NESTS):
+            _tensors_in(part.values() if isinstance(part, dict) else part, found)
+    return found
 
 
 def _as_given(value: Any) -> Any:
@@ -661,15 +695,14 @@ def _as_given(value: Any) -> Any:
     return {key: _as_given(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
-def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
-    """Arguments with where they come from in the place of tensors."""
-    if isinstance(value, Tensor):
-        return origins[id(value)]
+def _with_origins(value: Any, origins: Mapping[int, Any]) -> Any:
+    """Arguments with where they come from in the place of tensors, each of which is among the `origins` by its `id`."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind([_with_origins(part, origins) if isinstance(part, NESTS) else origins.get(id(part), part) for part in value])
     if isinstance(value, dict):
         return {key: _with_origins(part, origins) for key, part in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)([_with_origins(part, origins) if isinstance(part, HOLDING) else part for part in value])
-    return value
+    return origins.get(id(value), value)
 
 
 def _paths(value: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Tensor]]:

@@ -24,7 +24,7 @@ from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Re
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
+from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result, path_of
 
 REFLECTED = {f"__r{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
 OPERATORS = {
@@ -431,7 +431,7 @@ def _site(
 
     Where `several` nets have submodules, which may be called alike, a module's path begins with the net that it is in.
     """
-    path = recorder.path_of(call.modules)
+    path = path_of(call.modules)
     called = callees[id(call.modules[0])] if call.modules else ""
     module = ".".join(filter(None, (called if several else "", path)))
     file, line = ("", 0) if place is None else (place.file, place.line)

@@ -59,11 +59,6 @@ def depth_for(steps: Sequence[TraceStep]) -> int:
     return fitting[-1] if fitting else 1
 
 
-def inside(steps: Sequence[TraceStep], path: str) -> list[TraceStep]:
-    """The steps of a submodule."""
-    return [step for step in steps if step.module == path or (step.module or "").startswith(f"{path}.")]
-
-
 def rows(steps: Sequence[TraceStep], depth: int, width: int, bars: dict[int, str], most: int | None) -> Iterator[Text]:
     """A line for each group: its steps' numbers, its name, its result's shape, and the norm of what arrives there.
 

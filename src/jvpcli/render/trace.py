@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.modules import MOST_LINES, depth_for, inside, levels, rows
+from jvpcli.render.modules import MOST_LINES, depth_for, levels, rows
 from jvpcli.render.numbers import LONGEST, array_text, kind_text, number_text
 from jvpcli.render.parts import (
     WHOLE,
@@ -29,7 +29,7 @@ from jvpcli.render.parts import (
 )
 from jvpcli.render.terminal import INDENT, NAME, PROSE_WIDTH, QUIET, section
 from jvpcli.report import Comparison, Jacobian, Value
-from jvpcli.report.trace import MARK, Contribution, Finding, LocalJacobian, TraceReport, TraceStep
+from jvpcli.report.trace import MARK, Contribution, Finding, LocalJacobian, TraceReport, TraceStep, inside
 
 LONGEST_LINE = 160
 """Columns of a line, however wide the console is."""

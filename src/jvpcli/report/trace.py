@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,23 @@ class TraceStep:
     file: str | None = None
     line: int | None = None
     module: str | None = None
+
+
+def inside(steps: Sequence[TraceStep], path: str) -> list[TraceStep]:
+    """The steps of a submodule by its dotted path; in front of it may stand what the net itself is called: `net.encoder.0`."""
+    found = [step for step in steps if _is_in(step, path)]
+    if found:
+        return found
+    nets = [step.source.removesuffix(f".{step.module}") for step in steps if step.module and step.source.endswith(step.module)]
+    net = next((net for net in nets if f"{path}.".startswith(f"{net}.")), None)
+    if net is None:
+        return []
+    rest = path[len(net) + 1 :]
+    return [step for step in steps if step.module and (not rest or _is_in(step, rest))]
+
+
+def _is_in(step: TraceStep, path: str) -> bool:
+    return step.module == path or (step.module or "").startswith(f"{path}.")
 
 
 @dataclass(frozen=True)
