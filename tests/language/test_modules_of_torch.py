@@ -324,3 +324,13 @@ def test_who_can_run_it_is_said(change: str, message: str) -> None:
     with pytest.raises(JvpError) as caught:
         jvpcli.inspect(f"net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\n{change}\nnet(x).sum()", x=[1.0, 2.0])
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize("line", ["y = net(data)", "y = net(data) * net[0].weight.sum()"])
+def test_a_gradient_by_what_a_module_gives(line: str) -> None:
+    """The VALUE of y is what the program makes it of, a module among that."""
+    start = "torch.manual_seed(1)\nnet = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\ndata = torch.ones(2)\n"
+    text = f"{start}{line}\nz = net(y).pow(2)\ng = torch.autograd.grad(z.sum(), y)"
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(text, scope)
+    torch.testing.assert_close(jvpcli.inspect(text).vjp["y"], scope["g"][0])

@@ -64,7 +64,7 @@ def decorator(managers: Collection[str]) -> JvpError:
 
 def module_value() -> JvpError:
     """A constructor of a module that is neither called nor given a name."""
-    return ForbiddenError("A module that is constructed gets a name here, or is called where it stands: only Python can run this.")
+    return ForbiddenError("A module that is constructed gets a name here, or is called at once: only Python can run this.")
 
 
 def functional_call() -> JvpError:

@@ -24,8 +24,9 @@ from jvpcli.language.literals import (
     read_numbers,
     to_tensor,
 )
+from jvpcli.language.names import constructed, with_modules_apart
 from jvpcli.language.outputs import ordinary
-from jvpcli.language.parse import parse
+from jvpcli.language.parse import parse, read_program
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -114,7 +115,11 @@ def free_names(text: str) -> tuple[str, ...]:
 
     Raises: as `parse`, if it is an expression that is refused.
     """
-    return parse(text.strip()).inputs if is_expression(text) else ()
+    if not is_expression(text):
+        return ()
+    text = text.strip()
+    made = constructed(with_modules_apart(read_program(text)[1])) if may_construct(text) else {}
+    return parse(text, functions=dict.fromkeys(made, ())).inputs
 
 
 def is_expression(text: str) -> bool:
