@@ -195,8 +195,8 @@ def read_pasted(
 
     Raises:
         UsageError: there is no call of that number.
-        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights between its calls, or takes a
-            derivative in forward mode of what says how gradients are recorded.
+        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights behind a use of them, clears
+            some gradients alone, or takes a derivative in forward mode of what says how gradients are recorded.
         ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
     program = _program(source, seed, on_gpu) if may_ask_for_derivative(source) else None
