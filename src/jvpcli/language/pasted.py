@@ -203,9 +203,9 @@ def read_pasted(
 
     Raises:
         UsageError: there is no call of that number.
-        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights between its calls, takes a
-            derivative in forward mode of what says how gradients are recorded, or does what is seen elsewhere by what the
-            language does not have.
+        ForbiddenError: it steps an optimizer, asks for a derivative in a block, changes weights behind a use of them, clears
+            some gradients alone, takes a derivative in forward mode of what says how gradients are recorded, or does what is
+            seen elsewhere by what the language does not have.
         ExpressionSyntaxError: it calls `x.requires_grad()`, which is no method.
     """
     program = _program(source, seed) if may_ask_for_derivative(source) else None

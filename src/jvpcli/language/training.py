@@ -1,7 +1,7 @@
 """Programs that train, or that derive in loops and functions: the language leaves them to Python.  Only the text is read.
 
 The language answers for a call that stands in the text once, at tensors that the text gives.  Where an optimizer steps, where a
-call stands in a block, or where weights change between the calls, what a call is about is known only as the program runs.
+call stands in a block, or where weights change behind a use of them, what a call is about is known only as the program runs.
 """
 
 from __future__ import annotations
