@@ -107,6 +107,17 @@ for loss in losses():
     with torch.no_grad():
         x -= 0.1 * x.grad
 """,
+    "a generator that goes on as a number changes": """
+k, y = 1., 0.
+def scaled(t):
+    for _ in range(2):
+        yield t * k
+for t in scaled(x):
+    y = y + t.sum()
+    k = k * 2
+held = {f"{x.detach()}": y}
+sum(held.values()).backward()
+""",
     "modes, annotations and names": """
 w: torch.Tensor = torch.tensor([2., 1., 1.], dtype=torch.float64, requires_grad=True)
 torch.set_grad_enabled(False)
