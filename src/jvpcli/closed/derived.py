@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
+
+from jvpcli.recording.derivatives import read_dual
 
 
 @dataclass(frozen=True)
@@ -215,3 +218,24 @@ def made_functional(model: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), arguments, keywords)
 
     return called, tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in model.parameters())
+
+
+def forward(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
+    """torch.autograd.forward_ad as a program has it: the tangent of what was computed from dual tensors is asked for."""
+    duals: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def held() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(x, v) for x, v in duals if forward_ad.unpack_dual(x).tangent is not None]  # those of other levels have none
+
+    def make_dual(tensor: Any, tangent: Any, *, level: Any = None) -> Any:
+        made = forward_ad.make_dual(tensor, tangent, level=level)
+        duals[:] = [*held(), (made, tangent)]
+        return made
+
+    def unpack_dual(tensor: Any, *, level: Any = None) -> Any:
+        found = forward_ad.unpack_dual(tensor, level=level)
+        if found.tangent is not None and not any(tensor is dual for dual, _ in duals) and not watch.depth:
+            watch.counts(line(), lambda: read_dual(tensor, *zip(*held(), strict=True)), True)
+        return found
+
+    return {"dual_level": forward_ad.dual_level, "make_dual": make_dual, "unpack_dual": unpack_dual}

@@ -298,7 +298,7 @@ class _Guard(TorchFunctionMode):
             op, free = _operation(func)
             if free and _are_small((*args, *keywords.values()) if keywords else args):
                 return func(*args, **keywords)
-            if func is not torch.Tensor.register_hook:
+            if func not in (torch.Tensor.register_hook, torch.Tensor.__deepcopy__):  # whose memo holds what was copied before
                 reach.check_given((*args[func is APPLIED :], *keywords.values()))
             if op:
                 guards.check_arguments(op, args, keywords)

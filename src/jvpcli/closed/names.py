@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
-from jvpcli.closed.derived import Watch, checking, functionals, made_functional, transforms
+from jvpcli.closed.derived import Watch, checking, forward, functionals, made_functional, transforms
 from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.savings import Autocast, savings
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
@@ -628,7 +628,8 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
-    held = Namespace("torch.autograd", {**autograd, "functional": functional, "gradcheck": checking(watch, _line)})
+    held = Namespace("torch.autograd", {**autograd, "functional": functional, "gradcheck": checking(watch, _line),
+                                           "forward_ad": Namespace("torch.autograd.forward_ad", forward(watch, _line))})
     space = Namespace("torch.func", func)
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {

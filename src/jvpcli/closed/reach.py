@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
@@ -98,6 +99,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Scaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
     (BaseException, frozenset({"args"})),
+    (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
 )

@@ -18,15 +18,16 @@ from jvpcli.recording.places import Place, Point, is_library, user_point
 
 @dataclass(frozen=True)
 class Derivative:
-    """One call of `torch.autograd.grad` or `backward`.
+    """One call of `torch.autograd.grad` or `backward`, or a tangent that is read from a dual tensor.
 
     Attributes:
-        function: "torch.autograd.grad", "torch.autograd.backward" or "Tensor.backward".
+        function: "torch.autograd.grad", "torch.autograd.backward", "Tensor.backward" or "torch.autograd.forward_ad.unpack_dual".
         place: where in the user's code.
         outputs, inputs: tensors by the names that the program has for them; of a backward without `inputs` these are the leaves
             that it reaches.
         grad_outputs: a cotangent for each output or None, in their order; None: the call gives none.
         is_grads_batched: whether each cotangent has an axis in front.
+        tangents: what is pushed forward, of each input; None: the call goes back.
         names: by `id` what the program calls its tensors.
     """
 
@@ -37,6 +38,18 @@ class Derivative:
     grad_outputs: tuple[Tensor | None, ...] | None
     is_grads_batched: bool = False
     names: Mapping[int, str] = field(default_factory=dict)
+    tangents: tuple[Tensor, ...] | None = None
+
+
+def read_dual(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Derivative:
+    """What is asked for where the tangent of a tensor is read that was computed from dual tensors."""
+    point, known = user_point(), names_of_frame(_user_frame())
+    place = None if point is None else point.place()
+    named = _named([output], known, None, "y"), _named(inputs, known, None, "x")
+    return Derivative(f"{FORWARD}.unpack_dual", place, *named, None, names=known, tangents=tuple(tangents))
+
+
+FORWARD = "torch.autograd.forward_ad"
 
 
 def read_call(
