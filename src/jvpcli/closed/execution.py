@@ -164,6 +164,8 @@ def _behind(guard: _Guard) -> Iterator[None]:
     except Ended as ended:
         guard.watch.ended = None
         raise ended.error from None
+    except SystemExit:
+        raise ForbiddenError("A function of the program ends it where it is called again.") from None
 
 
 @contextmanager

@@ -119,9 +119,9 @@ class Program:
     def _kept(self, guard: Callable[..., Any]) -> Callable[..., Any]:
         """A guard, whose refusal ends the program whatever it catches."""
 
-        def kept(*arguments: Any) -> Any:
+        def kept(*arguments: Any, **keywords: Any) -> Any:
             try:
-                return guard(*arguments)
+                return guard(*arguments, **keywords)
             except ForbiddenError as error:
                 raise self.end(error) from None
 

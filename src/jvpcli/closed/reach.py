@@ -245,7 +245,7 @@ def read(value: Any, name: str) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def is_free(kind: type, name: str) -> bool:
+def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
     if name[0] == "_" or (kind is str and name == "format") or (kind in TENSORS and name in ("grad_fn", "type", "cuda")):
         return False
@@ -257,14 +257,14 @@ def is_free(kind: type, name: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def is_free_to_set(kind: type, name: str) -> bool:
+def is_free_to_set(kind: Any, name: str) -> bool:
     """Whether `settable` gives any object of a type itself for a name, whatever it holds."""
     if kind in TENSORS:
         return name in ("grad", "requires_grad")
     return name[0] != "_" and not issubclass(kind, (type, Inert)) and _is_of_program(kind, name)
 
 
-def _is_of_program(kind: type, name: str) -> bool:
+def _is_of_program(kind: Any, name: str) -> bool:
     """Whether an attribute of objects of a program's class is the program's own: torch and Python have none of the name."""
     others = [each for each in kind.__mro__ if not is_own(each)]
     return len(others) < len(kind.__mro__) and name not in INNER and not any(name in vars(each) for each in others)
@@ -404,6 +404,8 @@ class _Typed:
     def type(self, dtype: Any = None, *rest: Any) -> Any:
         """The tensor with another dtype; without one what its own is called."""
         kind = getattr(dtype, "dtype", None) if type(dtype) is Named else dtype
+        if isinstance(kind, str) and not re.fullmatch(r"torch\.\w+", kind):
+            raise ForbiddenError(f"A tensor can't be made a `{kind}` in a program.")
         return self._tensor.type() if kind is None else self._tensor.type(kind, *rest)
 
 
