@@ -632,6 +632,21 @@ def test_gradcheck_asks_for_the_derivative_that_it_checks():
     assert to_dict(as_run(text))["vjp"]["x"]["value"] == [6.0, 12.0]
 
 
+def test_steps_are_noted_down_as_late_as_may_do():
+    """From the last call before on that gave its graph up, or kept one without making another, or from the beginning on."""
+    start = "import torch\nx = torch.ones(2, requires_grad=True)\ny = (x ** 3).sum()\n"
+    kept, made = "y.backward(retain_graph=True)\n", "g, = torch.autograd.grad(y, x, create_graph=True)\n"
+    for text, begins in (
+        (f"{start}y.backward()\ny = (x ** 2).sum()\n{made}g.sum().backward()\n", (1, 0)),
+        (f"{start}{kept}{kept}y.backward()\n", (2, 0)),
+        (f"{start}y.backward()\ny = (x ** 2).sum()\n{kept}y.backward()\n", (2, 1, 0)),
+        (f"{start}{made}torch.func.grad(lambda x: (x ** 2).sum())(x)\n", (1, 0)),
+    ):
+        seen, error = run_through(compiled(text), Settings())
+        assert error is None
+        assert seen.begins(seen.count) == begins
+
+
 def test_functions_that_nobody_calls_are_told():
     step = "def step(x):\n    x.sum().backward()\n"
     assert asks_for_none(step) == "The program asks for no derivative: it defines `step`, and nothing calls it."

@@ -19,7 +19,7 @@ from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 
 from jvpcli.closed import reach
-from jvpcli.closed.derived import Asked, Watch
+from jvpcli.closed.derived import After, Asked, Watch
 from jvpcli.closed.names import FILE, Program
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
@@ -27,7 +27,7 @@ from jvpcli.closed.words import Ended
 from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
-from jvpcli.recording.derivatives import Derivative, keeps_graph, read_call
+from jvpcli.recording.derivatives import Derivative, graph_after, read_call
 from jvpcli.recording.places import OURS, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
@@ -95,11 +95,11 @@ def at_call(
 ) -> Any:
     """Runs a program up to one of the derivatives that it was seen to ask for, counted from 1; what `meet` gives of that.
 
-    Its steps are noted down from the last derivative before on whose graph was given up. Where `meet` gives None the program is
-    run again, and `meet` told that all of it was noted down.
+    Its steps are noted down from a derivative before on, as late as may do. Where `meet` gives None the program is run again, at
+    last with all of it noted down, of which `meet` is told.
     """
     error: BaseException | None = None
-    for begin in dict.fromkeys((seen.given_up_before(number), 0)):
+    for begin in seen.begins(number):
         recorder, found = Recorder(), list[Any]()
 
         def met(call: Derivative | Asked, recorder: Recorder = recorder, found: list[Any] = found, begin: int = begin) -> None:
@@ -323,7 +323,7 @@ class _Guard(TorchFunctionMode):
         """Makes a derivative call, and counts it if it is one of the program's own."""
         line = 0 if self.watch.depth else _direct_line()
         if line:
-            self.watch.counts(line, lambda: read_call(func, args, keywords), keeps_graph(func, args, keywords))
+            self.watch.counts(line, lambda: read_call(func, args, keywords), _after(func, args, keywords))
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
@@ -334,6 +334,11 @@ class _Guard(TorchFunctionMode):
             if line:
                 self.watch.failed = error
             raise
+
+
+def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After:
+    kept, creates = graph_after(func, args, keywords)
+    return After.CREATED if creates else After.KEPT if kept else After.GIVEN_UP
 
 
 def _direct_line() -> int:

@@ -86,19 +86,17 @@ def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[s
     return leaves(outputs) if inputs is None else inputs
 
 
-def keeps_graph(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
-    """Whether the graph that a derivative call goes through is there after it."""
+def graph_after(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the graph that a derivative call goes through is there after it, and whether the call makes one of its own."""
     before = ("outputs", "inputs", "weights") if func is torch.autograd.grad else ("outputs", "weights")
     given = {**dict(zip((*before, "retain_graph", "create_graph"), args, strict=False)), **keywords}
-    retained = given.get("retain_graph")
-    return bool(given.get("create_graph") if retained is None else retained)
+    creates, keeps = bool(given.get("create_graph")), given.get("retain_graph")
+    return creates if keeps is None else bool(keeps), creates
 
 
 def leaves_gradients(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
     """Whether a call is a backward pass with a graph of its own: what it leaves in `.grad` can be differentiated."""
-    if func is not Tensor.backward and func is not torch.autograd.backward:
-        return False
-    return bool(args[3] if len(args) > 3 else keywords.get("create_graph"))
+    return func in (Tensor.backward, torch.autograd.backward) and graph_after(func, args, keywords)[1]
 
 
 def asked(
