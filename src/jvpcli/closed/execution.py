@@ -283,13 +283,10 @@ class _Guard(TorchFunctionMode):
             self.recorder.end()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        func, keywords = FILLED.get(func, func), kwargs or {}
-        if self.recorder is None:
-            return self._passed(func, args, keywords)
-        return self.recorder.note(func, args, keywords, lambda: self._passed(func, args, keywords))
-
-    def _passed(self, func: Any, args: Any, keywords: Any) -> Any:
-        """What a call gives that may be made."""
+        keywords = kwargs or {}
+        func = FILLED.get(func, func)
+        if self.recorder is not None:
+            return self.recorder.note(func, args, keywords, lambda: self._unnoted(func, args, keywords))
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
         if func in DERIVATIVES:
@@ -310,6 +307,14 @@ class _Guard(TorchFunctionMode):
             self.watch.ended = error
             raise Ended(error) from None
         return func(*args, **keywords)
+
+    def _unnoted(self, func: Any, args: Any, keywords: Any) -> Any:
+        """What a call gives that is being noted down."""
+        recorder, self.recorder = self.recorder, None
+        try:
+            return self.__torch_function__(func, (), args, keywords)
+        finally:
+            self.recorder = recorder
 
     def is_up(self) -> bool:
         """Whether torch's calls in this thread go through a guard."""
