@@ -373,6 +373,29 @@ def row(v):
     return torch.autograd.grad(y, x, v.repeat(2, 1), create_graph=True)[0]
 (torch.vmap(row)(torch.eye(2)) ** 2).sum().backward()
 """,
+    "a net that is copied": """
+import copy, torch
+torch.manual_seed(0)
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = torch.nn.Linear(2, 2)
+    def forward(self, x):
+        return torch.tanh(self.lin(x))
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.ModuleList([Block(), Block()])
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+net = Net()
+late = copy.deepcopy(net)
+for p, q in zip(net.parameters(), late.parameters()):
+    q.data.mul_(0.5)
+((net(torch.ones(1, 2)) - late(torch.ones(1, 2)).detach()) ** 2).sum().backward()
+""",
     "checkpoints, a cast and a scaler": """
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -532,12 +555,38 @@ def test_a_function_with_a_backward_inside_of_a_transform():
     assert to_dict(as_run(text))["vjp"]["x0"]["value"] == [3.0, 6.0]
 
 
+def test_a_tangent_that_is_read_is_a_derivative():
+    """d/dx (x² y) · v = 2 x y v, at the last of two levels."""
+    text = (
+        "import torch\nimport torch.autograd.forward_ad as fwAD\nx, y = torch.tensor([1., 2.]), torch.tensor([3., 4.])\n"
+        "for k in (1., 2.):\n    with fwAD.dual_level():\n        dual = fwAD.make_dual(x, torch.tensor([k, 1.]))\n"
+        "        assert fwAD.unpack_dual(dual).tangent is not None\n        out = fwAD.unpack_dual(dual ** 2 * y)\n"
+        "        print(out.primal, out.tangent)\n"
+    )
+    assert to_dict(as_run(text))["jvp"]["out"]["value"] == [12.0, 16.0]
+
+
 def test_gradcheck_asks_for_the_derivative_that_it_checks():
     text = (
         "import torch\nfrom torch.autograd import gradcheck\nx = torch.tensor([1., 2.], dtype=torch.double, requires_grad=True)\n"
         "assert gradcheck(lambda x, k: k * x ** 2, (x, 3.0))\n"
     )
     assert to_dict(as_run(text))["vjp"]["x"]["value"] == [6.0, 12.0]
+
+
+def test_steps_are_noted_down_as_late_as_may_do():
+    """From the last call before on that gave its graph up, or kept one without making another, or from the beginning on."""
+    start = "import torch\nx = torch.ones(2, requires_grad=True)\ny = (x ** 3).sum()\n"
+    kept, made = "y.backward(retain_graph=True)\n", "g, = torch.autograd.grad(y, x, create_graph=True)\n"
+    for text, begins in (
+        (f"{start}y.backward()\ny = (x ** 2).sum()\n{made}g.sum().backward()\n", (1, 0)),
+        (f"{start}{kept}{kept}y.backward()\n", (2, 0)),
+        (f"{start}y.backward()\ny = (x ** 2).sum()\n{kept}y.backward()\n", (2, 1, 0)),
+        (f"{start}{made}torch.func.grad(lambda x: (x ** 2).sum())(x)\n", (1, 0)),
+    ):
+        seen, error = run_through(compiled(text), Settings())
+        assert error is None
+        assert seen.begins(seen.count) == begins
 
 
 def test_functions_that_nobody_calls_are_told():

@@ -221,7 +221,7 @@ def executed(request: Request) -> Executed:
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
-        made = made_by(call) if isinstance(call, Derivative) else None
+        made = made_by(call) if isinstance(call, Derivative) and call.tangents is None else None
         held = held_before(call) if isinstance(call, Derivative) else {}
         try:
             own = meant = replace(_asked(call, recorder, plain), calls=calls)
@@ -466,6 +466,7 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
             wrt=found.wrt,
             grad_outputs=found.grad_outputs,
             is_grads_batched=found.is_grads_batched,
+            tangent=tuple(zip(call.inputs, call.tangents or (), strict=False)),
         )
     if not all(isinstance(v, torch.Tensor) for v in (*_several(call.cotangent), *_several(call.tangent))):
         raise EvaluationError("a direction that is a dictionary of tensors can't be taken apart")

@@ -22,8 +22,8 @@ class Parser:
         long = next((name for name in names if name.startswith("--")), names[0])
         key = options.get("dest") or long.lstrip("-").replace("-", "_")
         self._check(key)
-        kind, action = options.get("type"), options.get("action")
-        value = options.get("default", {"store_true": False, "store_false": True}.get(action))
+        kind, ways = options.get("type"), {"store_true": False, "store_false": True}
+        value = options.get("default", ways.get(options.get("action", "store")))
         needed = options.get("required") or not long.startswith("-")
         if needed and "default" not in options and options.get("nargs") not in ("?", "*"):
             self._needed.append(long)

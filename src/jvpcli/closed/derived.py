@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
+
+from jvpcli.recording.derivatives import read_dual
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,15 @@ class Asked:
     base: Callable[..., Any] | None = None
 
 
+class After(Enum):
+    """What is there of a graph after a derivative call: nothing, itself, or one of the call's own, too.
+
+    The graph of a derivative of a function is torch's own.
+    """
+
+    GIVEN_UP, KEPT, CREATED, FUNCTION = range(4)
+
+
 @dataclass
 class Watch:
     """The derivative calls of a program, counted as it makes them.
@@ -46,7 +59,7 @@ class Watch:
         carry: carries out what torch does out of the guard's sight, of a function and its arguments.
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each that was made.
-        kept: of each, whether the graph that it went through is there afterwards.
+        after: of each, what is there after it of the graph that it went through.
         failed: what those raised that are no derivatives of functions, by their numbers from 1.
         ended: what was refused, after which the program does nothing more; None: nothing.
     """
@@ -60,7 +73,7 @@ class Watch:
     )
     depth: int = 0
     lines: list[int] = field(default_factory=list)
-    kept: list[bool] = field(default_factory=list)
+    after: list[After] = field(default_factory=list)
     failed: dict[int, BaseException] = field(default_factory=dict)
     ended: BaseException | None = None
 
@@ -69,13 +82,10 @@ class Watch:
         """How many were made."""
         return len(self.lines)
 
-    def counts(self, line: int, call: Callable[[], Any], keeps: bool) -> int:
-        """Counts a call on a line, and hands it on if it is the one; its number.
-
-        `keeps`: whether its graph is there afterwards.
-        """
+    def counts(self, line: int, call: Callable[[], Any], after: After) -> int:
+        """Counts a call on a line, and hands it on if it is the one; its number."""
         self.lines.append(line)
-        self.kept.append(keeps)
+        self.after.append(after)
         number = self.count
         if number == self.target:
             self.meet(call())
@@ -83,14 +93,21 @@ class Watch:
             self.start()
         return number
 
-    def given_up_before(self, number: int) -> int:
-        """The last call before one whose graph was given up: what was computed up to it can't be differentiated any more."""
-        return next((k for k in range(number - 1, 0, -1) if not self.kept[k - 1]), 0)
+    def begins(self, number: int) -> tuple[int, ...]:
+        """The calls before one from which on its steps may be noted down, the likeliest first; 0: all are.
+
+        What was computed up to a call that gave its graph up can't be differentiated any more; what was only kept seldom is.
+        """
+        if self.after[number - 1] is After.FUNCTION:
+            return tuple(dict.fromkeys((number - 1, 0)))
+        passed = ({After.GIVEN_UP, After.KEPT}, {After.GIVEN_UP})
+        found = (next((k for k in range(number - 1, 0, -1) if self.after[k - 1] in each), 0) for each in passed)
+        return tuple(dict.fromkeys((*found, 0)))
 
     def asked(self, call: Callable[[], Asked], line: int) -> None:
         """Counts a derivative of a function that is no part of another."""
         if not self.depth:
-            self.counts(line, call, True)
+            self.counts(line, call, After.FUNCTION)
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -228,3 +245,24 @@ def checks(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         return True
 
     return {"gradcheck": gradcheck}
+
+
+def forward(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
+    """torch.autograd.forward_ad as a program has it: the tangent of what was computed from dual tensors is asked for."""
+    duals: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def held() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(x, v) for x, v in duals if forward_ad.unpack_dual(x).tangent is not None]  # those of other levels have none
+
+    def make_dual(tensor: Any, tangent: Any, *, level: Any = None) -> Any:
+        made = forward_ad.make_dual(tensor, tangent, level=level)
+        duals[:] = [*held(), (made, tangent)]
+        return made
+
+    def unpack_dual(tensor: Any, *, level: Any = None) -> Any:
+        found = forward_ad.unpack_dual(tensor, level=level)
+        if found.tangent is not None and not any(tensor is dual for dual, _ in duals) and not watch.depth:
+            watch.counts(line(), lambda: read_dual(tensor, *zip(*held(), strict=True)), After.CREATED)
+        return found
+
+    return {"dual_level": forward_ad.dual_level, "make_dual": make_dual, "unpack_dual": unpack_dual}

@@ -19,7 +19,7 @@ from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 
 from jvpcli.closed import integers, reach
-from jvpcli.closed.derived import Asked, Watch
+from jvpcli.closed.derived import After, Asked, Watch
 from jvpcli.closed.given import Given, with_given
 from jvpcli.closed.names import Program, found_without_import
 from jvpcli.closed.syntax import guarded
@@ -29,7 +29,7 @@ from jvpcli.errors import ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
-from jvpcli.recording.derivatives import Derivative, keeps_graph, read_call
+from jvpcli.recording.derivatives import Derivative, graph_after, read_call
 from jvpcli.recording.places import OURS, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
@@ -115,11 +115,11 @@ def at_call(
 ) -> Any:
     """Runs a program up to one of the derivatives that it was seen to ask for, counted from 1; what `meet` gives of that.
 
-    Its steps are noted down from the last derivative before on whose graph was given up. Where `meet` gives None the program is
-    run again, and `meet` told that all of it was noted down.
+    Its steps are noted down from a derivative before on, as late as may do. Where `meet` gives None the program is run again, at
+    last with all of it noted down, of which `meet` is told.
     """
     error: BaseException | None = None
-    for begin in dict.fromkeys((seen.given_up_before(number), 0)):
+    for begin in seen.begins(number):
         watch, recorder, found = Watch(number, begin=begin), Recorder(), list[Any]()
         guard = _Guard(watch, settings.memory_limit)
         watch.meet = partial(_met, found, guard, meet, recorder, begin == 0)
@@ -207,6 +207,8 @@ def _behind(guard: _Guard) -> Iterator[None]:
     except Ended as ended:
         guard.watch.ended = None
         raise ended.error from None
+    except SystemExit:
+        raise ForbiddenError("A function of the program ends it where it is called again.") from None
 
 
 @contextmanager
@@ -327,13 +329,10 @@ class _Guard(TorchFunctionMode):
             self.recorder.stop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        func, keywords = FILLED.get(func, func), kwargs or {}
-        if self.recorder is None:
-            return self._passed(func, args, keywords)
-        return self.recorder.note(func, args, keywords, lambda: self._passed(func, args, keywords))
-
-    def _passed(self, func: Any, args: Any, keywords: Any) -> Any:
-        """What a call gives that may be made."""
+        keywords = kwargs or {}
+        func = FILLED.get(func, func)
+        if self.recorder is not None:
+            return self.recorder.note(func, args, keywords, lambda: self._unnoted(func, args, keywords))
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
         if func in DERIVATIVES:
@@ -348,7 +347,8 @@ class _Guard(TorchFunctionMode):
             op, free = _operation(func)
             if free and _are_small((*args, *keywords.values()) if keywords else args):
                 return func(*args, **keywords)
-            reach.check_given((*args[func is APPLIED :], *keywords.values()))
+            if func is not torch.Tensor.__deepcopy__:  # whose memo holds what was copied before
+                reach.check_given((*args[func is APPLIED :], *keywords.values()))
             if op:
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
@@ -356,6 +356,14 @@ class _Guard(TorchFunctionMode):
         except JvpError as error:
             raise self._end(error) from None
         return func(*args, **keywords)
+
+    def _unnoted(self, func: Any, args: Any, keywords: Any) -> Any:
+        """What a call gives that is being noted down."""
+        recorder, self.recorder = self.recorder, None
+        try:
+            return self.__torch_function__(func, (), args, keywords)
+        finally:
+            self.recorder = recorder
 
     def _end(self, error: JvpError) -> Ended:
         """What ends the program."""
@@ -386,8 +394,7 @@ class _Guard(TorchFunctionMode):
         if self.watch.depth >= MOST_NESTED:
             raise self._end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
         line = 0 if self.watch.depth else _direct_line()
-        keeps = bool(line) and keeps_graph(func, args, keywords)
-        number = self.watch.counts(line, lambda: read_call(func, args, keywords), keeps) if line else 0
+        number = self.watch.counts(line, lambda: read_call(func, args, keywords), _after(func, args, keywords)) if line else 0
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
@@ -398,6 +405,11 @@ class _Guard(TorchFunctionMode):
             if number:
                 self.watch.failed[number] = error
             raise
+
+
+def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After:
+    kept, creates = graph_after(func, args, keywords)
+    return After.CREATED if creates else After.KEPT if kept else After.GIVEN_UP
 
 
 def _direct_line() -> int:

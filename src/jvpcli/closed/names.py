@@ -20,7 +20,7 @@ from torch._functorch import make_functional
 from torch.autograd import Function
 
 from jvpcli.closed import integers, reach, syntax
-from jvpcli.closed.derived import Watch, checks, functionals, transforms
+from jvpcli.closed.derived import Watch, checks, forward, functionals, transforms
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.savings import Autocast, savings
@@ -165,9 +165,9 @@ class Program:
     def _kept(self, guard: Callable[..., Any]) -> Callable[..., Any]:
         """A guard, whose refusal ends the program whatever it catches."""
 
-        def kept(*arguments: Any) -> Any:
+        def kept(*arguments: Any, **keywords: Any) -> Any:
             try:
-                return guard(*arguments)
+                return guard(*arguments, **keywords)
             except ForbiddenError as error:
                 raise self.end(error) from None
 
@@ -699,7 +699,10 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
-    held = Namespace("torch.autograd", {**autograd, "functional": functional, **checks(watch, _line)})
+    held = Namespace("torch.autograd", {
+        **autograd, "functional": functional, **checks(watch, _line),
+        "forward_ad": Namespace("torch.autograd.forward_ad", forward(watch, _line)),
+    })  # fmt: skip
     space = Namespace("torch.func", func)
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {

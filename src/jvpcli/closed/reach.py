@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
@@ -98,6 +99,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Scaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
     (BaseException, frozenset({"args"})),
+    (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
 )
@@ -272,7 +274,7 @@ def device(*given: Any, **named: Any) -> torch.device:
 
 
 @lru_cache(maxsize=4096)
-def is_free(kind: type, name: str) -> bool:
+def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
     if name[0] == "_" or name in ("cuda", "to") or (kind is str and name == "format"):
         return False
@@ -286,14 +288,14 @@ def is_free(kind: type, name: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def is_free_to_set(kind: type, name: str) -> bool:
+def is_free_to_set(kind: Any, name: str) -> bool:
     """Whether `settable` gives any object of a type itself for a name, whatever it holds."""
     if kind in TENSORS:
         return name in ("grad", "requires_grad")
     return name[0] != "_" and not issubclass(kind, (type, Inert)) and _is_of_program(kind, name)
 
 
-def _is_of_program(kind: type, name: str) -> bool:
+def _is_of_program(kind: Any, name: str) -> bool:
     """Whether an attribute of objects of a program's class is the program's own: torch and Python have none of the name."""
     others = [each for each in kind.__mro__ if not is_own(each)]
     return len(others) < len(kind.__mro__) and name not in INNER and not any(name in vars(each) for each in others)
@@ -441,6 +443,8 @@ class _Typed:
     def type(self, dtype: Any = None, *rest: Any) -> Any:
         """The tensor with another dtype; without one what its own is called."""
         kind = getattr(dtype, "dtype", None) if type(dtype) is Named else dtype
+        if isinstance(kind, str) and not re.fullmatch(r"torch\.\w+", kind):
+            raise ForbiddenError(f"A tensor can't be made a `{kind}` in a program.")
         return self._tensor.type() if kind is None else self._tensor.type(kind, *rest)
 
 

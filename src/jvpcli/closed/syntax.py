@@ -184,7 +184,7 @@ class _Guarding(ast.NodeTransformer):
         self.generic_visit(node)
         parts = next(filter(None, map(_parts, node.targets)), None)
         if parts is not None and not isinstance(node.value, (ast.Tuple, ast.List)):
-            node.value = _at(node.value, _call(PARTS, node.value, ast.Constant(parts)))  # type: ignore[arg-type]
+            node.value = _at(node.value, _call(PARTS, node.value, ast.Constant(parts)))
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:

@@ -162,7 +162,7 @@ class Grid(Inert):
 
     def __getitem__(self, index: Any) -> Any:
         asked = index if isinstance(index, tuple) else (index,)
-        pairs = list(zip_longest(asked[: len(self._shape)], self._shape, fillvalue=slice(None)))
+        pairs: list[Any] = list(zip_longest(asked[: len(self._shape)], self._shape, fillvalue=slice(None)))
         if not all(isinstance(place, (int, slice)) for place, _ in pairs):
             return INERT
         left = [len(range(count)[place]) for place, count in pairs if isinstance(place, slice)]
@@ -182,7 +182,7 @@ class Progress(Inert):
         object.__setattr__(self, "_items", iterable)
 
     def __len__(self) -> int:
-        return len(self._items)  # type: ignore[arg-type]
+        return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._items)

@@ -18,15 +18,16 @@ from jvpcli.recording.places import Place, Point, is_library, user_point
 
 @dataclass(frozen=True)
 class Derivative:
-    """One call of `torch.autograd.grad` or `backward`.
+    """One call of `torch.autograd.grad` or `backward`, or a tangent that is read from a dual tensor.
 
     Attributes:
-        function: "torch.autograd.grad", "torch.autograd.backward" or "Tensor.backward".
+        function: "torch.autograd.grad", "torch.autograd.backward", "Tensor.backward" or "torch.autograd.forward_ad.unpack_dual".
         place: where in the user's code.
         outputs, inputs: tensors by the names that the program has for them; of a backward without `inputs` these are the leaves
             that it reaches.
         grad_outputs: a cotangent for each output or None, in their order; None: the call gives none.
         is_grads_batched: whether each cotangent has an axis in front.
+        tangents: what is pushed forward, of each input; None: the call goes back.
         names: by `id` what the program calls its tensors.
     """
 
@@ -37,6 +38,18 @@ class Derivative:
     grad_outputs: tuple[Tensor | None, ...] | None
     is_grads_batched: bool = False
     names: Mapping[int, str] = field(default_factory=dict)
+    tangents: tuple[Tensor, ...] | None = None
+
+
+def read_dual(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Derivative:
+    """What is asked for where the tangent of a tensor is read that was computed from dual tensors."""
+    point, known = user_point(), names_of_frame(_user_frame())
+    place = None if point is None else point.place()
+    named = _named([output], known, None, "y"), _named(inputs, known, None, "x")
+    return Derivative(f"{FORWARD}.unpack_dual", place, *named, None, names=known, tangents=tuple(tangents))
+
+
+FORWARD = "torch.autograd.forward_ad"
 
 
 def read_call(
@@ -73,19 +86,17 @@ def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[s
     return leaves(outputs) if inputs is None else inputs
 
 
-def keeps_graph(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
-    """Whether the graph that a derivative call goes through is there after it."""
+def graph_after(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the graph that a derivative call goes through is there after it, and whether the call makes one of its own."""
     before = ("outputs", "inputs", "weights") if func is torch.autograd.grad else ("outputs", "weights")
     given = {**dict(zip((*before, "retain_graph", "create_graph"), args, strict=False)), **keywords}
-    retained = given.get("retain_graph")
-    return bool(given.get("create_graph") if retained is None else retained)
+    creates, keeps = bool(given.get("create_graph")), given.get("retain_graph")
+    return creates if keeps is None else bool(keeps), creates
 
 
 def leaves_gradients(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
     """Whether a call is a backward pass with a graph of its own: what it leaves in `.grad` can be differentiated."""
-    if func is not Tensor.backward and func is not torch.autograd.backward:
-        return False
-    return bool(args[3] if len(args) > 3 else keywords.get("create_graph"))
+    return func in (Tensor.backward, torch.autograd.backward) and graph_after(func, args, keywords)[1]
 
 
 def asked(

@@ -16,7 +16,7 @@ from jvpcli.recording.tape import free_name
 
 def held_before(call: Derivative) -> dict[str, Tensor]:
     """What `.grad` of the leaves of a call of backward holds already, by their names: no zeros, and nothing sparse."""
-    if call.function == "torch.autograd.grad":
+    if call.function == "torch.autograd.grad" or call.tangents is not None:
         return {}
     grads = {name: x.grad for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None}
     held = {name: g.detach() if g.requires_grad else g for name, g in grads.items()}
