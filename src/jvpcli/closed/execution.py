@@ -6,6 +6,7 @@ import ast
 import linecache
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -183,7 +184,7 @@ def _behind(guard: _Guard) -> Iterator[None]:
 def _apart() -> Iterator[None]:
     """Inside, no module gets a part, parameter or buffer with a name that has a meaning for Python, or for numpy.
 
-    Behind it torch's settings are as they were.
+    Behind it torch's settings are as they were.  Warnings would show lines of the program on a terminal, as they stand.
     """
     dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
     handles = [
@@ -195,7 +196,9 @@ def _apart() -> Iterator[None]:
         )
     ]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -317,7 +320,7 @@ class _Guard(TorchFunctionMode):
         if func is torch.Tensor.register_hook:
             return func(args[0], _guarded(self, args[1]))
         try:
-            if not isinstance(args[0] if args else None, torch.Tensor):
+            if func is not torch.Tensor.__deepcopy__:  # whose memo holds all that is copied
                 reach.check_given((*args, *keywords.values()))
             return integers.INSTEAD[func](*args, **keywords)
         except JvpError as error:
