@@ -144,6 +144,19 @@ nn.TripletMarginWithDistanceLoss(distance_function={UNSAFE})(torch.ones(5), torc
         "torch.unsafe_split(torch.ones(2), 1)",
         "torch.ones(2).unsafe_split_with_sizes([2])",
     ),
+    "derivatives asked for later": tuple(
+        f"""
+x, L = torch.randn(1, 1, 8, 8), []
+def f(a):
+    y, i = F.max_pool2d(a, 2, return_indices=True); L.append(i); L.append(i.data); return y, i
+y, pull, i = torch.func.vjp(f, x, has_aux=True)
+{change}
+pull(torch.ones(1, 1, 4, 4))
+"""
+        for change in ("i.fill_(10**12)", "i[0] = 10**12", "i += 10**12", "L[0].zero_()", "L[1].zero_()", "i.T.zero_()",
+                       "i.data = i + 1", "F.threshold(i, 99, 0, inplace=True)", "i.detach().zero_()", "i.data.zero_()",
+                       "torch.fill_(i, 3)")
+    ),
     "attention": (
         "F.scaled_dot_product_attention(torch.ones(1,1,2,64), torch.ones(1,1,2,64), torch.ones(1,1,3000000,64))",
         "torch.func.vmap(F.scaled_dot_product_attention)(torch.ones(2,1,2,4), torch.ones(2,1,2,4), torch.ones(2,1,900,4))",

@@ -43,6 +43,7 @@ class Watch:
         lines: the line of each that was made.
         failed: what the last one raised, of those that are no derivatives of functions; None: it went well.
         ended: what was refused, after which the program does nothing more; None: nothing.
+        pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
     """
 
     target: int | None = None
@@ -51,6 +52,7 @@ class Watch:
     lines: list[int] = field(default_factory=list)
     failed: BaseException | None = None
     ended: BaseException | None = None
+    pulls: bool = False
 
     @property
     def count(self) -> int:
@@ -136,6 +138,7 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
     def vjp(function: Any, *primals: Any, **options: Any) -> Any:
         with watch.inside():
             value, pull, *rest = func.vjp(function, *primals, **options)
+        watch.pulls = True
 
         def pulled(*cotangents: Any, **more: Any) -> Any:
             given = cotangents[0] if len(cotangents) == 1 else cotangents

@@ -286,9 +286,21 @@ class _Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
-        func = FILLED.get(func, func)
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
+        if not self.watch.pulls:
+            return self._called(func, args, keywords)
+        whole = [x for x in (*args, *keywords.values()) if type(x) in reach.TENSORS and integers.are_whole(x)]
+        before = [x._version for x in whole]
+        inner = any(map(torch._C._functorch.is_functorch_wrapped_tensor, whole))  # whose changes are not counted
+        found = None if inner else self._called(func, args, keywords)
+        if inner or before != [x._version for x in whole]:
+            raise self._end(ForbiddenError("Integers can't be changed in a program that has called torch.func.vjp."))
+        return found
+
+    def _called(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """What a call of torch's gives, where nothing is to be said against its arguments."""
+        func = FILLED.get(func, func)
         if func in DERIVATIVES:
             return self._derivative(func, args, keywords)
         if func in integers.INSTEAD or func is torch.Tensor.register_hook:
