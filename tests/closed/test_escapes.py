@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from further_tries import FURTHER
 
 from jvpcli.answers import report_of
-from jvpcli.closed.execution import Settings, compiled, run_through
+from jvpcli.closed.execution import Settings, at_call, compiled, run_through
 from jvpcli.closed.given import Given
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language.pasted import as_meant
@@ -1301,6 +1302,7 @@ s.optimizer
         "torch.optim.lr_scheduler.LRScheduler",
     ),
 }
+FAMILIES |= FURTHER
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -1475,3 +1477,69 @@ D[0] = 2**31 - 1
     with pytest.raises(JvpError):
         function(torch.ones(1))
     assert (torch.is_grad_enabled(), torch.get_default_dtype()) == settings
+
+
+POOL = """
+import copy
+x = torch.randn(1, 1, 8, 8, requires_grad=True)
+y, i = F.max_pool2d(x, 2, return_indices=True)
+kept = i.clone()
+{change}
+y.sum().backward()
+assert torch.equal(x.grad.flatten().nonzero().flatten(), kept.flatten().sort().values)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "i.data.fill_(0)", "i.data[:] = 0", "i.detach().data.zero_()", "i.T.data.zero_()", "i[:, :, :2].data.zero_()",
+        "i.real.data.zero_()",
+        "i.expand_as(i).data.zero_()", "i.unbind()[0].data.zero_()", "Variable(i).data.zero_()", 'getattr(i, "data").zero_()',
+        "torch.as_strided(i, (16,), (1,)).data.zero_()", "nn.Parameter(i, requires_grad=False).data.zero_()", "i.numpy()[:] = 0",
+        "i.numpy().T[:] = 0", "np.asarray(i)[:] = 0", "np.ravel(i)[:] = 0", "np.expand_dims(i, 0)[:] = 0",
+        "np.transpose(i)[:] = 0",
+        "i.cpu().numpy()[:] = 0", "i.data = torch.zeros_like(i)", "u = copy.deepcopy(i); u.zero_()", "i.zero_()",
+        "i.data += 1", "m = nn.Module(); m.register_buffer('i', i); m.state_dict()['i'].zero_()",
+    ],
+)  # fmt: skip
+def test_what_backward_has_kept_is_not_changed_unseen(change: str) -> None:
+    """Indices that max pooling keeps stay as they are, or torch sees that they have changed, and says so."""
+    error = ended_by(POOL.format(change=change))
+    assert error is None or "modified by an inplace operation" in str(error), error
+
+
+@pytest.mark.parametrize("make", ["torch.from_numpy", "torch.as_tensor", "torch.asarray", "torch.LongTensor", "torch.tensor"])
+def test_integers_of_an_array_are_copied(make: str) -> None:
+    """What a tensor of integers is made of may change, and the tensor does not; one of real numbers shares numpy's memory."""
+    text = f"""
+a, b = np.zeros(4, dtype=np.int64), np.zeros(4)
+t, x = {make}(a), torch.from_numpy(b)
+p = nn.Parameter(torch.ones(4).long(), requires_grad=False); v = torch.zeros(4).long()
+torch.nn.utils.vector_to_parameters(v, [p])
+a[:], b[:] = 3, 5; v.fill_(7)
+assert t.tolist() == p.tolist() == [0, 0, 0, 0] and x.tolist() == [5., 5., 5., 5.]
+x.numpy()[0] = 2; x.data[1] = 9; y = x.detach()
+assert b.tolist() == [2., 9., 5., 5.] and torch.ones(2).view(2, 1).shape == (2, 1) and y.view(torch.float64).shape == (4,)
+"""
+    assert ended_by(text) is None
+
+
+def test_a_function_of_torchs_is_behind_the_guards_once_the_program_has_run() -> None:
+    """`finally` changes what the function takes, after its derivative was met."""
+    text = """
+import functools
+repeats = torch.ones(4).long()
+try: torch.func.jacrev(functools.partial(torch.repeat_interleave, repeats=repeats))(torch.ones(4))
+finally: repeats.fill_(2**62)
+"""
+    code = compiled(text)
+    function = at_call(code, run_through(code, SETTINGS)[0], 1, SETTINGS, lambda call, *_: call.function)
+    with pytest.raises(JvpError):
+        function(torch.ones(4))
+
+
+def test_warnings_show_nothing_of_a_program(recwarn: pytest.WarningsRecorder) -> None:
+    """Python would print the line of the program that a library warns of, and what in it a terminal obeys."""
+    assert ended_by("np.ones(3) / 0 # \x1b[2J\nx = torch.ones(2, requires_grad=True) * 2\nx.grad # \x1b[2J") is None
+    assert not recwarn.list

@@ -102,6 +102,11 @@ REFUSED = {
         "torch.lstm_cell(x.reshape(1, 4), (torch.zeros(1, 3), torch.zeros(1, 7)), torch.zeros(12, 4), torch.zeros(12, 3))",
         "torch.lu_unpack(x.reshape(2, 2), torch.tensor(1, dtype=torch.int32))[0]",
         "torch.lu_unpack(x.reshape(1, 2, 2), torch.tensor([1, 2], dtype=torch.int32))[0]",
+        "F.scaled_dot_product_attention(x.reshape(1, 2, 2), x.reshape(1, 2, 2), torch.ones(1, 3, 2))",
+        "F.embedding(torch.tensor([1]), x.reshape(2, 2), sparse=True)",
+        "torch.embedding(x.reshape(2, 2), torch.tensor([1]), -1, False, True)",
+        "F.embedding_bag(torch.tensor([1]), x.reshape(2, 2), torch.tensor([0]), mode='sum', sparse=True)",
+        "torch.native_batch_norm(x[:0].reshape(0, 2, 2), None, None, torch.ones(2), torch.ones(2), False, 0.1, 1e-5)[0]",
         "torch.special.chebyshev_polynomial_w(x * math.nan, 4)", "F.pad(x.reshape(1, 4), (2, -4), 'circular')",
         "F.pad(x.reshape(1, 1, 2, 2), mode='circular', pad=(0, 0, 2, -1))",
         "torch.special.legendre_polynomial_p(x / 0 * 0, torch.tensor(2))",
@@ -155,6 +160,8 @@ def test_what_torch_would_trust_is_refused(rule: str) -> None:
 
 
 ORDINARY = [
+    "F.scaled_dot_product_attention(x.reshape(1, 2, 2), torch.ones(1, 3, 2), torch.ones(1, 3, 4))",
+    "F.embedding(torch.tensor([1]), x.reshape(2, 2))",
     "x.as_strided((2, 2), (1, 1), 1)", "x.clone().as_strided_((2,), (2,))", "x[1:].as_strided((2,), (1,), 0)",
     "torch.as_strided_scatter(x, x[:2], (2,), (2,))", "x.view(2, -1)", "x.reshape(-1)", "x.expand(3, -1)", "x[::2]",
     "x[:2**40]", "x.unfold(0, 2, 1)", "x.repeat(2, 3)", "torch.zeros(2000, 2000)[:2]", "x.view(torch.int32)",

@@ -62,6 +62,7 @@ class Watch:
         after: of each, what is there after it of the graph that it went through.
         failed: what those raised that are no derivatives of functions, by their numbers from 1.
         ended: what was refused, after which the program does nothing more; None: nothing.
+        pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
     """
 
     target: int | None = None
@@ -76,6 +77,7 @@ class Watch:
     after: list[After] = field(default_factory=list)
     failed: dict[int, BaseException] = field(default_factory=dict)
     ended: BaseException | None = None
+    pulls: bool = False
 
     @property
     def count(self) -> int:
@@ -187,6 +189,7 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
     def vjp(function: Any, *primals: Any, **options: Any) -> Any:
         with watch.inside():
             value, pull, *rest = func.vjp(function, *primals, **options)
+        watch.pulls = True
 
         def pulled(*cotangents: Any, **more: Any) -> Any:
             given = cotangents[0] if len(cotangents) == 1 else cotangents

@@ -7,6 +7,7 @@ import builtins
 import linecache
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -215,7 +216,7 @@ def _behind(guard: _Guard) -> Iterator[None]:
 def _apart() -> Iterator[None]:
     """Inside, no module gets a part, parameter or buffer with a name that has a meaning for Python, or for numpy.
 
-    Behind it torch's settings are as they were.
+    Behind it torch's settings are as they were.  Warnings would show lines of the program on a terminal, as they stand.
     """
     dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
     handles = [
@@ -227,7 +228,9 @@ def _apart() -> Iterator[None]:
         )
     ]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -329,12 +332,23 @@ class _Guard(TorchFunctionMode):
             self.recorder.stop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        keywords = kwargs or {}
-        func = FILLED.get(func, func)
+        func, keywords = FILLED.get(func, func), kwargs or {}
         if self.recorder is not None:
             return self.recorder.note(func, args, keywords, lambda: self._unnoted(func, args, keywords))
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
+        if not self.watch.pulls:
+            return self._called(func, args, keywords)
+        whole = [x for x in (*args, *keywords.values()) if type(x) in reach.TENSORS and integers.are_whole(x)]
+        before = [x._version for x in whole]
+        inner = any(map(torch._C._functorch.is_functorch_wrapped_tensor, whole))  # whose changes are not counted
+        found = None if inner else self._called(func, args, keywords)
+        if inner or before != [x._version for x in whole]:
+            raise self._end(ForbiddenError("Integers can't be changed in a program that has called torch.func.vjp."))
+        return found
+
+    def _called(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """What a call of torch's gives, where nothing is to be said against its arguments."""
         if func in DERIVATIVES:
             return self._derivative(func, args, keywords)
         if func in integers.INSTEAD or func is torch.Tensor.register_hook:
@@ -347,8 +361,7 @@ class _Guard(TorchFunctionMode):
             op, free = _operation(func)
             if free and _are_small((*args, *keywords.values()) if keywords else args):
                 return func(*args, **keywords)
-            if func is not torch.Tensor.__deepcopy__:  # whose memo holds what was copied before
-                reach.check_given((*args[func is APPLIED :], *keywords.values()))
+            reach.check_given((*args[func is APPLIED :], *keywords.values()))
             if op:
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
@@ -375,7 +388,7 @@ class _Guard(TorchFunctionMode):
         if func is torch.Tensor.register_hook:
             return func(args[0], _guarded(self, args[1]))
         try:
-            if not isinstance(args[0] if args else None, torch.Tensor):
+            if func is not torch.Tensor.__deepcopy__:  # whose memo holds all that is copied
                 reach.check_given((*args, *keywords.values()))
             return integers.INSTEAD[func](*args, **keywords)
         except JvpError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from jvpcli.errors import ForbiddenError
 
@@ -58,14 +59,9 @@ def _data(x: Tensor) -> Tensor:
 
 
 def _set_data(x: Tensor, value: Any) -> None:
-    """Graphs have kept the tensor with the shape that it has.
-
-    Raises:
-        ForbiddenError: it would have another.
-    """
-    if isinstance(value, Tensor) and value.shape != x.shape:
-        raise ForbiddenError("A tensor can't be given numbers of another shape in a program.")
     x.data = value.clone() if are_whole(value) else value
+    if are_whole(x):
+        increment_version(x)
 
 
 def _deepcopy(x: Tensor, memo: Any) -> Tensor:

@@ -126,6 +126,8 @@ def _native_batch_norm(bound: Bound) -> str | None:
     data = bound["input"]
     if not _is_tensor(data, 2):
         return "the input must have at least 2 dimensions"
+    if not data.numel():
+        return "the input is empty"
     names = ("weight", "bias", "running_mean", "running_var")
     for name in names:
         value = bound.get(name)

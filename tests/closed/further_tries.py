@@ -1,0 +1,164 @@
+"""Tries of programs to break out, by family, that were made against the finished guards."""
+
+from __future__ import annotations
+
+UNSAFE = "functools.partial(torch.segment_reduce, reduce='sum', lengths=torch.tensor([10**9]), unsafe=True)"
+
+
+def _above(bases: str, given: str, names: str) -> list[str]:
+    """Classes that have something of their own by names that torch or Python has too, and ask for what is above it."""
+    return [
+        f"""
+class M({bases}):
+    def {name}(self, *a, **k): return 3
+    def ask(self): return super().{name}
+M({given}).ask()
+"""
+        for name in names.split()
+    ]
+
+
+def _scheduled(kind: str, ask: str) -> str:
+    return f"""
+class P(nn.Module):
+    def forward(self, e): return 1.0
+o = torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=.1, momentum=.9)
+s = torch.optim.lr_scheduler.{kind}
+{ask}
+"""
+
+
+def _meeting(first: str, then: str) -> str:
+    """A list whose first item, asked for its length or an item of its own, empties it."""
+    return f"""
+L = []
+class M(torch.utils.data.Dataset):
+    def __len__(self):
+        L.clear(); return 3
+    def __getitem__(self, i):
+        L.clear(); return 1.0
+import functools
+L = [{first}] + [1.0]*100000
+{then}
+"""
+
+
+FURTHER: dict[str, tuple[str, ...]] = {
+    "what torch and Python have above a class": (
+        *_above("nn.Module", "", "_call_impl _slow_forward _apply _load_from_state_dict _named_members _register_state_dict_hook "
+                "_replicate_for_data_parallel compile to_empty share_memory type set_submodule get_buffer"),
+        *_above("nn.LSTM", "2, 3", "_init_flat_weights all_weights check_input get_expected_hidden_size permute_hidden"),
+        *_above("Exception", "", "with_traceback add_note"),
+        *_above("Function", "", "_raw_saved_tensors to_save metadata saved_for_forward next_functions _register_hook name apply"),
+        "class A(nn.BatchNorm1d):\n    def _apply(self, f): return super()._apply(f)\nA(9)._apply(lambda t: t.new_zeros(0))",
+    ),
+    "states of schedules": (
+        _scheduled("LambdaLR(o, P())", 's.state_dict()["lr_lambdas"][0]["_parameters"]'),
+        _scheduled("LambdaLR(o, P().forward)", "s.state_dict()"),
+        _scheduled("MultiplicativeLR(o, P())", "s.state_dict()"),
+        _scheduled("CyclicLR(o, .1, .2, scale_fn=P(), cycle_momentum=False)", "s.state_dict()"),
+        _scheduled("OneCycleLR(o, .1, total_steps=9)", "s.state_dict()"),
+        _scheduled("ReduceLROnPlateau(o)", "s.state_dict()"),
+    ),
+    "torch's functions as hooks": (
+        *(
+            f"""
+import functools
+x = torch.ones({shape}, requires_grad=True); y = x*2
+{where}.register_hook({hook})
+y.sum().backward()
+"""
+            for where in ("x", "y")
+            for shape, hook in (
+                ("5", UNSAFE),
+                ("1, 1, 4, 4", "nn.MaxPool2d(2, dilation=2**31-1)"),
+                ("4", "functools.partial(torch.repeat_interleave, repeats=torch.tensor([2**62]))"),
+                ("4", "functools.partial(torch.as_strided, size=(10**9,), stride=(1,))"),
+                ("4", f"torch.no_grad()({UNSAFE})"),
+                ("4", f"torch.func.vmap({UNSAFE})"),
+                ("4", "functools.partial(getattr, torch.ones(1))"),
+            )
+        ),
+        """
+def deep(n):
+    with torch.enable_grad():
+        x = torch.ones(5, requires_grad=True); y = x*2
+        y.register_hook(lambda g: deep(n-1) if n else None)
+        y.sum().backward()
+deep(60)
+""",
+        f"""
+import functools
+nn.TripletMarginWithDistanceLoss(distance_function={UNSAFE})(torch.ones(5), torch.ones(5), torch.ones(5))
+""",
+    ),
+    "devices": (
+        *(f"torch.ones(3, device={device!r})" for device in (
+            "meta", "xla", "lazy", "mps", "xpu", "hpu", "vulkan", "mtia", "privateuseone", "ipu", "maia", "mkldnn", "meta:5")),
+        'torch.device("meta")', 'torch.device("lazy", 0)', 'torch.device(type="meta")', 'torch.ones(3).to("meta")',
+        'nn.Linear(2, 2, device="meta")', 'nn.Linear(2, 2).to("meta")', 'nn.Linear(2, 2).to(device="meta")',
+        'torch.ones(3).new_zeros(3, device="meta")', 'torch.tensor([1], device="meta")', 'torch.Tensor.to(torch.ones(3), "meta")',
+        'with torch.device("meta"):\n    torch.ones(3)', 'torch.ones(3).type("torch.sparse.FloatTensor")',
+        'torch.ones(3, device=["meta"][0])', 'functools = 1\nimport functools\nfunctools.partial(torch.ones, device="meta")(3)',
+    ),
+    "sparse gradients": (
+        "nn.Embedding(10, 3, sparse=True)(torch.tensor([1]))",
+        "e = nn.Embedding(10, 3); e.sparse = True; e(torch.tensor([1]))",
+        "F.embedding(torch.tensor([1]), torch.ones(9, 3), None, None, 2., False, True)",
+        "torch.embedding(torch.ones(9, 3), torch.tensor([1]), -1, False, True)",
+        'nn.EmbeddingBag(10, 3, mode="sum", sparse=True)(torch.tensor([1]), torch.tensor([0]))',
+        'F.embedding_bag(torch.tensor([1]), torch.ones(9, 3), torch.tensor([0]), mode="sum", sparse=True)',
+    ),
+    "names that stand for torch's": (
+        *(f"{text}" for text in (
+            '__name__ = "torch.return_types"', "for __name__ in [1]: pass", "import math as __name__", "def __name__(): pass",
+            "class A:\n    __name__ = 1", "lambda __name__: 0", "def f():\n    global __name__\n    __name__ = 1", "del __name__",
+            "try: 1/0\nexcept Exception as __name__: pass", "[0 for __name__ in [1]]", "(__name__ := 3)",
+            "with torch.no_grad() as __name__: pass", "import collections\ncollections.namedtuple('P', 'a').__name__ = 1",
+            "__name__, x = 1, 2", "f'{(__name__ := 3)}'",
+        )),
+    ),
+    "what numpy goes through": (
+        *(_meeting(first, then) for first in (
+            "M() + M()", "torch.utils.data.Subset(M(), [0]) + M()", "torch.utils.data.TensorDataset(torch.ones(2)) + M()",
+            "sum([M(), M()], M())", "torch.utils.data.random_split(range(3), [1, 2])[0] + M()",
+        ) for then in ("np.ones(2) + L", "np.ones(2) == L", "sum([L], np.ones(2))", "np.float64(L)", "a = np.ones(2); a[:] = L")),
+        *("a = np.ones(2) + [10**30, 1]\n" + change for change in (
+            "a[0] = 3", "a[0] += 3", "for a[0] in [3]: pass", "a[0], b = 1, 2", "[0 for a[0] in [3]]", "[*a[:]] = [1, 2]",
+            "with torch.no_grad() as a[0]: pass", "a[:] = 3", "a[a > 1] = 0")),
+    ),
+    "what a program is given of ours": (
+        "plt.__class__", "plt.__init__", "plt._with", "import logging\nlogging.__call__", "class A(plt.__class__): pass",
+        "import copy\ncopy.deepcopy(getattr)((), '__class__')", "import copy\ncopy.copy(hasattr).__self__",
+        "import copy\ncopy.deepcopy(torch.func.grad(torch.sum))._watch",
+    ),
+    "copies of integers": (
+        "import copy\ncopy.copy(torch.ones(3).long())",
+        "import copy\ncopy.copy(nn.Parameter(torch.ones(3).long(), requires_grad=False))",
+        "import copy\nt = torch.ones(3).long()\ncopy.deepcopy([t, t[:]])",
+        "import copy\nt = torch.ones(3) > 0\ncopy.deepcopy({1: t, 2: t.T})",
+        "torch.ones(3).view(torch.int32)",
+        "torch.ones(3, dtype=torch.float64).view(dtype=torch.int64)",
+        "torch.ones(3).long().view(torch.float64)",
+        "torch.ones(2).long().unsafe_chunk(1)",
+        "torch.unsafe_split(torch.ones(2), 1)",
+        "torch.ones(2).unsafe_split_with_sizes([2])",
+    ),
+    "derivatives asked for later": tuple(
+        f"""
+x, L = torch.randn(1, 1, 8, 8), []
+def f(a):
+    y, i = F.max_pool2d(a, 2, return_indices=True); L.append(i); L.append(i.data); return y, i
+y, pull, i = torch.func.vjp(f, x, has_aux=True)
+{change}
+pull(torch.ones(1, 1, 4, 4))
+"""
+        for change in ("i.fill_(10**12)", "i[0] = 10**12", "i += 10**12", "L[0].zero_()", "L[1].zero_()", "i.T.zero_()",
+                       "i.data = i + 1", "F.threshold(i, 99, 0, inplace=True)", "i.detach().zero_()", "i.data.zero_()",
+                       "torch.fill_(i, 3)")
+    ),
+    "attention": (
+        "F.scaled_dot_product_attention(torch.ones(1,1,2,64), torch.ones(1,1,2,64), torch.ones(1,1,3000000,64))",
+        "torch.func.vmap(F.scaled_dot_product_attention)(torch.ones(2,1,2,4), torch.ones(2,1,2,4), torch.ones(2,1,900,4))",
+    ),
+}  # fmt: skip
