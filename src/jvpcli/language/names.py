@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -24,13 +23,16 @@ CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in ("step", *sorted(L
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""
 
+MODULE_WORDS = ("nn", "Sequential", "hook")
+"""Words without which one expression has no modules."""
+
 Use = tuple[str, bool]
 """A name, and whether it is assigned there."""
 
 
 def may_hold(tree: ast.Module, source: str) -> bool:
     """Whether a text can have classes, objects or modules of its own: one expression without a word of modules has none."""
-    return len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr) or re.search("nn|Sequential|hook", source) is not None
+    return len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr) or any(word in source for word in MODULE_WORDS)
 
 
 def is_program(tree: ast.Module, source: str) -> bool:
