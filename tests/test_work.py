@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import jvpcli
 from jvpcli import attributes, problem
 from jvpcli.answers import inspect as inspecting
+from jvpcli.cli.answers import Soon, answers_together
 from jvpcli.language.course import Courses
 from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.render.inspect import render_inspect
@@ -224,6 +227,25 @@ def test_a_repeated_question_stays_within_its_budget():
     with Operations() as counted:
         task()
     assert counted.count <= 83
+
+
+def test_a_line_of_a_batch_whose_words_are_known_stays_within_its_budget():
+    """It runs the kernels that its passes come down to, and fills its numbers in."""
+    draw = random.Random(0)
+
+    def lines() -> list[bytes]:
+        points = [[draw.uniform(0.5, 2) for _ in range(4)] for _ in range(16)]
+        return [json.dumps({"expression": "torch.outer(x, x)", "inputs": {"x": x}}).encode() for x in points]
+
+    soon = Soon()
+    soon.note(Request("torch.outer(x, x)", inputs={}), 0.0)
+    for _ in range(4):
+        answers_together(lines(), None, soon)
+    given = lines()
+    assert calls_of(lambda: answers_together(given, None, soon)) <= 530
+    with Operations() as counted:
+        assert all(answers_together(given, None, soon))
+    assert counted.count <= 642
 
 
 def test_a_check_runs_the_steps_that_it_knows(monkeypatch):

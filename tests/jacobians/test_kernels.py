@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -116,3 +119,17 @@ def test_all_that_is_made_on_the_way_follows():
     kernels = record(lambda inputs: [inputs[0] + 1, (inputs[0] * 2).exp().view(2, 2)], [TABLE], since=1)
     found = kernels([torch.zeros(4)])
     assert [each.tolist() for each in found] == [[1.0] * 4, [[1.0, 1.0]] * 2, [0.0] * 4, [1.0] * 4]
+
+
+def test_a_recording_loads_nothing_of_torchs_compiler():
+    """Which takes a second: nothing but torch itself is needed."""
+    code = """
+import sys
+import torch
+from jvpcli.jacobians.kernels import record
+
+before = set(sys.modules)
+record(lambda inputs: [inputs[0].sin()], [torch.ones(2)])
+assert not {"sympy", "torch._dynamo"} & (set(sys.modules) - before)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -32,7 +32,8 @@ from jvpcli.jacobians.small import AHEAD, KINDS
 from jvpcli.jacobians.stacked import Rows, blocks_of, compared
 from jvpcli.jacobians.structure import kind_by_values
 from jvpcli.language.guards import is_free
-from jvpcli.language.values import is_word, read_value
+from jvpcli.language.literals import to_tensor
+from jvpcli.language.values import is_word, read_dtype
 from jvpcli.problem import Named, Problem
 from jvpcli.render.json import Place, around_numbers, to_json
 from jvpcli.report import InspectReport
@@ -126,7 +127,8 @@ class Passes:
         names, like = self.request.inputs, self.problem.leaves.values()
         if list(values) != list(names) or not all(map(_is_plain, values.values())):
             return None
-        inputs = [read_value(value, name=name, dtype=self.request.dtype) for name, value in values.items()]
+        dtype = read_dtype(self.request.dtype)
+        inputs = [to_tensor(value, dtype, pairs=True) for value in values.values()]
         same = all(x.shape == leaf.shape and x.dtype == leaf.dtype for x, leaf in zip(inputs, like, strict=True))
         return inputs if same else None
 
@@ -348,7 +350,10 @@ def known(request: Request, before: Known | None = None) -> Known | None:
 
 
 def _kernels(passes: Passes) -> Kernels | None:
-    """The kernels that the passes come down to; None where they are others at another point, or torch is asked about numbers."""
+    """The kernels that the passes come down to; None where they are others at another point, or guards look at numbers.
+
+    Some derivatives torch computes by another formula where its kernels are watched: what they give is compared.
+    """
     course = passes.problem.course
     assert course is not None, "there are no passes without it"
     if any(turn.is_sized or not is_free(turn.op) for turn in course.turns):

@@ -157,6 +157,11 @@ class _Notes(TorchDispatchMode):
         for x in inputs:
             self._add(x, self._foreign)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would load its compiler, which takes a second, only to see that it leaves this out."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs a kernel, and notes it down."""
         operands, keywords = [self._read(operand) for operand in args], kwargs or {}

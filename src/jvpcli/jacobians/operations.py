@@ -11,7 +11,6 @@ smooth   analytic where it is defined: an entry of the Jacobian that is not zero
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -235,7 +234,9 @@ def is_of_complex(node: Node, name: str) -> bool:
 @lru_cache(maxsize=1024)
 def base_name(name: str) -> str:
     """`Mul` of `MulBackward0`; `View` of `ViewBackward0_copy`; `CopySlices` of `torch::autograd::CopySlices`."""
-    return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
+    plain = name.rpartition("::")[2]
+    word = plain.removesuffix("_copy").rstrip("0123456789")
+    return word.removesuffix("Backward") if word.endswith("Backward") else plain
 
 
 @lru_cache(maxsize=1024)

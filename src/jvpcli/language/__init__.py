@@ -7,6 +7,8 @@ DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "hessian", "hvp", "
 
 def may_construct(text: str) -> bool:
     """Whether a text can construct modules of torch.nn."""
+    if "nn." not in text and "torch.nn " not in text:  # which spares most texts the first use of the pattern
+        return False
     return re.search(r"\bnn\.[A-Z]|torch\.nn (?:as|import) ", text) is not None
 
 

@@ -23,6 +23,9 @@ CHANGING = ("{", "dict(", *(f".{method}(" for method in sorted(LIST_METHODS)))
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""
 
+MODULE_WORDS = ("nn", "Sequential", "hook")
+"""Words without which one expression has no modules."""
+
 Use = tuple[str, bool]
 """A name, and whether it is assigned there."""
 

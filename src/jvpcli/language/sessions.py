@@ -75,14 +75,19 @@ def _numbered(lines: Sequence[Line]) -> list[Line]:
     return found
 
 
-def typed(source: str) -> list[Line]:
-    """The lines; of a session those that were typed, without their prompts, and empty ones for the others."""
-    lines: list[Line] = []
+def _lines(source: str) -> Iterator[Line]:
+    if "\n" not in source and "\r" not in source:  # which spares most expressions the first use of the pattern
+        yield 0, source
+        return
     begin = 0
     for match in re.finditer(r"\r\n|\r|\n|\Z", source):
-        lines.append((begin, source[begin : match.start()]))
+        yield begin, source[begin : match.start()]
         begin = match.end()
-    lines = list(_quoted(_numbered(lines)))
+
+
+def typed(source: str) -> list[Line]:
+    """The lines; of a session those that were typed, without their prompts, and empty ones for the others."""
+    lines = list(_quoted(_numbered(list(_lines(source)))))
     if not is_session(line for _, line in lines):
         shown = TENSOR.search(source) and not NAMED.search(source)
         return list(_without(lines, TENSOR)) if shown else lines
