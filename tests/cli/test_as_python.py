@@ -170,6 +170,19 @@ def test_steps_stand_where_they_are_written(jvp):
     assert document["output_values"] == {"y": "y"}
 
 
+def test_outputs_are_named_as_an_expression_s_are(jvp):
+    """By their own names, or else y; out, where the program has a y."""
+    for asked, names in (
+        ("z.backward()", ["z"]),
+        ("(z * 2).backward()", ["out"]),
+        ("torch.autograd.grad([z, x * 2], x, [z, x])", ["z", "out1"]),
+    ):
+        text = SEVERAL.replace("torch.autograd.grad(z, x)", f"y1 = z * 1\n{asked}")
+        assert [*answer(jvp, "inspect", text)["outputs"]] == names
+    text = SEVERAL.replace("y = ", "u = ").replace("grad(y", "grad(u * 1")
+    assert [*answer(jvp, "inspect", text, "--call", "1")["outputs"]] == ["y"]
+
+
 def test_formulas_of_a_net_and_of_a_function(jvp):
     """Σ (w·c)² has the gradient 2 c cᵀ w; parameters have names in formulas that code can have."""
     derived = answer(jvp, "derive", TRAINING, "--tangent", "net_layers_0_weight=[[1,1]]")

@@ -217,6 +217,7 @@ def executed(request: Request) -> Executed:
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
+        call = _named(call) if isinstance(call, Derivative) else call
         made = made_by(call) if isinstance(call, Derivative) else None
         try:
             meant = replace(_asked(call, recorder, plain), calls=calls)
@@ -441,6 +442,17 @@ def _said(call: Derivative | Asked, number: int, count: int, line: int) -> str:
             of = ", ".join([*before[:4], *["…"] * (len(before) > 4)])
             said += f"; PyTorch adds it to what .grad holds from before: of {of}"
     return said
+
+
+def _named(call: Derivative) -> Derivative:
+    """The call, with outputs that the program has no name for named as those of an expression are."""
+    taken = {*call.names.values(), *call.inputs}
+    outputs: dict[str, torch.Tensor] = {}
+    for place, (text, y) in enumerate(call.outputs.items()):
+        number = "" if len(call.outputs) == 1 else str(place)
+        plain = next(name for name in (f"y{number}", f"out{number}", text) if name not in taken or name == text)
+        outputs[text if text.isidentifier() or call.names.get(id(y)) == text else plain] = y
+    return replace(call, outputs=outputs)
 
 
 def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Request:
