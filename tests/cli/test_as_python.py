@@ -179,7 +179,7 @@ def test_outputs_are_named_as_an_expression_s_are(jvp):
     ):
         text = SEVERAL.replace("torch.autograd.grad(z, x)", f"y1 = z * 1\n{asked}")
         assert [*answer(jvp, "inspect", text)["outputs"]] == names
-    text = SEVERAL.replace("y = ", "u = ").replace("grad(y", "grad(u * 1")
+    text = SEVERAL.replace("    y = ", "    u = ").replace("grad(y", "grad(u * 1")
     assert [*answer(jvp, "inspect", text, "--call", "1")["outputs"]] == ["y"]
 
 
