@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from jvpcli.errors import JvpError
 from jvpcli.request import Request
 
 
@@ -19,6 +20,16 @@ def report_of(request: Request, answer: Callable[[Request], Any] | None = None) 
         answer = getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)
     if request.pasted is None and request.runnable is None:
         return answer(request)
-    from jvpcli.answers.executed import or_executed  # loaded only where a program is pasted
+    refusal = request.refusal
+    if refusal is None:
+        try:
+            answered = answer(request)
+        except JvpError as error:
+            refusal = error
+        else:
+            if request.read is not None:
+                request.read()
+            return answered
+    from jvpcli.answers.executed import executed  # loaded only where the language refuses a program
 
-    return or_executed(request, answer)
+    return executed(request, refusal, answer)

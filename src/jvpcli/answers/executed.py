@@ -60,27 +60,19 @@ WAY = (
 """What is hinted at where a program was refused that Python might run."""
 
 
-def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
-    """The answer to a pasted program; where the language refuses it, for a derivative that it asks for as Python runs it.
+def executed(request: Request, refusal: JvpError, answer: Callable[[Request], Any]) -> Any:
+    """The answer to a pasted program that the language refuses: for a derivative that it asks for as Python runs it.
 
     What the language says that PyTorch raises is said where Python doesn't run the program to its end, either.
 
     Args:
         request: what is asked, and of what program.
+        refusal: why the language refuses it.
         answer: gives a report, what has one as its `report`, or linear maps.
 
     Raises:
-        JvpError: the program is refused, and can't be run as it stands either.
+        JvpError: it can't be run as it stands either.
     """
-    refusal = request.refusal
-    if refusal is None:
-        try:
-            answered = answer(request)
-        except JvpError as error:
-            refusal = error
-        else:
-            _tell(request)
-            return answered
     if request.pasted is None:
         raise with_way(refusal, request)
     told = refusal
@@ -89,8 +81,8 @@ def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
             return _run(request, request.pasted, refusal, answer)
         except JvpError as error:
             told = error
-    if told is refusal:
-        _tell(request)
+    if told is refusal and request.refusal is None and request.read is not None:  # it is one of the program as it was read
+        request.read()
     raise told
 
 
@@ -102,7 +94,7 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
     """
     asked = replace(pasted, memory_limit=request.memory_limit, files=request.files, tell=request.tell)
     try:
-        found = executed(asked)
+        found = met(asked)
     except OF_OPTIONS:
         raise
     except JvpError as why:
@@ -156,12 +148,6 @@ def with_way(refusal: JvpError, request: Request) -> JvpError:
     return refusal
 
 
-def _tell(request: Request) -> None:
-    """Tells how the language has read a program, which is what the answer is about."""
-    if request.read is not None and request.refusal is None:
-        request.read()
-
-
 @dataclass(frozen=True)
 class Executed:
     """A derivative that a program asks for as it runs.
@@ -189,7 +175,7 @@ class Executed:
     beside: bool = False
 
 
-def executed(request: Request) -> Executed:
+def met(request: Request) -> Executed:
     """A derivative that a program asks for: the last, or that which is picked.
 
     Raises:
