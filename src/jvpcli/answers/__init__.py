@@ -6,8 +6,23 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from jvpcli.errors import JvpError
+from jvpcli.errors import (
+    EvaluationError,
+    ExpressionSyntaxError,
+    ForbiddenError,
+    JvpError,
+    LimitError,
+    NotDifferentiableError,
+    UnknownNameError,
+    UsageError,
+)
 from jvpcli.request import Request
+
+UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError)
+"""What the language says of a program that it doesn't read, or can't carry out."""
+
+REFUSALS = (*UNREAD, UsageError)
+"""That, and what it says of what is asked of a program; of shapes that don't fit it has met the tensors themselves."""
 
 
 def report_of(request: Request, answer: Callable[[Request], Any] | None = None) -> Any:
@@ -25,11 +40,19 @@ def report_of(request: Request, answer: Callable[[Request], Any] | None = None) 
         try:
             answered = answer(request)
         except JvpError as error:
+            if not isinstance(error, REFUSALS):
+                _read(request)
+                raise
             refusal = error
         else:
-            if request.read is not None:
-                request.read()
+            _read(request)
             return answered
     from jvpcli.answers.executed import executed  # loaded only where the language refuses a program
 
     return executed(request, refusal, answer)
+
+
+def _read(request: Request) -> None:
+    """Tells how the language has read a program, which is what is told of it."""
+    if request.read is not None:
+        request.read()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from jvpcli.answers import UNREAD
 from jvpcli.answers.arguments import below, inputs_of
 from jvpcli.answers.question import differentiated, values_of
 from jvpcli.answers.run import Made, agrees, compared, difference, made_by, other_gradient, request_of
@@ -22,11 +23,9 @@ from jvpcli.errors import (
     EvaluationError,
     ExpressionSyntaxError,
     FileError,
-    ForbiddenError,
     JvpError,
     LimitError,
     NotDifferentiableError,
-    ShapeMismatchError,
     UnknownNameError,
     UsageError,
 )
@@ -43,12 +42,6 @@ from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
-
-UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError)
-"""What the language says of a program that it doesn't read, or can't carry out."""
-
-REFUSALS = (*UNREAD, UsageError, ShapeMismatchError)
-"""That, and what it says of what is asked of a program, or of what PyTorch raises in it."""
 
 OF_OPTIONS = (UsageError, BadValueError, FileError)
 """What is wrong with what was given beside a program."""
@@ -75,15 +68,12 @@ def executed(request: Request, refusal: JvpError, answer: Callable[[Request], An
     """
     if request.pasted is None:
         raise with_way(refusal, request)
-    told = refusal
-    if request.refusal is not None or isinstance(refusal, REFUSALS):
-        try:
-            return _run(request, request.pasted, refusal, answer)
-        except JvpError as error:
-            told = error
-    if told is refusal and request.refusal is None and request.read is not None:  # it is one of the program as it was read
-        request.read()
-    raise told
+    try:
+        return _run(request, request.pasted, refusal, answer)
+    except JvpError as error:
+        if error is refusal and request.refusal is None and request.read is not None:  # it is one of the program as it was read
+            request.read()
+        raise
 
 
 def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[[Request], Any]) -> Any:
