@@ -6,23 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from jvpcli.errors import (
-    EvaluationError,
-    ExpressionSyntaxError,
-    ForbiddenError,
-    JvpError,
-    LimitError,
-    NotDifferentiableError,
-    UnknownNameError,
-    UsageError,
-)
+from jvpcli.errors import REFUSALS, JvpError
 from jvpcli.request import Request
-
-UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError)
-"""What the language says of a program that it doesn't read, or can't carry out."""
-
-REFUSALS = (*UNREAD, UsageError)
-"""That, and what it says of what is asked of a program; of shapes that don't fit it has met the tensors themselves."""
 
 
 def report_of(request: Request, answer: Callable[[Request], Any] | None = None) -> Any:

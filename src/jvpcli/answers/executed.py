@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from jvpcli.answers import UNREAD
 from jvpcli.answers.arguments import below, inputs_of
 from jvpcli.answers.question import differentiated, values_of
 from jvpcli.answers.run import Made, agrees, compared, difference, made_by, other_gradient, request_of
 from jvpcli.closed.derived import Asked
 from jvpcli.errors import (
+    UNREAD,
     BadValueError,
     EvaluationError,
     ExpressionSyntaxError,
