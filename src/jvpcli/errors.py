@@ -186,6 +186,12 @@ class LimitError(JvpError):
     exit_code = ExitCode.LIMIT
 
 
+UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError)
+"""What the language says of a program that it doesn't read, or can't carry out."""
+
+REFUSALS = (*UNREAD, UsageError)
+"""That, and what it says of what is asked of a program; of shapes that don't fit it has met the tensors themselves."""
+
 LESS_MEMORY = ("make the inputs smaller, or raise --memory-limit",)
 """Hints where memory ran out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -158,6 +159,7 @@ def test_each_command_answers(jvp):
         assert [each["code"] for each in document["warnings"]] == ["as_python"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python keeps no places of instructions before 3.11")
 def test_steps_stand_where_they_are_written(jvp):
     """A session, whose prompts are no part of the program: the lines are those of what was pasted."""
     text = ">>> import torch\n>>> class Odd:\n...     def __enter__(self): return 2.\n...     def __exit__(self, *e): pass\n...\n"
@@ -168,6 +170,19 @@ def test_steps_stand_where_they_are_written(jvp):
     assert told == [("x ** 3", 8), ("two * x ** 3", 8), ("(two * x ** 3).sum()", 8)]
     assert [call["line"] for call in document["calls"]] == [12]
     assert document["output_values"] == {"y": "y"}
+
+
+def test_outputs_are_named_as_an_expression_s_are(jvp):
+    """By their own names, or else y; out, where the program has a y."""
+    for asked, names in (
+        ("z.backward()", ["z"]),
+        ("(z * 2).backward()", ["out"]),
+        ("torch.autograd.grad([z, x * 2], x, [z, x])", ["z", "out1"]),
+    ):
+        text = SEVERAL.replace("torch.autograd.grad(z, x)", f"y1 = z * 1\n{asked}")
+        assert [*answer(jvp, "inspect", text)["outputs"]] == names
+    text = SEVERAL.replace("    y = ", "    u = ").replace("grad(y", "grad(u * 1")
+    assert [*answer(jvp, "inspect", text, "--call", "1")["outputs"]] == ["y"]
 
 
 def test_formulas_of_a_net_and_of_a_function(jvp):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from jvpcli.errors import REFUSALS, JvpError
 from jvpcli.request import Request
 
 
@@ -19,6 +20,24 @@ def report_of(request: Request, answer: Callable[[Request], Any] | None = None) 
         answer = getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)
     if request.pasted is None and request.runnable is None:
         return answer(request)
-    from jvpcli.answers.executed import or_executed  # loaded only where a program is pasted
+    refusal = request.refusal
+    if refusal is None:
+        try:
+            answered = answer(request)
+        except JvpError as error:
+            if not isinstance(error, REFUSALS):
+                _read(request)
+                raise
+            refusal = error
+        else:
+            _read(request)
+            return answered
+    from jvpcli.answers.executed import executed  # loaded only where the language refuses a program
 
-    return or_executed(request, answer)
+    return executed(request, refusal, answer)
+
+
+def _read(request: Request) -> None:
+    """Tells how the language has read a program, which is what is told of it."""
+    if request.read is not None:
+        request.read()

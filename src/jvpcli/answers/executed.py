@@ -18,15 +18,14 @@ from jvpcli.answers.question import differentiated, values_of
 from jvpcli.answers.run import Made, agrees, compared, difference, made_by, other_gradient, request_of
 from jvpcli.closed.derived import Asked
 from jvpcli.errors import (
+    UNREAD,
     BadValueError,
     EvaluationError,
     ExpressionSyntaxError,
     FileError,
-    ForbiddenError,
     JvpError,
     LimitError,
     NotDifferentiableError,
-    ShapeMismatchError,
     UnknownNameError,
     UsageError,
 )
@@ -44,12 +43,6 @@ from jvpcli.recording.tape import free_name
 from jvpcli.report import Call, Notice, PlanReport
 from jvpcli.request import Request
 
-UNREAD = (ForbiddenError, UnknownNameError, ExpressionSyntaxError, LimitError, NotDifferentiableError, EvaluationError)
-"""What the language says of a program that it doesn't read, or can't carry out."""
-
-REFUSALS = (*UNREAD, UsageError, ShapeMismatchError)
-"""That, and what it says of what is asked of a program, or of what PyTorch raises in it."""
-
 OF_OPTIONS = (UsageError, BadValueError, FileError)
 """What is wrong with what was given beside a program."""
 
@@ -60,38 +53,27 @@ WAY = (
 """What is hinted at where a program was refused that Python might run."""
 
 
-def or_executed(request: Request, answer: Callable[[Request], Any]) -> Any:
-    """The answer to a pasted program; where the language refuses it, for a derivative that it asks for as Python runs it.
+def executed(request: Request, refusal: JvpError, answer: Callable[[Request], Any]) -> Any:
+    """The answer to a pasted program that the language refuses: for a derivative that it asks for as Python runs it.
 
     What the language says that PyTorch raises is said where Python doesn't run the program to its end, either.
 
     Args:
         request: what is asked, and of what program.
+        refusal: why the language refuses it.
         answer: gives a report, what has one as its `report`, or linear maps.
 
     Raises:
-        JvpError: the program is refused, and can't be run as it stands either.
+        JvpError: it can't be run as it stands either.
     """
-    refusal = request.refusal
-    if refusal is None:
-        try:
-            answered = answer(request)
-        except JvpError as error:
-            refusal = error
-        else:
-            _tell(request)
-            return answered
     if request.pasted is None:
         raise with_way(refusal, request)
-    told = refusal
-    if request.refusal is not None or isinstance(refusal, REFUSALS):
-        try:
-            return _run(request, request.pasted, refusal, answer)
-        except JvpError as error:
-            told = error
-    if told is refusal:
-        _tell(request)
-    raise told
+    try:
+        return _run(request, request.pasted, refusal, answer)
+    except JvpError as error:
+        if error is refusal and request.refusal is None and request.read is not None:  # it is one of the program as it was read
+            request.read()
+        raise
 
 
 def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[[Request], Any]) -> Any:
@@ -102,7 +84,7 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
     """
     asked = replace(pasted, memory_limit=request.memory_limit, files=request.files, tell=request.tell)
     try:
-        found = executed(asked)
+        found = met(asked)
     except OF_OPTIONS:
         raise
     except JvpError as why:
@@ -156,12 +138,6 @@ def with_way(refusal: JvpError, request: Request) -> JvpError:
     return refusal
 
 
-def _tell(request: Request) -> None:
-    """Tells how the language has read a program, which is what the answer is about."""
-    if request.read is not None and request.refusal is None:
-        request.read()
-
-
 @dataclass(frozen=True)
 class Executed:
     """A derivative that a program asks for as it runs.
@@ -191,7 +167,7 @@ class Executed:
     beside: bool = False
 
 
-def executed(request: Request) -> Executed:
+def met(request: Request) -> Executed:
     """A derivative that a program asks for: the last, or that which is picked.
 
     Raises:
@@ -221,6 +197,7 @@ def executed(request: Request) -> Executed:
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
+        call = _named(call) if isinstance(call, Derivative) else call
         made = made_by(call) if isinstance(call, Derivative) and call.tangents is None else None
         held = held_before(call) if isinstance(call, Derivative) else {}
         try:
@@ -453,6 +430,17 @@ def _added(held: Sequence[str], is_in_result: bool) -> str:
     of = ", ".join([*held[:4], *["…"] * (len(held) > 4)])
     told = ", and so does the result: held is the sum of its products with these" if is_in_result else ", which isn't in this"
     return f"; .grad holds what calls before have added to it{told}: {of}"
+
+
+def _named(call: Derivative) -> Derivative:
+    """The call, with outputs that the program has no name for named as those of an expression are."""
+    taken = {*call.names.values(), *call.inputs}
+    outputs: dict[str, torch.Tensor] = {}
+    for place, (text, y) in enumerate(call.outputs.items()):
+        number = "" if len(call.outputs) == 1 else str(place)
+        plain = next(name for name in (f"y{number}", f"out{number}", text) if name not in taken or name == text)
+        outputs[text if text.isidentifier() or call.names.get(id(y)) == text else plain] = y
+    return replace(call, outputs=outputs)
 
 
 def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Request:

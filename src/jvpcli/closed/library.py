@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from jvpcli.closed import reach
+from jvpcli.closed import integers, reach
 from jvpcli.closed.arguments import Parser
 from jvpcli.closed.words import INERT, Inert, Named, Namespace, Types, progress
 from jvpcli.errors import ForbiddenError
@@ -46,7 +46,7 @@ def library(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
             "add", "sub", "truediv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq")} | {"mul": _multiplied}),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
-        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": lambda value: copy.copy(value)}),
+        "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {"nullcontext": contextlib.nullcontext}),
         "dataclasses": Namespace("dataclasses", {
             "dataclass": _dataclass, "field": dataclasses.field, "asdict": _as_dict, "replace": dataclasses.replace}),
