@@ -45,7 +45,7 @@ from jvpcli.language.statements import (
     without_annotations,
 )
 from jvpcli.language.subject import Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
-from jvpcli.language.training import refuse_moved, refuse_partly_cleared, refuse_training
+from jvpcli.language.training import may_move, refuse_anew, refuse_moved, refuse_partly_cleared, refuse_training
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
 from jvpcli.request import Request
@@ -214,7 +214,7 @@ def read_pasted(
     calls = list(calls_of(program.statements, program.code))
     if number is not None and calls and not 0 < number <= len(calls):
         raise no_such_call(number, _listed(calls, (), program))
-    reader, subject = _subject(program, twice, number if calls else None)
+    reader, subject = _subject(program, calls, twice, number if calls else None)
     _refuse_called_flags(program, subject)
     _refuse_changes(program, reader, subject)
     parts = _apart(program, reader, subject)
@@ -296,9 +296,11 @@ def _program(source: str, seed: int | None) -> _Program | None:
     return _Program(source, text, tree, body, statements, own_seed, tuple(named), changed)
 
 
-def _subject(program: _Program, twice: bool, number: int | None) -> tuple[Reader, Subject | None]:
-    """What is meant of a program: the call of a number, or the one that it ends with; None is the value that it ends with."""
-    places = list(calls_of(program.statements, program.code))
+def _subject(program: _Program, places: Sequence[Place], twice: bool, number: int | None) -> tuple[Reader, Subject | None]:
+    """What is meant of a program: the call of a number, or the one that it ends with; None is the value that it ends with.
+
+    `places` are its calls.
+    """
     end = len(program.statements) if number is None else places[number - 1].place + 1
     plain = with_open_tuples(program.statements[:end])
     inputs: tuple[str, ...] = ()
@@ -431,8 +433,10 @@ def _refuse_changes(program: _Program, reader: Reader, subject: Subject | None) 
     """
     last = subject.calls[-1] if subject is not None and subject.calls else None
     end = len(reader.statements) if last is None else last.place + 1
-    asked = {each.place: reader.holding(each) for each in reader.calls if uses_graph(each.call)}
-    refuse_moved(program.text, reader.statements[:end], reader.weights, asked)
+    if may_move(reader.statements[:end]):
+        asked = {each.place: reader.holding(each) for each in reader.calls if uses_graph(each.call)}
+        refuse_moved(program.text, reader.statements[:end], reader.weights, asked)
+        refuse_anew(program.text, reader.statements[:end], reader.weights)
     backward = [each for each in reader.calls if is_backward(each.call) and each.place < end]
     for each in backward[:-1] if last is not None and is_backward(last.call) else ():
         refuse_partly_cleared(program.text, reader.statements[each.place + 1 : end - 1], reader.holding(each))

@@ -7,6 +7,7 @@ import builtins
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from jvpcli.attributes import cached_property
 from jvpcli.errors import ForbiddenError
 from jvpcli.language.calls import (
     COMPOSED,
@@ -310,7 +311,7 @@ class Reader:
         before = self.statements[: each.place]
         return sources(free_names(each.call), [part for part in before if not (_passes_back(part) or cleared(part))])
 
-    @property
+    @cached_property
     def weights(self) -> set[str]:
         """The names of leaves and modules."""
         return {*without_leaves(self.statements, self.code)[1], *modules_of(self.statements), *self.others}
@@ -336,7 +337,7 @@ class Reader:
         """
         left = [each for each in reversed(self.calls) if each.place < last.place and self._is_left(each, last)]
         found = [each for each in left if self.holding(each).isdisjoint(self.others)]
-        held = self.holding(last).union(*map(self.holding, found))
+        held = self.holding(last).union(*map(self.holding, found)) if left else set()
         while more := [each for each in left if each not in found and not held.isdisjoint(self.holding(each))]:
             found += more
             held = held.union(*map(self.holding, more))
@@ -367,8 +368,9 @@ class Reader:
         """
         (last,) = subject.calls
         stays = [ast.copy_location(ast.Expr(last.node), last.node)] if self._frees(last) else []
-        found = {each: part for each in self._together(last) if (part := asked(each.call, self.code)) is not None}
-        if not is_backward(last.call) or not found:
+        earlier = self._together(last) if is_backward(last.call) else []
+        found = {each: part for each in earlier if (part := asked(each.call, self.code)) is not None}
+        if not found:
             return replace(subject, before=[*subject.before, *stays])
         if any(part.wrt != subject.asked.wrt for part in found.values()):
             note = "what earlier calls of backward, by other inputs, have added to .grad is not in the result"

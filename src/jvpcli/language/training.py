@@ -30,16 +30,21 @@ def refuse_training(text: SourceText, statements: Sequence[ast.stmt]) -> None:
     Raises:
         ForbiddenError: it does, with the place.
     """
-    for node, refused in (*_steps(statements), *_derivatives_in_blocks(statements)):
+    steps = _steps(statements) if "optim" in text.source or ".step" in text.source else ()
+    for node, refused in (*steps, *_derivatives_in_blocks(statements)):
         raise _at(text, node, refused)
+
+
+def may_move(statements: Sequence[ast.stmt]) -> bool:
+    """Whether some statements may change something where it is, or give a name twice."""
+    made = [name for statement in statements for name in assigned([statement])]
+    return len({*made}) < len(made) or any(map(_moved, statements))
 
 
 def refuse_moved(
     text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str], asked: Mapping[int, Collection[str]]
 ) -> None:
-    """Refuse a program that changes weights where they are, or makes other leaves under their names, which functions read.
-
-    It may do so before anything is derived by them, where no value that was made with them is read on.
+    """Refuse a program that changes weights where they are, behind a derivative by them, or a use whose value is read on.
 
     `asked` are the weights by which a statement asks for a derivative, by its place.
 
@@ -50,7 +55,6 @@ def refuse_moved(
     made_of: dict[str, set[str]] = {}
     stale: dict[str, tuple[ast.stmt, str]] = {}
     behind: set[str] = set()
-    made: set[str] = set()
     for place, statement in enumerate(statements):
         if is_passed_over(statement):
             continue
@@ -61,8 +65,7 @@ def refuse_moved(
         for name in sorted(reads & stale.keys()) if runs else ():
             change, weight = stale[name]
             raise _at(text, change, refusals.moved(weight))
-        anew = {name for name in assigned([statement]) if name in made and _is_anew(name, statement)}
-        for weight in sorted((_moved(statement) | anew) & {*weights}) if runs else ():
+        for weight in sorted(_moved(statement) & {*weights}) if runs else ():
             if weight in behind:
                 raise _at(text, statement, refusals.moved(weight))
             stale |= {name: (statement, weight) for name, of in made_of.items() if weight in of and name not in functions}
@@ -70,7 +73,24 @@ def refuse_moved(
             made_of[name] = reads if afresh else reads | made_of.get(name, set())
             stale.pop(name, None)
         behind.update(asked.get(place, ()))
+
+
+def refuse_anew(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
+    """Refuse a program that gives the name of a leaf to another one, behind a use of it.
+
+    Where no function reads the name, the leaves have got names of their own before.
+
+    Raises:
+        ForbiddenError: it does, with the place where the other one is made.
+    """
+    made: set[str] = set()
+    read: set[str] = set()
+    for statement in statements:
+        for name in assigned([statement]):
+            if name in made & read & {*weights} and _is_anew(name, statement):
+                raise _at(text, statement, refusals.moved(name))
         made.update(assigned([statement]))
+        read |= free_names(statement.value if isinstance(statement, ast.Assign) else statement)
 
 
 def refuse_partly_cleared(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
@@ -109,8 +129,9 @@ def _derivatives_in_blocks(statements: Sequence[ast.stmt]) -> Iterator[tuple[ast
 
     A `with` runs once: what a call gives there is a value.  Only what a call of backward adds to `.grad` there is not followed.
     """
-    own = {*assigned(statements), *(part.name for part in statements if isinstance(part, ast.FunctionDef))}
-    for block in filter(is_block, statements):
+    blocks = [*filter(is_block, statements)]
+    own = {*assigned(statements)} if blocks else set()
+    for block in blocks:
         defines = isinstance(block, ast.FunctionDef)
         name = block.name if isinstance(block, ast.FunctionDef) else ""
         if defines and name not in _run_by([part for part in statements if part is not block]):
