@@ -196,7 +196,7 @@ def read(value: Any, name: str) -> Any:
         if name.startswith("__") and not _own_classes(kind):
             raise _refused(value, name)
         return value
-    if issubclass(kind, Inert) or kind is _Formatting:
+    if (issubclass(kind, Inert) and not name.startswith("_")) or kind is _Formatting:
         return value
     if kind is Namespace or kind is Named:
         if name in vars(value) and (name[:2] != "__" or name in ("__version__", "__name__")):
