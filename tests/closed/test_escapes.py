@@ -754,6 +754,7 @@ class P(argparse.ArgumentParser): pass
         "from string import Formatter",
         "from string import Template",
         "import tqdm; tqdm.tqdm.kind",
+        "import tqdm; tqdm.tqdm([1])._items",
         "import wandb\nfor x in wandb.x: pass",
         "import wandb; list(wandb.x)",
         "import wandb; torch.tensor(wandb.x)",

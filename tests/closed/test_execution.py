@@ -537,11 +537,15 @@ def test_what_only_shows_something_changes_no_numbers():
     assert found == pytest.approx([3 * (4.608 * start) ** 2 for start in (1, 2)])
 
 
-def test_what_is_only_shown_is_not_gone_through():
-    """How often `for` would take a turn isn't known, so that no number is."""
-    head = "import torch, wandb\nw = torch.ones(2, requires_grad=True)\n"
+@pytest.mark.parametrize(
+    "line", ["for batch in wandb.batches: pass", "if wandb.rate > 1: pass", "k = float(wandb.rate)", "k = wandb.rate * w"]
+)
+def test_no_number_hangs_on_what_is_only_shown(line):
+    """What Python would go on to ask for isn't known, so that nothing is answered."""
+    text = f"import torch, wandb\nw = torch.ones(2, requires_grad=True)\nw.sum().backward()\n{line}\n(w ** 2).sum().backward()\n"
+    assert "isn't known" in str(run_through(compiled(text), Settings())[1])
     with pytest.raises(JvpError, match="not read"):
-        as_run(f"{head}for batch in wandb.batches:\n    w.sum().backward()\n(w ** 2).sum().backward()\n")
+        as_run(text)
 
 
 def test_a_function_with_a_backward_inside_of_a_transform():

@@ -84,7 +84,7 @@ class Inert:
         return None
 
     def __iter__(self) -> Iterator[Any]:
-        raise Ended(ForbiddenError("A program goes through what is only shown here: how many parts that has isn't known."))
+        raise _unknown("how many parts it has")
 
     def __getitem__(self, index: Any) -> Any:
         return INERT
@@ -105,9 +105,22 @@ class Inert:
 
     def _with(self, other: Any) -> Any:
         """What is made of it and a number, as of two times of a clock, or a text, as of a path."""
-        return INERT if isinstance(other, (Inert, int, float, str)) else NotImplemented
+        if isinstance(other, (Inert, int, float, str)):
+            return INERT
+        raise _unknown("which number it is")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _with
+
+    def _number(self, *_: Any) -> Any:
+        raise _unknown("which number it is")
+
+    __lt__ = __le__ = __gt__ = __ge__ = __float__ = __int__ = __index__ = __len__ = __neg__ = __abs__ = __round__ = _number
+    __pow__ = __rpow__ = __mod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = _number
+
+
+def _unknown(what: str) -> Ended:
+    """What ends a program whose numbers would hang on what is only shown."""
+    return Ended(ForbiddenError(f"A program computes with what is only shown, or measured, here: {what} isn't known."))
 
 
 INERT = Inert()
