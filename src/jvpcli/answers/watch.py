@@ -94,7 +94,9 @@ class Blame:
 def first_nan(call: Derivative, problem: Problem) -> Blame:
     """The first step of a derivative call's pass that makes NaN, in an input's gradient or not: its steps are run again."""
     traced = _traced(call, problem)
-    for index in reversed(range(0 if traced is None else len(traced.chain.steps))):
+    if traced is None:
+        return Blame()
+    for index in reversed(range(len(traced.chain.steps))):
         if any(v is not None and _has_nan(v) for v in traced.swept.arrived[index]):
             continue
         passed = traced.swept.contributions[index]
