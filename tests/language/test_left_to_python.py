@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import jvpcli
+from jvpcli.answers import report_of
+from jvpcli.answers.executed import WAY
 from jvpcli.errors import ForbiddenError
 from jvpcli.language.pasted import as_meant
-from jvpcli.language.refusals import RUN
 from jvpcli.request import Request
 
 HEAD = """\
@@ -70,9 +71,9 @@ def test_what_trains_is_left_to_python(name: str) -> None:
     before, place, behind = re.split("[«»]", HEAD + marked.replace("CALL", CALL))
     text = before + place + behind
     with pytest.raises(ForbiddenError) as caught:
-        as_meant(Request(text))
+        report_of(as_meant(Request(text)))
     assert caught.value.message.startswith(message)
-    assert caught.value.hints == [RUN]
+    assert caught.value.hints == (WAY.format(command="inspect"),)
     assert caught.value.span is not None
     assert text[slice(*caught.value.span)] == place
 

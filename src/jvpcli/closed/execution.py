@@ -363,6 +363,7 @@ class _Guard(TorchFunctionMode):
                 return func(*args, **keywords)
             reach.check_given((*args[func is APPLIED :], *keywords.values()))
             if op:
+                integers.check_gradient(op, args, keywords)
                 guards.check_arguments(op, args, keywords)
                 forecast.check_parts(op, args, keywords)
                 forecast.check_memory(op, args, keywords, 0, self.memory_limit)

@@ -8,7 +8,7 @@ numbers they are what is counted, or a copy, here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from jvpcli.errors import ForbiddenError
+from jvpcli.language.guards.binding import bind
 
 
 def are_whole(x: Any) -> bool:
@@ -95,6 +96,18 @@ def check_view(x: Tensor, *asked: Any) -> None:
     for dtype in asked:
         if isinstance(dtype, torch.dtype) and (dtype.is_floating_point or dtype.is_complex) == are_whole(x):
             raise ForbiddenError("Memory of real numbers can't be viewed as whole ones in a program, nor the other way round.")
+
+
+def check_gradient(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Refuse a call whose gradient would be sparse: torch trusts the places in it, and a program has it in its hands.
+
+    Raises:
+        ForbiddenError: it is one.
+    """
+    if op.rpartition(".")[2] in ("embedding", "embedding_bag"):
+        found = bind(op, arguments, keywords)
+        if found is not None and found[1].get("sparse"):
+            raise ForbiddenError("`sparse` can't be used in a program: torch trusts the places in a sparse gradient.")
 
 
 INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {

@@ -95,36 +95,32 @@ def in_forward(mode: str) -> JvpError:
     )
 
 
-RUN = "On the command line Python runs it: jvp inspect - < FILE between guards, jvp run FILE.py without any."
-"""How a program that the language leaves to Python gets its answer."""
-
-
 def optimizer(written: str) -> JvpError:
     """`torch.optim.SGD`, under the name by which it is called."""
-    return ForbiddenError(f"The language has no optimizers, which move weights as a program runs: `{written}`.", hints=[RUN])
+    return ForbiddenError(f"The language has no optimizers, which move weights as a program runs: `{written}`.")
 
 
 def step(written: str) -> JvpError:
     """`opt.step()`, of an optimizer, a schedule, or whatever else a program steps."""
-    return ForbiddenError(f"The language steps nothing that changes as a program runs: `{written}`.", hints=[RUN])
+    return ForbiddenError(f"The language steps nothing that changes as a program runs: `{written}`.")
 
 
 def in_block(written: str, where: str) -> JvpError:
     """A derivative that is asked for somewhere else than at the top level of a program."""
     message = f"`{written}` stands in {where}: the language reads derivative calls of a program at its top level alone."
-    return ForbiddenError(message, hints=[RUN])
+    return ForbiddenError(message)
 
 
 def moved(name: str) -> JvpError:
     """Weights that are changed where they are, or whose name is given to another leaf, behind a use of them."""
     message = f"`{name}` is changed behind a use of it: the language answers at weights that stay as they are."
-    return ForbiddenError(message, hints=[RUN])
+    return ForbiddenError(message)
 
 
 def partly_cleared(cleared: str, left: str) -> JvpError:
     """Gradients of which some are cleared between two calls of `backward`, and others are not."""
     message = f"`{cleared}` has its gradient cleared between two calls of backward; `{left}`, which may have one, has not."
-    return ForbiddenError(message, hints=[RUN])
+    return ForbiddenError(message)
 
 
 def frozen() -> JvpError:

@@ -197,13 +197,7 @@ def _repeat_interleave(bound: Bound) -> str | None:
     return None if said is None or said == total else f"`output_size` is {said:,}, and the repeats come to {total:,}"
 
 
-def _embedding(bound: Bound) -> str | None:
-    return "`sparse` can't be used: torch trusts the places in a sparse gradient" if bound.get("sparse") else None
-
-
 def _embedding_bag(bound: Bound) -> str | None:
-    if problem := _embedding(bound):
-        return problem
     indices, weight = bound.get("input", bound.get("indices")), bound["weight"]
     if indices.dtype.is_floating_point and weight.dtype in (torch.int32, torch.int64):
         indices, weight = weight, indices  # their old order
@@ -291,7 +285,6 @@ RULES: Mapping[str, Rule] = {
     "native_group_norm": Rule(_native_group_norm),
     **dict.fromkeys(("grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), Rule(_grid_sample)),
     "repeat_interleave": Rule(_repeat_interleave, unasked=_repeats_alike),
-    "embedding": Rule(_embedding),
     "embedding_bag": Rule(_embedding_bag),
     **{f"fractional_max_pool{n}d{end}": Rule(_fractional_pool) for n in (2, 3) for end in ("", "_with_indices")},
     "avg_pool2d": Rule(_averaged, unasked=_is_of_floats),
