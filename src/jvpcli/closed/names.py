@@ -25,7 +25,7 @@ from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.savings import Autocast, savings
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
-from jvpcli.errors import ForbiddenError, LimitError, UsageError
+from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
@@ -136,6 +136,7 @@ class Program:
             syntax.RESUMED: self.resumed,
             syntax.GIVEN: self._given,
             syntax.PARTS: parts_of,
+            syntax.CAUGHT: self.caught,
             "__build_class__": self._build,
             "__import__": _loaded,
             "getattr": lambda *given: self._getattr(*given),
@@ -208,6 +209,16 @@ class Program:
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
 
+    def caught(self) -> None:
+        """Stands where an error may end: what is refused, by what a program calls too, goes on from there.
+
+        Raises:
+            Ended: it is a refusal.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, (Ended, JvpError)):
+            raise self.end(error.error if isinstance(error, Ended) else error) from None
+
     def resumed(self, given: Any) -> Any:
         """What a generator is given as it goes on, where what it is asked by runs between the guards.
 
@@ -257,16 +268,19 @@ class Program:
             raise self.end(error) from None
 
     def _hasattr(self, value: Any, name: Any) -> bool:
+        """`hasattr(x, name)`; where Python has an attribute that no program can read, neither answer would do."""
         word = reach.word(name)
         try:
             return hasattr(_read(value, word), word)
-        except ForbiddenError:
+        except ForbiddenError as error:
+            if hasattr(value, word):
+                raise self.end(error) from None
             return False
 
     def _dir(self, *values: Any) -> list[str]:
         """`dir(x)`: the names that can be read from an object; without one those of the program."""
         names = dir(values[0]) if values else list(self.globals)
-        return [name for name in names if name[:1] != "_" and (not values or self._hasattr(values[0], name))]
+        return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
 
     def _build(self, body: Any, name: str, *bases: Any) -> type:
         """A class of the program."""
@@ -325,6 +339,14 @@ def _kinds(kinds: Any) -> Any:
 def _read(value: Any, name: str) -> Any:
     """What an attribute is read from; `m.__class__` of a module is `type(m)`."""
     return _OfKind(value) if name == "__class__" and isinstance(value, nn.Module) else reach.read(value, name)
+
+
+def _is_readable(value: Any, name: str) -> bool:
+    """Whether an object has an attribute that a program can read."""
+    try:
+        return hasattr(_read(value, name), name)
+    except ForbiddenError:
+        return False
 
 
 class _OfKind:
@@ -625,7 +647,7 @@ LEGACY = {"FloatTensor": torch.float32, "DoubleTensor": torch.float64, "LongTens
 
 
 def _legacy(dtype: torch.dtype | None) -> Callable[..., Tensor]:
-    """`torch.FloatTensor(…)`: of numbers, of a tensor, or of sizes, whose numbers are zeros here."""
+    """`torch.FloatTensor(…)`: of numbers, of a tensor of its dtype, or of sizes, whose numbers are zeros here."""
 
     def made(*given: Any) -> Tensor:
         kind = dtype or torch.get_default_dtype()
@@ -633,20 +655,33 @@ def _legacy(dtype: torch.dtype | None) -> Callable[..., Tensor]:
             return torch.zeros(given if given else (0,), dtype=kind)
         if isinstance(given[0], torch.Size):
             return torch.zeros(given[0], dtype=kind)
-        return given[0].to(kind) if isinstance(given[0], Tensor) else torch.tensor(given[0], dtype=kind)
+        if isinstance(given[0], Tensor) and given[0].dtype != (dtype or given[0].dtype):
+            raise TypeError(f"expected a tensor of {dtype}, and got one of {given[0].dtype}")
+        return given[0].view_as(given[0]) if isinstance(given[0], Tensor) else torch.tensor(given[0], dtype=kind)
 
     return made
 
 
 def _variable(data: Any, requires_grad: bool = False, volatile: bool = False) -> Tensor:
-    """`Variable(x)`: the tensor itself."""
-    found = data.detach() if isinstance(data, Tensor) and data.grad_fn is None else data
-    return found.requires_grad_(requires_grad) if requires_grad else found
+    """`Variable(x)`: a leaf with the numbers of a tensor, and its memory."""
+    if not isinstance(data, Tensor):
+        raise TypeError(f"Variable data has to be a tensor, but got {type(data).__name__}")  # as torch says it
+    return data.detach().requires_grad_(requires_grad)
+
+
+SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout"})
+"""What says how fast a `DataLoader` is, and not which batches it gives."""
 
 
 def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options: Any) -> Any:
-    """`DataLoader(…)` in the process itself."""
-    kept = {name: value for name, value in options.items() if name in ("drop_last", "collate_fn")}
+    """`DataLoader(…)` in the process itself.
+
+    Raises:
+        ForbiddenError: its batches are to be chosen otherwise than in order or by chance.
+    """
+    kept = {name: value for name, value in options.items() if name not in SPEEDS}
+    for name in kept.keys() - {"drop_last", "collate_fn"}:
+        raise ForbiddenError(f"The argument `{name}` of a DataLoader can't be used in a program.")
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
 
 
