@@ -733,6 +733,9 @@ WRITTEN_OTHERWISE = {
     "a leaf under one name, and a step between": "u = torch.tensor([2., 3.])\nu = Variable(u, requires_grad=True)\n"
     "lin = nn.Linear(2, 3)\nopt = torch.optim.Adam(lin.parameters(), lr=0.1)\nlin(u).sum().backward()\nopt.step()\n"
     "opt.zero_grad()\nu.grad = None\nlin(u).pow(2).sum().backward()\nfound = [u.grad, *[p.grad for p in lin.parameters()]]",
+    "the numbers of a tensor without its graph": "from torch.nn import Parameter\n"
+    "x = torch.tensor([2., 3.], requires_grad=True)\ny = x ** 2\n"
+    "(Variable(y) * y + Parameter(x, requires_grad=False) * x).sum().backward()\nfound = [x.grad]",
     "a result filled item by item, and map": "def f(x):\n    y = torch.empty(2, 1)\n    y[0, 0] = torch.sin(x[0]) * x[1]\n"
     "    y[1, 0] = x[1] ** 2\n    return y\nx = torch.tensor([1., 2.], requires_grad=True)\n"
     "parts = list(map(lambda g, y: g * y, [1., 2.], f(x)))\nsum(map(torch.sum, parts)).backward()\nfound = [x.grad]",

@@ -616,6 +616,31 @@ def test_what_ends_a_program_is_told(text, told):
 
 
 @pytest.mark.parametrize(
+    "refused",
+    [
+        "np.add(1, 1, out=a)", "torch.rand(2, generator=None)", "'{0.real}'.format(3)", "torch.nn.functional.dropout(x, names=0)",
+        "torch.utils.data.DataLoader([1, 2], batch_sampler=[[1, 0]])", "hasattr(torch.nn.ReLU(), '_parameters')",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "around",
+    [
+        "try:\n    {}\nexcept Exception:\n    pass\n",
+        "try:\n    {}\nexcept:\n    pass\n",
+        "for k in range(1):\n    try:\n        {}\n    finally:\n        break\n",
+        "class C:\n    def __enter__(self):\n        pass\n    def __exit__(self, *e):\n        return True\nwith C():\n    {}\n",
+    ],
+    ids=["except", "bare except", "finally", "with"],
+)
+def test_a_refusal_ends_the_program_whatever_catches_it(refused, around):
+    """Python would go on with what these give: no number of what follows is its."""
+    text = f"import numpy as np\nimport torch\na, x = np.ones(2), torch.ones(2, requires_grad=True)\n{around.format(refused)}"
+    seen, error = run_through(compiled(f"{text}x.sum().backward()\n"), Settings())
+    assert isinstance(error, ForbiddenError)
+    assert seen.count == 0
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "import torch\nx = torch.ones(2)\nprint(x.sum())\n",

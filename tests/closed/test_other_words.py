@@ -243,6 +243,27 @@ nn.init.normal_(d, mean=1., std=0.1)
 y = torch.tanh(torch.ones(4, 3) @ ws[0] + ws[1]) @ k.T @ mean.T @ w[:, :, 0, 0].T * d
 (y + b.sum()).pow(2).sum().backward()
 """,
+    "what has the numbers of a tensor, and not its graph": """
+from torch.autograd import Variable
+flag, y = True, x ** 2
+z = Variable(x * 2, requires_grad=flag)
+(Variable(y) * y + nn.Parameter(x, requires_grad=False) * x + Variable(x) * z + torch.Tensor(y) * x).sum().backward()
+""",
+    "segments, of which the last keeps its graph": """
+from torch.utils.checkpoint import checkpoint_sequential
+net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+checkpoint_sequential(net, 2, torch.ones(4, 3), use_reentrant=True).sum().backward()
+""",
+    "casts around functions": """
+@torch.autocast("cpu", dtype=torch.bfloat16)
+def cast(t):
+    return t @ t.T
+@torch.cuda.amp.autocast()
+def same(t):
+    return t @ t.T
+t = torch.rand(3, 3, requires_grad=True)
+(cast(t).float() + 2 * same(t)).sum().backward()
+""",
     "a result that is filled item by item, and map": """
 def f(t):
     y = torch.empty(2, 1, dtype=torch.float64)

@@ -103,7 +103,6 @@ REFUSED = {
         "torch.lu_unpack(x.reshape(2, 2), torch.tensor(1, dtype=torch.int32))[0]",
         "torch.lu_unpack(x.reshape(1, 2, 2), torch.tensor([1, 2], dtype=torch.int32))[0]",
         "F.scaled_dot_product_attention(x.reshape(1, 2, 2), x.reshape(1, 2, 2), torch.ones(1, 3, 2))",
-        "torch.embedding(x.reshape(2, 2), torch.tensor([1]), -1, False, True)",
         "torch.native_batch_norm(x[:0].reshape(0, 2, 2), None, None, torch.ones(2), torch.ones(2), False, 0.1, 1e-5)[0]",
         "torch.special.chebyshev_polynomial_w(x * math.nan, 4)", "F.pad(x.reshape(1, 4), (2, -4), 'circular')",
         "F.pad(x.reshape(1, 1, 2, 2), mode='circular', pad=(0, 0, 2, -1))",

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from jvpcli.closed import integers, reach
 from jvpcli.closed.derived import After, Asked, Watch
 from jvpcli.closed.given import Given, with_given
-from jvpcli.closed.names import Program, found_without_import
+from jvpcli.closed.program import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
 from jvpcli.closed.words import Ended

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.closed.words import INERT, Namespace
+from jvpcli.closed.words import Namespace
 
 
 def savings() -> dict[str, Namespace]:
     """The namespaces, by their names in torch."""
     on_cpu = {"autocast": Autocast, "GradScaler": Scaler}
-    elsewhere = {"autocast": lambda *_, **__: INERT, "GradScaler": lambda *_, **__: Scaler(enabled=False)}
+    elsewhere = {"autocast": lambda *_, **__: Autocast("cuda"), "GradScaler": lambda *_, **__: Scaler(enabled=False)}
     return {
         "checkpoint": Namespace("torch.utils.checkpoint", {"checkpoint": checkpoint, "checkpoint_sequential": in_a_row}),
         "amp": Namespace("torch.amp", on_cpu),
@@ -33,9 +33,11 @@ def checkpoint(function: Callable[..., Any], *arguments: Any, use_reentrant: Any
 
 
 def in_a_row(functions: Any, segments: int, given: Any, **options: Any) -> Any:
-    """`checkpoint_sequential(functions, segments, x)`"""
-    for function in functions:
-        given = checkpoint(function, given, **options)
+    """`checkpoint_sequential(functions, segments, x)`, of which the last segment runs plainly."""
+    parts = [*functions]
+    kept = len(parts) // segments * (segments - 1)
+    for place, function in enumerate(parts):
+        given = checkpoint(function, given, **options) if place < kept else function(given)
     return given
 
 
@@ -47,6 +49,15 @@ class Autocast:
         self._cast: AbstractContextManager[Any] = (
             torch.autocast("cpu", dtype=dtype, enabled=bool(enabled), cache_enabled=cache_enabled) if here else nullcontext()
         )
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, which runs inside: `@torch.autocast("cpu")`."""
+
+        def cast(*arguments: Any, **keywords: Any) -> Any:
+            with self:
+                return function(*arguments, **keywords)
+
+        return cast
 
     def __enter__(self) -> None:
         self._cast.__enter__()

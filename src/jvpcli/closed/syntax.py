@@ -17,10 +17,10 @@ from jvpcli.errors import ForbiddenError
 
 READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
-GIVEN, PARTS = "jvp:given", "jvp:parts"
+GIVEN, PARTS, CAUGHT = "jvp:given", "jvp:parts", "jvp:caught"
 """Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, what is iterated over; of an
 operator, one with `=`, a function, a lambda, and of a generator that goes on; of what gives a value in the place of the program's
-own, and of what is assigned to several names."""
+own, of what is assigned to several names, and of an error that may end where it is handled."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -127,6 +127,8 @@ class _Guarding(ast.NodeTransformer):
             self._check(node, node.name)
         node.returns = None
         self.generic_visit(node)
+        if node.name == "__exit__":
+            node.body.insert(0, self._caught(node))
         if _yields(node):
             _check_generator(node.body)
             node.body.insert(0, _at(node, ast.Expr(_at(node, _call(RESUMED, ast.Constant(None))))))
@@ -284,7 +286,18 @@ class _Guarding(ast.NodeTransformer):
         self.generic_visit(node)
         if node.type is None:
             node.type = ast.Name("Exception", ast.Load())
+        node.body.insert(0, self._caught(node))
         return node
+
+    def visit_Try(self, node: ast.Try) -> ast.AST:
+        """What stands at the end of a `try` may leave a loop or a function, and the error with it."""
+        self.generic_visit(node)
+        if node.finalbody:
+            node.finalbody.insert(0, self._caught(node.finalbody[0]))
+        return node
+
+    def _caught(self, node: ast.AST) -> ast.stmt:
+        return _at(node, ast.Expr(_at(node, _call(CAUGHT))))
 
 
 def _parts(target: ast.expr) -> Any:

@@ -111,14 +111,13 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
 def _acts(statement: ast.stmt, wanted: Collection[str]) -> bool:
     """Whether a call that stands by itself may change what some names stand for, or how all behind it runs.
 
-    So may `items.sort()` and `torch.set_grad_enabled(False)`; what is printed, and a derivative call, do not.  What an optimizer
-    does is known by itself.
+    So may `items.sort()` and `torch.set_grad_enabled(False)`; what is printed, and a derivative call, do not.
     """
     call = statement.value if isinstance(statement, ast.Expr) else None
     name = dotted(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
     if name == "set_grad_enabled":
         return True
-    harmless = name in ("", "print", "step", "add_param_group") or may_ask_for_derivative(name)
+    harmless = name in ("", "print") or may_ask_for_derivative(name)
     return call is not None and not harmless and not free_names(call).isdisjoint({*wanted} - NAMESPACES)
 
 

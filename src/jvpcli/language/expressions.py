@@ -57,11 +57,8 @@ WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int
 NUMBERS = ("pi", "e", "inf", "nan")
 """Numbers that numpy has under the names that math has them by."""
 
-SAME = frozenset(
-    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter",
-     "Variable"}
-)
-"""What gives its argument as it is, wherever it makes no leaf."""
+WITHOUT_GRAPH = frozenset({"torch.autograd.Variable", "Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter"})
+"""What gives the numbers of its argument, wherever it makes no leaf."""
 
 ACCELERATORS = frozenset(
     {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
@@ -497,8 +494,11 @@ class Expressions(Lowering):
         if name != path and name in array_names.NAMES | array_names.DTYPES:
             arguments = tuple(self.dtype_word(part) or self.item(part, depth) for part in node.args)
             return self.emit(f"numpy:{name}", arguments, node, self.keywords(node, depth))
-        if path in SAME and len(node.args) == 1:
+        if path == "torch.device" and len(node.args) == 1:
             return self.expr(node.args[0], depth)
+        written = all(isinstance(keyword.value, ast.Constant) for keyword in node.keywords)  # and not known as it runs
+        if path in WITHOUT_GRAPH and len(node.args) == 1 and written:
+            return self.emit("method:detach", (self.expr(node.args[0], depth),), node)
         if path in TYPED and len(node.args) > 1:
             raise self.at(node, refusals.unwritten(path, TYPED[path]))
         if path not in TYPED or len(node.args) != 1:

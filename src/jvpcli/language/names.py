@@ -23,9 +23,6 @@ CHANGING = ("{", "dict(", *(f".{method}(" for method in sorted(LIST_METHODS)))
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""
 
-MODULE_WORDS = ("nn", "Sequential", "hook")
-"""Words without which one expression has no modules."""
-
 Use = tuple[str, bool]
 """A name, and whether it is assigned there."""
 
@@ -228,13 +225,6 @@ def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
     path = ".".join([paths.get(node.id, node.id), *parts])
     module, _, name = path.rpartition(".")
     return name if module in ("torch.nn", "torch.nn.modules") and name[:1].isupper() and name != "Parameter" else ""
-
-
-def is_parameter(node: ast.AST, paths: Mapping[str, str]) -> bool:
-    """`nn.Parameter(…)`"""
-    root, _, rest = dotted(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
-    path = ".".join(part for part in (paths.get(root, root), rest) if part)
-    return path in ("torch.nn.Parameter", "torch.nn.parameter.Parameter")
 
 
 def in_order(node: ast.AST) -> Iterator[ast.AST]:

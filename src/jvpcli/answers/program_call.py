@@ -1,0 +1,253 @@
+"""A derivative call of a program that Python runs: which one is asked about, and the request that answers it."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+import torch
+
+from jvpcli.answers.arguments import inputs_of
+from jvpcli.answers.question import values_of
+from jvpcli.answers.run import Made, agrees, made_by, request_of
+from jvpcli.closed.derived import Asked
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError
+from jvpcli.language.pasted import no_such_call
+from jvpcli.language.trees import Arguments, is_below
+from jvpcli.program import PROGRAM
+from jvpcli.recording.derivatives import Derivative
+from jvpcli.recording.held import held_before, with_held
+from jvpcli.recording.places import frames_of
+from jvpcli.recording.recorder import Recorder
+from jvpcli.report import Call, Notice
+from jvpcli.request import Request
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A derivative that a program asks for as it runs.
+
+    Attributes:
+        request: what answers it.
+        own: the same as the program's own call has it, without what was asked beside it, and what `.grad` held before.
+        dtype: of new tensors, there.
+        note: how it was found.
+        made: what the program's own call gives; None: it is of a function, which the answer calls itself.
+        line: where it is asked for.
+        failed: what PyTorch raises there.
+        whole: whether the program ran to its end.
+        held: the names of the leaves whose `.grad` holds something before the call, which adds to it.
+        beside: whether something else was asked than its call says.
+    """
+
+    request: Request
+    own: Request
+    dtype: torch.dtype
+    note: Notice
+    made: Made | None
+    line: int
+    failed: BaseException | None
+    whole: bool
+    held: tuple[str, ...] = ()
+    beside: bool = False
+
+
+def met(request: Request) -> Executed:
+    """A derivative that a program asks for: the last, or that which is picked.
+
+    Raises:
+        JvpError: it may not be run, asks for none, fails, or its steps can't be taken apart; there is no such call in it, or
+            nothing that a value which is given could stand for.
+    """
+    from jvpcli.closed.execution import (  # loaded only where the language refuses a program
+        Settings,
+        asks_for_none,
+        at_call,
+        code_of,
+        compiled,
+        run_through,
+    )
+
+    code = compiled(request.expression, request.inputs.keys())
+    settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request))
+    seen, error = run_through(code, settings)
+    lines, failed = seen.lines, seen.failed
+    if isinstance(error, JvpError):  # what Python goes on to do isn't known
+        raise error
+    if not lines:
+        raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error)
+    number, calls = _picked(lines, request.call, code_of(request.expression))
+    line = next(call.line for call in calls if call.explained)
+    end = "" if error is None or error is failed.get(number) else f"; {_ended(error).message}"
+    plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
+
+    def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
+        call = _named(call) if isinstance(call, Derivative) else call
+        made = made_by(call) if isinstance(call, Derivative) and call.tangents is None else None
+        held = held_before(call) if isinstance(call, Derivative) else {}
+        try:
+            own = meant = replace(_asked(call, recorder, plain), calls=calls)
+            adds = bool(held) and request.command == "inspect" and made is not None and bool(made.gradients)
+            if adds and isinstance(call, Derivative):
+                meant = replace(_asked(with_held(call, held, recorder), recorder, plain), calls=calls)
+        except JvpError:
+            if whole:
+                raise
+            return None
+        if made is not None and not whole and not agrees(own, made):
+            return None
+        note, dtype = Notice("as_python", _said(number, len(lines), line) + end), torch.get_default_dtype()
+        ended = error is None and number not in failed
+        return Executed(meant, own, dtype, note, made, line, failed.get(number), ended, tuple(held))
+
+    found: Executed | None = at_call(code, seen, number, settings, meet)
+    if found is None:
+        raise EvaluationError("its calls of derivatives are not the same when it is run again.")
+    return found
+
+
+def _ended(error: BaseException) -> JvpError:
+    """What a program of its own raises, as far as Python runs it between guards; explained where torch's message is known."""
+    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
+
+    meaning = explained_chain(error, None)
+    if meaning is not None and meaning.causes:
+        return meaning
+    own = [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
+    where = f" on line {own[-1].tb_lineno}" if own else ""
+    name = getattr(error, "name", None) if isinstance(error, NameError) else None
+    if name is None or hasattr(builtins, name):
+        said = ": ".join(filter(None, (type(error).__name__, words_of(error))))
+        return EvaluationError(f"it ends{where} with {said}")
+    return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
+
+
+def _given(request: Request) -> Mapping[str, Any]:
+    """The values that are given beside a program."""
+    if not request.inputs:
+        return {}
+    from jvpcli.closed.given import Given
+
+    exact = values_of(replace(request, dtype="float64"))
+    return {name: Given(x, exact[name]) for name, x in values_of(request).items()}
+
+
+def _picked(lines: Sequence[int], number: int | None, code: str) -> tuple[int, tuple[Call, ...]]:
+    """Which call is asked about, from 1, of all that a program makes; and the lines that make any, as they are told.
+
+    Args:
+        lines: where each was made.
+        number: of a line, counted from 1: its last call is meant; None: the last of all.
+        code: the program.
+
+    Raises:
+        UsageError: there is no such line.
+    """
+    places, tree = sorted({*lines}), ast.parse(code)
+    asked = lines[-1] if number is None else places[number - 1] if number <= len(places) else None
+    calls = tuple(Call(k, n, _source(n, tree, code), n == asked) for k, n in enumerate(places, 1))
+    if asked is None:
+        assert number is not None
+        raise no_such_call(number, calls)
+    return len(lines) - [*reversed(lines)].index(asked), calls
+
+
+def _source(line: int, tree: ast.Module, code: str) -> str:
+    """What stands on a line of a program, without the name that it is given to: on one line, what goes on in others too."""
+    there = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)]
+    value = getattr(there[-1], "value", None) if there and not hasattr(there[-1], "body") else None
+    found = None if value is None else ast.get_source_segment(code, value)
+    return " ".join((found or code.split("\n")[line - 1]).split())
+
+
+def _said(number: int, count: int, line: int) -> str:
+    """How the program was answered."""
+    made = "the derivative that it asks for"
+    if count > 1:
+        made = f"{'the last' if number == count else f'number {number:,}'} of the {count:,} derivatives that it asks for"
+    return f"the program was run as Python runs it, and this is {made}, on line {line}"
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; one of the program's own may fail at that."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
+
+
+def _named(call: Derivative) -> Derivative:
+    """The call, with outputs that the program has no name for named as those of an expression are."""
+    taken = {*call.names.values(), *call.inputs}
+    outputs: dict[str, torch.Tensor] = {}
+    for place, (text, y) in enumerate(call.outputs.items()):
+        number = "" if len(call.outputs) == 1 else str(place)
+        plain = next(name for name in (f"y{number}", f"out{number}", text) if name not in taken or name == text)
+        outputs[text if text.isidentifier() or call.names.get(id(y)) == text else plain] = y
+    return replace(call, outputs=outputs)
+
+
+def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Request:
+    """A derivative that a program asks for as the request that answers it."""
+    if isinstance(call, Derivative):
+        found = request_of(call, recorder, request.command)
+        return replace(
+            request,
+            expression=found.expression,
+            inputs=found.inputs,
+            wrt=found.wrt,
+            grad_outputs=found.grad_outputs,
+            is_grads_batched=found.is_grads_batched,
+            tangent=tuple(zip(call.inputs, call.tangents or (), strict=False)),
+        )
+    if not all(isinstance(v, torch.Tensor) for v in (*_several(call.cotangent), *_several(call.tangent))):
+        raise EvaluationError("a direction that is a dictionary of tensors can't be taken apart")
+    names = _names(call)
+    arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
+    values = inputs_of(arguments, ())
+    asked = [names[place] for place in call.places]
+    wrt = [name for name in values for own in asked if is_below(name, own)]
+    function = _first_of(call.function) if call.ignored else call.function
+    cotangent, tangent = _several(call.cotangent), _several(call.tangent)
+    if request.command == "hessian" and call.base is not None:  # its derivative is the gradient's
+        function, cotangent, tangent = call.base, (), (*cotangent, *tangent)
+    return replace(
+        request,
+        expression=function,
+        inputs=values,
+        wrt=tuple(wrt),
+        arguments=arguments,
+        grad_outputs=tuple((None, v) for v in cotangent),
+        tangent=tuple(zip(asked, tangent, strict=False)),
+    )
+
+
+def _first_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function without the second result that `has_aux` tells of, which is not differentiated."""
+
+    def first(*arguments: Any, **keywords: Any) -> Any:
+        return function(*arguments, **keywords)[0]
+
+    return first
+
+
+def _several(given: Any) -> Sequence[Any]:
+    """What a call is given one of, or several, or none."""
+    return given if isinstance(given, (tuple, list)) else () if given is None else (given,)
+
+
+def _names(call: Asked) -> list[str]:
+    """The names of a function's positional parameters."""
+    try:
+        known = [
+            name
+            for name, each in signature(call.base or call.function).parameters.items()
+            if each.kind is each.POSITIONAL_OR_KEYWORD
+        ]
+    except (TypeError, ValueError):
+        known = []
+    return [known[k] if k < len(known) else f"x{k}" for k in range(len(call.arguments))]

@@ -1,0 +1,393 @@
+"""A program as it runs: the guards that stand in it, how many turns it has taken, and what it has of Python's own functions."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+from torch.autograd import Function
+
+from jvpcli.closed import reach, syntax
+from jvpcli.closed.derived import Watch
+from jvpcli.closed.given import Given, as_own
+from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
+from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
+from jvpcli.closed.training import Dataset
+from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
+from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
+from jvpcli.language import limits
+
+MOST_TURNS = 3_000_000
+"""Turns of loops and calls of functions."""
+
+ERRORS = (
+    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
+    "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
+    "ImportError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "NameError", "FloatingPointError", "Warning",
+    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning",
+)  # fmt: skip
+
+PURE = (
+    "abs", "all", "any", "bool", "callable", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
+    "len", "list", "map", "max", "min", "next", "object", "property", "range", "repr", "reversed", "round", "set", "slice",
+    "sorted", "chr", "ord", "bin", "hex", "id", "hash",
+    "staticmethod", "classmethod", "str", "sum", "super", "tuple", "zip", "NotImplemented", "Ellipsis",
+)  # fmt: skip
+"""What a program has of Python's own."""
+
+BASES = (nn.Module, Function, object, Dataset, *(getattr(builtins, name) for name in ERRORS))
+"""What a program's classes may be derived from, beside its own and those of torch.nn."""
+
+
+class Program:
+    """A program as it runs: its names, and how many turns it has taken."""
+
+    def __init__(
+        self,
+        seed: int,
+        keeps_seed: bool,
+        watch: Watch,
+        inside: Callable[[], AbstractContextManager[Any] | None],
+        given: Mapping[str, Given],
+    ) -> None:
+        self.turns = 0
+        self.watch = watch
+        self.given = given
+        self.inside = inside
+        self.spaces = {
+            **library(self.over, seed, keeps_seed),
+            **namespaces(watch, seed, keeps_seed),
+        }
+        self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
+        self.globals["__builtins__"] = {**_builtins(), **self._guards(), **unimported(self.spaces)}
+
+    # Guards
+
+    def _guards(self) -> dict[str, Any]:
+        def binary(name: str, left: Any, right: Any) -> Any:
+            return OPERATORS[name](left, right) if reach.are_bounded(left, right) else made(OPERATORS, name, left, right)
+
+        def changed(name: str, left: Any, right: Any) -> Any:
+            return CHANGES[name](left, right) if reach.are_bounded(left, right) else made(CHANGES, name, left, right)
+
+        @self._kept
+        def made(operators: Mapping[str, Callable[..., Any]], name: str, left: Any, right: Any) -> Any:
+            reach.check_sizes(name, left, right)
+            return operators[name](left, right)
+
+        return {
+            syntax.READ: self._known(_read, reach.is_free),
+            syntax.SET: self._known(reach.settable, reach.is_free_to_set),
+            syntax.STORE: self._kept(reach.storable),
+            syntax.FETCH: self._fetch,
+            syntax.TURN: self.turn,
+            syntax.INSIDE: _Inside(self),
+            syntax.WITHIN: self.within,
+            syntax.OVER: self.over,
+            syntax.BINARY: binary,
+            syntax.CHANGED: changed,
+            syntax.RESUMED: self.resumed,
+            syntax.GIVEN: self._given,
+            syntax.PARTS: parts_of,
+            syntax.CAUGHT: self.caught,
+            "__build_class__": self._build,
+            "__import__": _loaded,
+            "getattr": lambda *given: self._getattr(*given),
+            "setattr": self._kept(self._set),
+            "hasattr": lambda *given: self._hasattr(*given),
+            "dir": lambda *given: self._dir(*given),
+            "globals": lambda: {name: x for name, x in self.globals.items() if name[:2] != "__"},
+            "vars": self._kept(_vars),
+            "open": self._kept(opened),
+        }
+
+    def _set(self, value: Any, name: Any, given: Any) -> None:
+        word = reach.word(name)
+        setattr(reach.settable(value, word), word, given)
+
+    def _given(self, name: str, *own: Any) -> Any:
+        """What is given for a name, of the kind of the program's own value.
+
+        Raises:
+            Ended: a VALUE can't stand for that.
+        """
+        try:
+            return as_own(name, self.given[name], *own)
+        except UsageError as error:
+            raise self.end(error) from None
+
+    def _kept(self, guard: Callable[..., Any]) -> Callable[..., Any]:
+        """A guard, whose refusal ends the program whatever it catches."""
+
+        def kept(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return guard(*arguments, **keywords)
+            except ForbiddenError as error:
+                raise self.end(error) from None
+
+        return kept
+
+    def _known(self, guard: Callable[..., Any], is_free: Callable[[type, str], bool]) -> Callable[..., Any]:
+        """The guard of an attribute, which remembers by type and name what is free whatever the object holds."""
+        known: set[tuple[type, str]] = set()
+        ask = self._kept(guard)
+
+        def looked_at(value: Any, name: str) -> Any:
+            kind = type(value)
+            if (kind, name) in known:
+                return value
+            if kind is Namespace and guard is _read and name in value.__dict__:
+                return ask(value, name) if name[:2] == "__" else value
+            if is_free(kind, name):
+                known.add((kind, name))
+                return value
+            return ask(value, name)
+
+        return looked_at
+
+    def end(self, error: BaseException) -> Ended:
+        """What ends the program."""
+        self.watch.ended = error
+        return Ended(error)
+
+    def turn(self) -> None:
+        """Counts a turn of a loop, or a call.
+
+        Raises:
+            Ended: there were too many.
+        """
+        self.turns += 1
+        if self.turns > MOST_TURNS:
+            raise self.end(LimitError(f"The program takes more than {MOST_TURNS:,} turns of loops and calls."))
+        if self.watch.ended is not None:
+            raise Ended(self.watch.ended)
+
+    def caught(self) -> None:
+        """Stands where an error may end: what is refused, by what a program calls too, goes on from there.
+
+        Raises:
+            Ended: it is a refusal.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, (Ended, JvpError)):
+            raise self.end(error.error if isinstance(error, Ended) else error) from None
+
+    def resumed(self, given: Any) -> Any:
+        """What a generator is given as it goes on, where what it is asked by runs between the guards.
+
+        Raises:
+            Ended: it does not.
+        """
+        self.turn()
+        if self.inside() is not None:
+            raise self.end(ForbiddenError("A generator of the program goes on outside of it."))
+        return given
+
+    def within(self, body: Callable[[], Any]) -> Any:
+        """What a lambda gives."""
+        with self.globals["__builtins__"][syntax.INSIDE]:
+            return body()
+
+    def over(self, items: Any) -> Iterator[Any]:
+        """The items of a comprehension, counted."""
+        for item in items:
+            self.resumed(None)
+            yield item
+
+    def _fetch(self, module: str, name: str | None = None) -> Any:
+        root, _, rest = module.partition(".")
+        found: Any = INERT if root in SHOWN else self.spaces.get(root)
+        if found is None and is_absent(root):
+            raise ModuleNotFoundError(f"No module named '{root}'")  # as Python says it
+        if found is None:
+            raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
+        if isinstance(found, Inert):
+            return found if name is None else getattr(found, name)
+        for part in filter(None, (*rest.split("."), name if name != "*" else "")):
+            found = found if isinstance(found, Inert) else vars(found).get(part, _MISSING)
+            if found is _MISSING:
+                raise self.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
+        if name == "*":
+            self.globals.update({word: each for word, each in vars(found).items() if not word.startswith("_")})
+        return found
+
+    def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
+        word = reach.word(name)
+        try:
+            return getattr(_read(value, word), word, *default)
+        except ForbiddenError as error:
+            if default and not hasattr(value, word):
+                return default[0]
+            raise self.end(error) from None
+
+    def _hasattr(self, value: Any, name: Any) -> bool:
+        """`hasattr(x, name)`; where Python has an attribute that no program can read, neither answer would do."""
+        word = reach.word(name)
+        try:
+            return hasattr(_read(value, word), word)
+        except ForbiddenError as error:
+            if hasattr(value, word):
+                raise self.end(error) from None
+            return False
+
+    def _dir(self, *values: Any) -> list[str]:
+        """`dir(x)`: the names that can be read from an object; without one those of the program."""
+        names = dir(values[0]) if values else list(self.globals)
+        return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
+
+    def _build(self, body: Any, name: str, *bases: Any) -> type:
+        """A class of the program."""
+        real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
+        for base in real:
+            if any(base is each for each in (*BASES, *modules().values())) or reach.is_own(base):
+                continue
+            raise self.end(
+                ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`.")
+            )
+        return reach.owned(builtins.__build_class__(body, name, *real))
+
+
+class _Inside:
+    """The guards of torch's calls around a function of the program, whoever calls it; nothing where they are there already."""
+
+    __slots__ = ("_entered", "_program")
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._entered: list[AbstractContextManager[Any] | None] = []
+
+    def __enter__(self) -> None:
+        program = self._program
+        program.turn()
+        entered = program.inside()
+        if entered is not None:
+            entered.__enter__()
+        self._entered.append(entered)
+
+    def __exit__(self, *error: Any) -> None:
+        entered = self._entered.pop()
+        if entered is not None:
+            entered.__exit__(*error)
+
+
+_MISSING = object()
+
+OPERATORS = {"Mult": operator.mul, "Pow": operator.pow, "LShift": operator.lshift, "Mod": operator.mod}
+
+CHANGES = {
+    "Add": operator.iadd, "Sub": operator.isub, "Mult": operator.imul, "Div": operator.itruediv, "FloorDiv": operator.ifloordiv,
+    "Mod": operator.imod, "Pow": operator.ipow, "MatMult": operator.imatmul, "LShift": operator.ilshift,
+    "RShift": operator.irshift,
+    "BitAnd": operator.iand, "BitOr": operator.ior, "BitXor": operator.ixor,
+}  # fmt: skip
+"""What makes a new value of two, and what may change the first instead."""
+
+
+def _kinds(kinds: Any) -> Any:
+    if isinstance(kinds, tuple):
+        return tuple(map(_kinds, kinds))
+    return kinds.kind if isinstance(kinds, Named) else kinds
+
+
+def _read(value: Any, name: str) -> Any:
+    """What an attribute is read from; `m.__class__` of a module is `type(m)`."""
+    return _OfKind(value) if name == "__class__" and isinstance(value, nn.Module) else reach.read(value, name)
+
+
+def _is_readable(value: Any, name: str) -> bool:
+    """Whether an object has an attribute that a program can read."""
+    try:
+        return hasattr(_read(value, name), name)
+    except ForbiddenError:
+        return False
+
+
+class _OfKind:
+    """What has the class of a module, and nothing else of it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.kind = _type(module)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.kind
+
+
+def _type(value: Any) -> Any:
+    """`type(x)`, with one argument."""
+    kind = type(value)
+    if reach.is_own(kind) or any(kind is each for each in _TYPES) or modules().get(kind.__name__) is kind:
+        return kind
+    return Named(kind.__name__, kind, not_made, {"__name__": kind.__name__})
+
+
+_TYPES = frozenset({int, float, bool, str, complex, list, tuple, dict, set})
+
+
+def _builtins() -> dict[str, Any]:
+    found = {name: getattr(builtins, name) for name in (*PURE, *ERRORS)}
+    return {
+        **found,
+        "print": lambda *_, **__: None,
+        "type": _type,
+        "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
+        "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
+        "pow": _power,
+        "round": _rounded,
+        "iter": lambda items: iter(items),
+        "format": _formatted,
+        "exit": leave,
+        "quit": leave,
+        "help": INERT,
+        "KeyboardInterrupt": type("KeyboardInterrupt", (Exception,), {}),  # which goes to whoever has the program run
+    }
+
+
+@lru_cache(maxsize=1)
+def found_without_import() -> frozenset[str]:
+    """The names that a program finds though it neither assigns nor imports them."""
+    return names_unimported().union(_builtins())
+
+
+def _vars(value: Any) -> dict[str, Any]:
+    """`vars(x)`, of a namespace, or of an object of the program that torch keeps nothing in."""
+    if isinstance(value, types.SimpleNamespace) or (reach.is_own(type(value)) and type(value).__bases__ == (object,)):
+        return dict(vars(value))
+    raise ForbiddenError(f"vars(…) of a `{type(value).__name__}` can't be used in a program.")
+
+
+def _formatted(value: Any, spec: Any = "") -> str:
+    """`format(value, spec)`, of no width of any size."""
+    if type(spec) is not str or syntax.WIDE.search(spec):
+        raise ForbiddenError("A format of any width can't be used.")
+    return format(value, spec)
+
+
+def _loaded(name: str, *rest: Any, **keywords: Any) -> Any:
+    """What torch and numpy load of themselves where they are called; no program can write the name.
+
+    Raises:
+        ImportError: it is none of theirs.
+    """
+    if name.partition(".")[0] not in ("torch", "numpy"):
+        raise ImportError(f"there is no {name} in a program")
+    return builtins.__import__(name, *rest, **keywords)
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """`pow(base, exponent)`, of no number of any size."""
+    reach.check_sizes("Pow", base, exponent)
+    return base**exponent
+
+
+def _rounded(number: Any, digits: Any = None) -> Any:
+    """`round(number, digits)`, of digits that a number may have."""
+    limits.check_plain("builtin:round", (number, digits or 0), {})
+    return round(number, digits)

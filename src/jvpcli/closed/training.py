@@ -1,0 +1,140 @@
+"""What a program trains with: torch's optimizers and their schedules, data sets and what takes batches from them."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.closed import reach
+from jvpcli.closed.words import Namespace
+from jvpcli.errors import ForbiddenError
+
+OPTIMIZERS = (
+    "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
+)  # fmt: skip
+"""Classes of torch.optim."""
+
+SCHEDULES = (
+    "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau",
+)  # fmt: skip
+"""Classes of torch.optim.lr_scheduler."""
+
+WAYS = ("foreach", "fused", "capturable", "differentiable")
+"""How an optimizer carries a step out, where it is asked for by True."""
+
+
+def optimizers() -> Namespace:
+    """torch.optim as a program has it."""
+    schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
+    kinds = {name: _optimizer(name) for name in OPTIMIZERS}
+    return Namespace("torch.optim", {**kinds, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)})
+
+
+def _optimizer(name: str) -> type:
+    """A class of torch.optim without what compiles it, for which torch would load its compiler first."""
+    kind = getattr(torch.optim, name)
+    bare = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare}
+    step, clear = torch.no_grad()(inspect.unwrap(kind.step)), plain["zero_grad"]
+
+    def stepped(self: Any, closure: Any = None) -> Any:
+        """A step; one that is made of torch's own calls alone needs no guard."""
+        if closure is not None or not _holds_plain(self):
+            return step(self, closure)
+        with torch._C.DisableTorchFunction():
+            return step(self)
+
+    def cleared(self: Any, set_to_none: bool = True) -> None:
+        """Clears the gradients."""
+        with torch._C.DisableTorchFunction() if _holds_tensors(self) else nullcontext():
+            clear(self, bool(set_to_none))
+
+    return type(name, (kind,), {**plain, "step": stepped, "zero_grad": cleared})
+
+
+def _holds_plain(optimizer: Any) -> bool:
+    """Whether an optimizer holds tensors and numbers alone, and nothing of the program that would run in its steps.
+
+    Not where it is asked for a way of its own to carry a step out, in which torch trusts the shapes of what it holds.
+    """
+    if any(group.get(way) for group in optimizer.param_groups for way in WAYS):
+        return False
+    groups, states = optimizer.param_groups, optimizer.state.values()
+    values = [value for group in groups for name, value in group.items() if name != "params"]
+    kinds = {type(part) for value in values for part in (value if type(value) is tuple else (value,))}
+    kinds.update(type(value) for state in states for value in state.values())
+    return kinds <= reach.SIMPLE and {*map(type, states)} <= {dict} and _holds_tensors(optimizer)
+
+
+def _holds_tensors(optimizer: Any) -> bool:
+    """Whether what an optimizer moves are tensors in lists."""
+    groups = optimizer.param_groups
+    return all(
+        type(group) is dict
+        and type(group.get("params")) is list
+        and reach.TENSORS.issuperset(map(type, group["params"]))
+        for group in groups
+    )
+
+
+def data() -> Namespace:
+    """torch.utils.data as a program has it."""
+    return Namespace("torch.utils.data", {
+        "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": Dataset, "Subset": _Subset, "random_split": _split,
+    })  # fmt: skip
+
+
+class Dataset(torch.utils.data.Dataset[Any]):
+    """A data set, several of which in a row are one of which no array is made."""
+
+    def __add__(self, other: Any) -> Any:
+        return _Row([self, other])
+
+
+class _Row(Dataset, torch.utils.data.ConcatDataset[Any]):
+    """Data sets in a row."""
+
+    __array__ = reach.no_array
+    __array_ufunc__ = None
+
+
+class _TensorDataset(Dataset, torch.utils.data.TensorDataset):
+    """Tensors alone, whose lengths are asked of torch."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        if not all(type(each) in reach.TENSORS for each in tensors):
+            raise ForbiddenError("A TensorDataset is made of tensors.")
+        super().__init__(*tensors)
+
+
+class _Subset(Dataset, torch.utils.data.Subset[Any]):
+    """Some of a data set's items; no array is made of it."""
+
+    __array__ = reach.no_array
+    __array_ufunc__ = None
+
+
+def _split(dataset: Any, lengths: Any) -> list[Any]:
+    """`random_split(dataset, lengths)`"""
+    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
+
+
+SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout"})
+"""What says how fast a `DataLoader` is, and not which batches it gives."""
+
+
+def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options: Any) -> Any:
+    """`DataLoader(…)` in the process itself.
+
+    Raises:
+        ForbiddenError: its batches are to be chosen otherwise than in order or by chance.
+    """
+    kept = {name: value for name, value in options.items() if name not in SPEEDS}
+    for name in kept.keys() - {"drop_last", "collate_fn"}:
+        raise ForbiddenError(f"The argument `{name}` of a DataLoader can't be used in a program.")
+    return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
