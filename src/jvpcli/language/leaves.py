@@ -206,7 +206,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     """The statements but those that make leaves, and those with their values as text, which may use the leaves before.
 
     Raises:
-        ForbiddenError: what may have a graph by a leaf is told to require a gradient.
+        ForbiddenError: what may have a graph by a leaf is told to require a gradient, or what may have a second name.
     """
     draws = drawing(statements)
     kept: list[ast.stmt] = []
@@ -236,6 +236,9 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=next(iter(leaves)) == name)
             continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
+        for name in sorted(before):
+            if isinstance(statement, ast.Assign) and _may_give(statement.value, name):
+                raise refusals.moved(name)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
             statement = without_places(_Detached(before).visit(copied(statement)))
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
@@ -267,6 +270,18 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     return kept, leaves
 
 
+def _may_give(value: ast.expr, name: str) -> bool:
+    """Whether a value is a tensor of some name itself where that has its dtype and place already: `x.to(device)`."""
+    if not isinstance(value, ast.Call) or path(value.func).rpartition(".")[2] not in AS_IT_IS:
+        return False
+    held = value.func.value if isinstance(value.func, ast.Attribute) else None
+    return name in {part.id for part in (held, *value.args[:1]) if isinstance(part, ast.Name)}
+
+
+AS_IT_IS = frozenset({"to", "type", "float", "double", "half", "cpu", "cuda", "contiguous", "as_tensor", "asarray"})
+"""Methods and functions that give a tensor itself where there is nothing to do."""
+
+
 def _with_graph(statements: Sequence[ast.stmt], leaves: Collection[str]) -> set[str]:
     """The names of what may have a graph by some leaves behind some statements, as far as their text tells."""
     found = {*leaves}
@@ -277,7 +292,7 @@ def _with_graph(statements: Sequence[ast.stmt], leaves: Collection[str]) -> set[
         if any(name.id in found for name in read_with_graph(part.value if isinstance(part, ast.Assign) else part)):
             found |= made
         elif isinstance(part, ast.Assign) and not changed(part):
-            found -= made
+            found -= made - {*leaves}
     return found
 
 
@@ -554,6 +569,8 @@ class _Detached(ast.NodeTransformer):
             node.elts = [*map(self._held, node.elts)]
         elif isinstance(node, ast.Dict):
             node.values = [*map(self._held, node.values)]
+        elif isinstance(node, ast.IfExp):
+            node.test, node.body, node.orelse = self.visit(node.test), self._held(node.body), self._held(node.orelse)
         elif not isinstance(node, ast.Name):
             node = self.visit(node)
         return node
