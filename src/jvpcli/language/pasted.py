@@ -85,7 +85,9 @@ def _is_read(request: Request) -> bool:
     """Whether the language reads a program, as far as its text tells."""
     try:
         meant = _as_read(request)
-        if not may_construct(meant.expression):
+        if may_construct(meant.expression):  # the rest is known once its modules are made
+            read_program(meant.expression)
+        else:
             parse(meant.expression, meant.inputs.keys())
     except JvpError:
         return False
