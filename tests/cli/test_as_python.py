@@ -225,8 +225,10 @@ def test_a_call_is_picked_by_its_line(jvp):
     (told,) = document["warnings"]
     assert told["message"].endswith("and this is number 2 of the 3 derivatives that it asks for, on line 12")
     assert answer(jvp, "inspect", SEVERAL, "--call", "2") == answer(jvp, "inspect", SEVERAL)
-    error = answer(jvp, "inspect", SEVERAL, "--call", "3")["error"]
-    assert (error["code"], error["message"]) == ("usage", "there is no derivative call number 3")
+    with_modules = "class K: pass\nnet = torch.nn.Linear(2, 1)\nnet(torch.ones(1, 2)).sum().backward()\n"
+    for text in (with_modules, SEVERAL):
+        error = answer(jvp, "inspect", text, "--call", "3")["error"]
+        assert (error["code"], error["message"]) == ("usage", "there is no derivative call number 3")
     assert "2: line 14, torch.autograd.grad(z, x)" in error["explanation"]
 
 

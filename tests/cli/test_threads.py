@@ -733,6 +733,12 @@ WRITTEN_OTHERWISE = {
     "a leaf under one name, and a step between": "u = torch.tensor([2., 3.])\nu = Variable(u, requires_grad=True)\n"
     "lin = nn.Linear(2, 3)\nopt = torch.optim.Adam(lin.parameters(), lr=0.1)\nlin(u).sum().backward()\nopt.step()\n"
     "opt.zero_grad()\nu.grad = None\nlin(u).pow(2).sum().backward()\nfound = [u.grad, *[p.grad for p in lin.parameters()]]",
+    "a leaf that becomes one amid a value": "x = torch.tensor([2., 3.])\ny = x.requires_grad_() * 3\n"
+    "(y * x).sum().backward()\nfound = [x.grad]",
+    "a leaf under several names": "x = torch.tensor([2., 3.])\ny = x\nz = [x, x * 2]\ny.requires_grad_()\n"
+    "w = y.requires_grad_()\n(x * y * z[0] * z[1] * w).sum().backward()\nfound = [x.grad]",
+    "what has a graph stays as it is": "x = torch.tensor([2., 3.], requires_grad=True)\ny = x * 2\ny.requires_grad_()\n"
+    "(y * x).sum().backward()\nfound = [x.grad]",
     "the numbers of a tensor without its graph": "from torch.nn import Parameter\n"
     "x = torch.tensor([2., 3.], requires_grad=True)\ny = x ** 2\n"
     "(Variable(y) * y + Parameter(x, requires_grad=False) * x).sum().backward()\nfound = [x.grad]",

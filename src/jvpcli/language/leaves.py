@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jvpcli.language import refusals
 from jvpcli.language.calls import (
     Pasted,
     asked,
@@ -32,6 +33,7 @@ from jvpcli.language.statements import (
     modules_of,
     names_made,
     of_leaf,
+    read_with_graph,
     reads_grad,
     unused_name,
 )
@@ -45,6 +47,44 @@ def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt
         return [statement]
     makes = {*names_made(statement)} & {*inputs} or any(of_leaf(part.value) for part in parts)
     return [*parts] if makes else [statement]
+
+
+def with_switches_apart(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where `y = x.requires_grad_() * 2` is `x.requires_grad_()` and `y = x * 2`: it gives the tensor itself.
+
+    So it is behind `x = y`.  Where nothing else reads the name, the leaf may get another one.
+    """
+    found: list[ast.stmt] = []
+    for place, statement in enumerate(statements):
+        named = [name for name in _switches(statement) if name.isidentifier()]
+        if origins := [origin for name in named if (origin := _origin(name, statements[:place])) != name]:
+            found += map(_switch, origins)
+            continue
+        apart = _Switched(assigned([statement]))
+        is_plain = isinstance(statement, (ast.Assign, ast.AugAssign, ast.Expr)) and not _switches(statement)
+        again = apart.visit(copied(statement)) if is_plain else statement
+        parts = [node for part in (again, *statements[place + 1 :]) for node in ast.walk(part)] if apart.names else []
+        read = [node.id for node in parts if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        if any(read.count(name) > apart.names.count(name) for name in apart.names):
+            found += map(_switch, dict.fromkeys(_origin(name, statements[:place]) for name in apart.names))
+            found.append(without_places(again))
+        else:
+            found.append(statement)
+    return found
+
+
+def _switch(name: str) -> ast.stmt:
+    return without_places(ast.parse(f"{name}.requires_grad_()").body[0])
+
+
+def _origin(name: str, before: Sequence[ast.stmt]) -> str:
+    """The name that stands for the same tensor longest: `x` behind `y = x`."""
+    for place, part in reversed([*enumerate(before)]):
+        if name in assigned([part]):
+            value = part.value if isinstance(part, ast.Assign) and names_made(part) == [name] else None
+            same = isinstance(value, ast.Name) and value.id not in assigned(before[place + 1 :])
+            return _origin(value.id, before[:place]) if same and isinstance(value, ast.Name) else name
+    return name
 
 
 UNNAMED = "{name} is made of the leaf {leaf}, and no leaf itself: without retain_grad() its .grad is None in PyTorch"
@@ -163,7 +203,11 @@ class _Renamed:
 
 
 def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:
-    """The statements but those that make leaves, and those with their values as text, which may use the leaves before."""
+    """The statements but those that make leaves, and those with their values as text, which may use the leaves before.
+
+    Raises:
+        ForbiddenError: what may have a graph by a leaf is told to require a gradient, or what may have a second name.
+    """
     draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
@@ -176,6 +220,12 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         """The tensors that a statement makes leaves; a module is none, nor is what it has."""
         return [name for name in _switches(part) if name.isidentifier() and name not in modules]
 
+    def refuse_graph(name: str, value: ast.expr) -> None:
+        """Refuse a value that becomes a leaf here, and may have a graph by another."""
+        graphs = _with_graph(kept, {*leaves, *modules})
+        if any(each.id in graphs for each in read_with_graph(value)):
+            raise refusals.switched(name)
+
     shared: set[str] = set()  # what leaves are made of, which may be in the same memory
     for place, statement in enumerate(statements):
         name = _written(statement)
@@ -186,6 +236,9 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=next(iter(leaves)) == name)
             continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
+        for name in sorted(before):
+            if isinstance(statement, ast.Assign) and _may_give(statement.value, name):
+                raise refusals.moved(name)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
             statement = without_places(_Detached(before).visit(copied(statement)))
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
@@ -195,8 +248,10 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         ):  # fmt: skip
             value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
             if value is not None:
+                refuse_graph(names[0], value)
                 later[names[0]] = next(k for k, part in enumerate(statements) if k >= place and names[0] in switches(part))
         if (filled := [name for name in switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
+            refuse_graph(filled[0], ast.Name(filled[0], ast.Load()))
             names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
             made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
             read = set().union(*map(free_names, (*kept, *statements[place + 1 :])))
@@ -213,6 +268,32 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         elif not (switches(statement) or _is_said_otherwise(statement)):
             kept.append(statement)
     return kept, leaves
+
+
+def _may_give(value: ast.expr, name: str) -> bool:
+    """Whether a value is a tensor of some name itself where that has its dtype and place already: `x.to(device)`."""
+    if not isinstance(value, ast.Call) or path(value.func).rpartition(".")[2] not in AS_IT_IS:
+        return False
+    held = value.func.value if isinstance(value.func, ast.Attribute) else None
+    return name in {part.id for part in (held, *value.args[:1]) if isinstance(part, ast.Name)}
+
+
+AS_IT_IS = frozenset({"to", "type", "float", "double", "half", "cpu", "cuda", "contiguous", "as_tensor", "asarray"})
+"""Methods and functions that give a tensor itself where there is nothing to do."""
+
+
+def _with_graph(statements: Sequence[ast.stmt], leaves: Collection[str]) -> set[str]:
+    """The names of what may have a graph by some leaves behind some statements, as far as their text tells."""
+    found = {*leaves}
+    for part in statements:
+        if isinstance(part, ast.With):  # of which those that change something record no gradients
+            continue
+        made = {*assigned([part]), *changed(part)}
+        if any(name.id in found for name in read_with_graph(part.value if isinstance(part, ast.Assign) else part)):
+            found |= made
+        elif isinstance(part, ast.Assign) and not changed(part):
+            found -= made - {*leaves}
+    return found
 
 
 def _with_draws(
@@ -279,7 +360,7 @@ def with_filled_leaves(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
                 break
         if last > place:
             found[place] = [without_places(ast.copy_location(ast.Assign(statement.targets, value), statement))]
-            found[last].append(without_places(ast.parse(f"{names[0]}.requires_grad_()").body[0]))
+            found[last].append(_switch(names[0]))
     return [part for parts in found for part in parts]
 
 
@@ -470,10 +551,29 @@ def _without_flags(value: ast.expr) -> ast.expr:
 
 
 class _Detached(ast.NodeTransformer):
-    """Reads some names as `x.detach()`."""
+    """Reads some names as `x.detach()`, where something is made of them: `y = x` and `[x]` are x itself."""
 
     def __init__(self, names: set[str]) -> None:
         self.names = names
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """An assignment; `y[0] = x` copies numbers."""
+        parts = [part for target in node.targets for part in ast.walk(target)]
+        copies = any(isinstance(part, (ast.Subscript, ast.Attribute)) for part in parts)
+        node.value = self.visit(node.value) if copies else self._held(node.value)
+        return node
+
+    def _held(self, node: ast.expr) -> ast.expr:
+        """What gets a name, or is put into a list."""
+        if isinstance(node, (ast.List, ast.Tuple)):
+            node.elts = [*map(self._held, node.elts)]
+        elif isinstance(node, ast.Dict):
+            node.values = [*map(self._held, node.values)]
+        elif isinstance(node, ast.IfExp):
+            node.test, node.body, node.orelse = self.visit(node.test), self._held(node.body), self._held(node.orelse)
+        elif not isinstance(node, ast.Name):
+            node = self.visit(node)
+        return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """A name."""
@@ -492,6 +592,24 @@ class _Whole(ast.NodeTransformer):
         """An attribute, and those in it."""
         is_data = node.attr == "data" and isinstance(node.value, ast.Name) and node.value.id == self.name
         return ast.Name(self.name, node.ctx) if is_data else self.generic_visit(node)
+
+
+class _Switched(ast.NodeTransformer):
+    """Reads `x.requires_grad_()` as x, of names that are not `own`, where it runs once; `names` are these."""
+
+    def __init__(self, own: Collection[str]) -> None:
+        self.own, self.names = own, list[str]()
+
+    def visit(self, node: ast.AST) -> Any:
+        """A part, and those in it."""
+        if isinstance(node, MAKING_MANY):
+            return node
+        method = node.func if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+        held = method.value if method is not None and method.attr == "requires_grad_" else None
+        if not isinstance(held, ast.Name) or held.id in self.own or not isinstance(node, ast.Call) or not turns_on(node):
+            return self.generic_visit(node)
+        self.names.append(held.id)
+        return held
 
 
 class _Instead(ast.NodeTransformer):

@@ -25,6 +25,7 @@ from jvpcli.language.leaves import (
     with_filled_leaves,
     with_named_leaves,
     with_own_names,
+    with_switches_apart,
     with_weights,
     without_leaves,
     without_needless_asking,
@@ -84,7 +85,9 @@ def _is_read(request: Request) -> bool:
     """Whether the language reads a program, as far as its text tells."""
     try:
         meant = _as_read(request)
-        if not may_construct(meant.expression):
+        if may_construct(meant.expression):  # the rest is known once its modules are made
+            read_program(meant.expression)
+        else:
             parse(meant.expression, meant.inputs.keys())
     except JvpError:
         return False
@@ -291,7 +294,7 @@ def _program(source: str, seed: int | None) -> _Program | None:
     imported = with_imports(without_annotations(tree.body))
     body = with_printed(imported)
     changed = body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves([*opened(body)])))
+    done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves(with_switches_apart([*opened(body)]))))
     statements, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     return _Program(source, text, tree, body, statements, own_seed, tuple(named), changed)
 

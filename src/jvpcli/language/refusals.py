@@ -130,6 +130,14 @@ def frozen() -> JvpError:
     )
 
 
+def switched(name: str) -> JvpError:
+    """`y.requires_grad_()` of what may have a graph already."""
+    return ForbiddenError(
+        f"`{name}` is told to require a gradient, and may have a graph already: PyTorch leaves it as it is then.",
+        hints=[f"Leave that out, or cut the graph before: {name} = {name}.detach()"],
+    )
+
+
 def no_result(node: ast.stmt) -> JvpError:
     """A program whose last statement gives nothing."""
     if isinstance(node, ast.FunctionDef):

@@ -15,7 +15,9 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import NAMESPACES, changed, imported, root_of
 from jvpcli.language.names import (
+    KNOWN_OF,
     LIST_METHODS,
+    SIZES,
     assigned,
     class_of,
     free_names,
@@ -257,6 +259,32 @@ def of_leaf(value: ast.expr) -> ast.expr | None:
     if name == "Variable" and value.args:
         return value.args[0]
     return ast.Call(value.func, value.args, [keyword for keyword in value.keywords if keyword.arg != "requires_grad"])
+
+
+PLAIN_METHODS = SIZES | {"tolist", "item", "numpy", "detach"}
+"""What of a tensor has no derivative in PyTorch, beside what there is to know of it."""
+
+
+def is_plain(layer: ast.expr) -> bool:
+    """Whether a layer around a tensor is no tensor with a graph, whatever the tensor."""
+    if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
+        return layer.func.attr in PLAIN_METHODS
+    return isinstance(layer, ast.Attribute) and layer.attr in KNOWN_OF | PLAIN_METHODS
+
+
+GRAPHLESS = frozenset({"ones_like", "zeros_like", "full_like", "rand_like", "randn_like", "empty_like", "eye"})
+"""Functions whose results have no graph, whatever they are given."""
+
+
+def read_with_graph(value: ast.AST, beside: ast.AST | None = None) -> list[ast.Name]:
+    """The names that a value reads, but for those in a part of it, and those of which it takes nothing that has a graph."""
+    if value is beside or (isinstance(value, ast.Call) and name_of(value) in GRAPHLESS) or (
+        isinstance(value, ast.expr) and (is_plain(value) or (isinstance(value, ast.Attribute) and value.attr == "data"))
+    ):
+        return []
+    if isinstance(value, ast.Name):
+        return [] if value.id in NAMESPACES else [value]
+    return [name for part in ast.iter_child_nodes(value) for name in read_with_graph(part, beside)]
 
 
 def assignment(name: str, value: str | ast.expr) -> ast.Assign:

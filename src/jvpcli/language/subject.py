@@ -37,7 +37,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import KNOWN_OF, SIZES, assigned, copied, free_names, method_of, read_first
+from jvpcli.language.names import assigned, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -46,11 +46,13 @@ from jvpcli.language.statements import (
     cleared,
     functions_of,
     is_passed_over,
+    is_plain,
     is_shown,
     modules_of,
     names_changed,
     names_made,
     of_leaf,
+    read_with_graph,
     reads_grad,
     sources,
     updates,
@@ -238,7 +240,7 @@ class Reader:
             shown = _around(statement, each.node)
             if shown is None and isinstance(statement, (ast.Expr, ast.Assign)) and self._is_only_graphless(statement.value, each):
                 shown = [statement.value]
-            if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
+            if shown is None or (shown and not is_constant(each.call) and not any(map(is_plain, shown))):
                 return None
             if _is_used(statement, each.call, rest, self._without_graph(each)) or (
                 has_graph(each.call) and (rest or not is_backward(each.call)) and not (alone and is_functional(each.call))
@@ -260,7 +262,7 @@ class Reader:
         """Whether what is made of a call's result has no graph, as the result has none, nor what else it is made of."""
         if not is_constant(each.call) or is_backward(each.call):
             return False
-        beside = _read_with_graph(value, each.node)
+        beside = read_with_graph(value, each.node)
         before = self.statements[: each.place]
         return not any(derives(part, before) for part in beside) and not (
             all_read({part.id for part in beside}, before) & without_leaves(before, self.code)[1].keys()
@@ -296,7 +298,7 @@ class Reader:
         shown = [layer for layer in layers(getattr(self.statements[each.place], "value", None)) if not _prints(layer)]
         depth = next((depth for depth, layer in enumerate(shown) if layer is each.call), None)
         if depth is not None:
-            plain = [place for place, layer in enumerate(shown[:depth]) if _is_plain(layer)]
+            plain = [place for place, layer in enumerate(shown[:depth]) if is_plain(layer)]
             shown, depth = shown[len(plain) and plain[-1] + 1 :], depth - (len(plain) and plain[-1] + 1)
         value = copied(each.call if depth is None else shown[0])
         notes: tuple[str, ...] = ()
@@ -452,9 +454,6 @@ def _pulled_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
     return ast.Call(function, call.args, call.keywords)
 
 
-PLAIN_METHODS = SIZES | {"tolist", "item", "numpy", "detach"}
-"""What of a tensor has no derivative in PyTorch, beside what there is to know of it."""
-
 LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
 
 
@@ -489,13 +488,6 @@ def _printed_call(statement: ast.stmt) -> ast.expr | None:
 
 def _prints(layer: ast.expr) -> bool:
     return isinstance(layer, ast.Call) and path(layer.func) in ("print", "list", "tuple")
-
-
-def _is_plain(layer: ast.expr) -> bool:
-    """Whether a layer around a tensor is no tensor with a graph, whatever the tensor."""
-    if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
-        return layer.func.attr in PLAIN_METHODS
-    return isinstance(layer, ast.Attribute) and layer.attr in KNOWN_OF | PLAIN_METHODS
 
 
 def _about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
@@ -546,21 +538,6 @@ def _with_graphs(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], bool]:
         changed = [_make_graph(part) for part in calls if part not in functions and root_of(part) not in own]
         found.append(without_places(again) if any(changed) else statement)
     return found, any(old is not new for old, new in zip(statements, found, strict=True))
-
-
-GRAPHLESS = frozenset({"ones_like", "zeros_like", "full_like", "rand_like", "randn_like", "empty_like", "eye"})
-"""Functions whose results have no graph, whatever they are given."""
-
-
-def _read_with_graph(value: ast.AST, beside: ast.AST) -> list[ast.Name]:
-    """The names that a value reads, but for those in a part of it, and those of which it takes nothing that has a graph."""
-    if value is beside or (isinstance(value, ast.Call) and name_of(value) in GRAPHLESS) or (
-        isinstance(value, ast.expr) and _is_plain(value)
-    ):
-        return []
-    if isinstance(value, ast.Name):
-        return [] if value.id in NAMESPACES else [value]
-    return [name for part in ast.iter_child_nodes(value) for name in _read_with_graph(part, beside)]
 
 
 UNDERSTOOD = frozenset(
@@ -622,7 +599,7 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt], plai
         )):
             results |= {*names_made(part)}
             continue
-        if isinstance(part, ast.Assign) and not used and {name.id for name in _read_with_graph(part.value, part)} <= plain:
+        if isinstance(part, ast.Assign) and not used and {name.id for name in read_with_graph(part.value, part)} <= plain:
             plain |= {*names_made(part)}
         if not used or _shows(part, results, is_constant(call)) or updates(part):
             continue
@@ -646,7 +623,7 @@ def _shows(statement: ast.stmt, results: set[str], constant: bool = True) -> boo
     looks = _looks(statement, results)
     compared = isinstance(statement, ast.Expr) and any(map(_compares, layers(statement.value)))
     return isinstance(statement, ast.Assert) or is_shown(statement) or compared or (
-        looks is not None and (constant or not looks or any(map(_is_plain, looks)))
+        looks is not None and (constant or not looks or any(map(is_plain, looks)))
     )
 
 
