@@ -97,7 +97,9 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
     except Exception as error:
         if _counts(error, refusal, found):
             raise
-        raise refusal from None
+        if found.failed is not None:
+            raise _raises(found) from None
+        raise refusal if isinstance(error, JvpError) else _both(refusal, EvaluationError(_told(error))) from None
 
 
 def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
@@ -368,10 +370,16 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         if found.made is not None and found.made.gradients:
             report = _compared(report, found)
     if found.failed is not None and getattr(report, "refusal", None) is None:
-        said = _told(found.failed)
-        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
+        raise _raises(found)
     report = replace(report, warnings=(*report.warnings, found.note))
     return replace(answered, report=report) if hasattr(answered, "report") else report
+
+
+def _raises(found: Executed) -> EvaluationError:
+    """What PyTorch raises in the program's own call, as it says it."""
+    assert found.failed is not None
+    said = _told(found.failed)
+    return EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
 
 
 def _compared(report: Any, found: Executed) -> Any:

@@ -411,13 +411,8 @@ class _Guard(TorchFunctionMode):
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
-        try:
-            with self.watch.inside():
-                return func(*args, **keywords)
-        except Exception as error:
-            if number:
-                self.watch.failed[number] = error
-            raise
+        with self.watch.inside(number):
+            return func(*args, **keywords)
 
 
 def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After:
