@@ -32,7 +32,7 @@ from jvpcli.errors import (
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.modules import expanded
 from jvpcli.language.pasted import no_such_call, refuse_lacking
-from jvpcli.language.trees import Arguments, is_below
+from jvpcli.language.trees import Arguments, is_below, leaves
 from jvpcli.problem import Problem
 from jvpcli.program import PROGRAM, Program
 from jvpcli.recording.derivatives import Derivative
@@ -98,7 +98,7 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
         if _counts(error, refusal, found):
             raise
         if found.failed is not None:
-            raise _raises(found) from None
+            raise _raises(found.failed, found.line) from None
         raise refusal if isinstance(error, JvpError) else _both(refusal, EvaluationError(_told(error))) from None
 
 
@@ -208,6 +208,8 @@ def met(request: Request) -> Executed:
             if adds and isinstance(call, Derivative):
                 meant = replace(_asked(with_held(call, held, recorder), recorder, plain), calls=calls)
         except JvpError:
+            if whole and number in failed:
+                raise _raises(failed[number], line) from None
             if whole:
                 raise
             return None
@@ -370,16 +372,15 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         if found.made is not None and found.made.gradients:
             report = _compared(report, found)
     if found.failed is not None and getattr(report, "refusal", None) is None:
-        raise _raises(found)
+        raise _raises(found.failed, found.line)
     report = replace(report, warnings=(*report.warnings, found.note))
     return replace(answered, report=report) if hasattr(answered, "report") else report
 
 
-def _raises(found: Executed) -> EvaluationError:
-    """What PyTorch raises in the program's own call, as it says it."""
-    assert found.failed is not None
-    said = _told(found.failed)
-    return EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
+def _raises(error: BaseException, line: int) -> EvaluationError:
+    """What PyTorch raises in a program's own call, as it says it."""
+    said = _told(error)
+    return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
 
 
 def _compared(report: Any, found: Executed) -> Any:
@@ -464,8 +465,6 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
             is_grads_batched=found.is_grads_batched,
             tangent=tuple(zip(call.inputs, call.tangents or (), strict=False)),
         )
-    if not all(isinstance(v, torch.Tensor) for v in (*_several(call.cotangent), *_several(call.tangent))):
-        raise EvaluationError("a direction that is a dictionary of tensors can't be taken apart")
     names = _names(call)
     arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
     values = inputs_of(arguments, ())
@@ -481,9 +480,21 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
         inputs=values,
         wrt=tuple(wrt),
         arguments=arguments,
-        grad_outputs=tuple((None, v) for v in cotangent),
-        tangent=tuple(zip(asked, tangent, strict=False)),
+        grad_outputs=tuple((None, v) for each in cotangent for _, v in _leaves(each, "")),
+        tangent=tuple(named for own, u in zip(asked, tangent, strict=False) for named in _leaves(u, own)),
     )
+
+
+def _leaves(direction: Any, name: str) -> list[tuple[str, torch.Tensor]]:
+    """The tensors of a direction, by their key paths in what it is called: of a dictionary or list those in it.
+
+    Raises:
+        EvaluationError: it holds something else.
+    """
+    found = [(name, direction)] if isinstance(direction, torch.Tensor) else [*leaves(direction, name)]
+    if not all(isinstance(v, torch.Tensor) for _, v in found):
+        raise EvaluationError("a direction that holds something else than tensors can't be taken apart")
+    return found
 
 
 def _first_of(function: Callable[..., Any]) -> Callable[..., Any]:
