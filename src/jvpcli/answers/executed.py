@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from jvpcli.answers.arguments import below
-from jvpcli.answers.program_call import Executed, met, words_of
+from jvpcli.answers.program_call import Executed, met, raised, words_of
 from jvpcli.answers.question import differentiated
 from jvpcli.answers.run import compared, difference, other_gradient
 from jvpcli.errors import (
@@ -86,7 +86,9 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
     except Exception as error:
         if _counts(error, refusal, found):
             raise
-        raise refusal from None
+        if found.failed is not None:
+            raise raised(found.failed, found.line) from None
+        raise refusal if isinstance(error, JvpError) else _both(refusal, EvaluationError(words_of(error))) from None
 
 
 def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
@@ -220,8 +222,7 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         if found.made is not None and found.made.gradients:
             report = _compared(report, found)
     if found.failed is not None and getattr(report, "refusal", None) is None:
-        said = words_of(found.failed)
-        raise EvaluationError(f"PyTorch raises in the call on line {found.line}: {said}", torch_message=said)
+        raise raised(found.failed, found.line)
     report = replace(report, warnings=(*report.warnings, found.note))
     return replace(answered, report=report) if hasattr(answered, "report") else report
 

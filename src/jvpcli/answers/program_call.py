@@ -17,7 +17,7 @@ from jvpcli.answers.run import Made, agrees, made_by, request_of
 from jvpcli.closed.derived import Asked
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError
 from jvpcli.language.pasted import no_such_call
-from jvpcli.language.trees import Arguments, is_below
+from jvpcli.language.trees import Arguments, is_below, leaves
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.held import held_before, with_held
@@ -95,6 +95,8 @@ def met(request: Request) -> Executed:
             if adds and isinstance(call, Derivative):
                 meant = replace(_asked(with_held(call, held, recorder), recorder, plain), calls=calls)
         except JvpError:
+            if whole and number in failed:
+                raise raised(failed[number], line) from None
             if whole:
                 raise
             return None
@@ -180,6 +182,12 @@ def words_of(error: BaseException) -> str:
         return type(error).__name__
 
 
+def raised(error: BaseException, line: int) -> EvaluationError:
+    """What PyTorch raises in a program's own call, as it says it."""
+    said = words_of(error)
+    return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
+
+
 def _named(call: Derivative) -> Derivative:
     """The call, with outputs that the program has no name for named as those of an expression are."""
     taken = {*call.names.values(), *call.inputs}
@@ -204,8 +212,6 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
             is_grads_batched=found.is_grads_batched,
             tangent=tuple(zip(call.inputs, call.tangents or (), strict=False)),
         )
-    if not all(isinstance(v, torch.Tensor) for v in (*_several(call.cotangent), *_several(call.tangent))):
-        raise EvaluationError("a direction that is a dictionary of tensors can't be taken apart")
     names = _names(call)
     arguments = Arguments({**dict(zip(names, call.arguments, strict=True)), **call.keywords}, len(names))
     values = inputs_of(arguments, ())
@@ -221,9 +227,21 @@ def _asked(call: Derivative | Asked, recorder: Recorder, request: Request) -> Re
         inputs=values,
         wrt=tuple(wrt),
         arguments=arguments,
-        grad_outputs=tuple((None, v) for v in cotangent),
-        tangent=tuple(zip(asked, tangent, strict=False)),
+        grad_outputs=tuple((None, v) for each in cotangent for _, v in _leaves(each, "")),
+        tangent=tuple(named for own, u in zip(asked, tangent, strict=False) for named in _leaves(u, own)),
     )
+
+
+def _leaves(direction: Any, name: str) -> list[tuple[str, torch.Tensor]]:
+    """The tensors of a direction, by their key paths in what it is called: of a dictionary or list those in it.
+
+    Raises:
+        EvaluationError: it holds something else.
+    """
+    found = [(name, direction)] if isinstance(direction, torch.Tensor) else [*leaves(direction, name)]
+    if not all(isinstance(v, torch.Tensor) for _, v in found):
+        raise EvaluationError("a direction that holds something else than tensors can't be taken apart")
+    return found
 
 
 def _first_of(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from jvpcli.recording.derivatives import read_dual
@@ -60,7 +61,7 @@ class Watch:
         depth: how many derivatives of functions are under way: what is asked inside of one is a part of it.
         lines: the line of each that was made.
         after: of each, what is there after it of the graph that it went through.
-        failed: what those raised that are no derivatives of functions, by their numbers from 1.
+        failed: what those raised that did, by their numbers from 1.
         ended: what was refused, after which the program does nothing more; None: nothing.
         pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
     """
@@ -106,17 +107,20 @@ class Watch:
         found = (next((k for k in range(number - 1, 0, -1) if self.after[k - 1] in each), 0) for each in passed)
         return tuple(dict.fromkeys((*found, 0)))
 
-    def asked(self, call: Callable[[], Asked], line: int) -> None:
-        """Counts a derivative of a function that is no part of another."""
-        if not self.depth:
-            self.counts(line, call, After.FUNCTION)
+    def asked(self, call: Callable[[], Asked], line: int) -> int:
+        """Counts a derivative of a function that is no part of another; its number, 0 of one that is."""
+        return 0 if self.depth else self.counts(line, call, After.FUNCTION)
 
     @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Inside, what is asked is a part of another derivative."""
+    def inside(self, number: int = 0) -> Iterator[None]:
+        """Inside, what is asked is a part of another derivative; what that raises is noted by its number."""
         self.depth += 1
         try:
             yield
+        except Exception as error:
+            if number:
+                self.failed[number] = error
+            raise
         finally:
             self.depth -= 1
 
@@ -154,11 +158,11 @@ class Derived:
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Asks for the derivative there."""
         watch = self._watch
-        watch.asked(
+        number = watch.asked(
             lambda: Asked(self.function, arguments, keywords, self.places, ignored=self.aux, base=self.base),
             self._line(),
         )
-        with watch.inside():
+        with watch.inside(number):
             return watch.carry(self.of, arguments, keywords)
 
 
@@ -182,8 +186,8 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         return Derived(watch, line, torch.vmap(function.function, in_dims), made, function.places, function.aux)
 
     def jvp(function: Any, primals: Any, tangents: Any, **options: Any) -> Any:
-        watch.asked(lambda: Asked(function, tuple(primals), {}, tuple(range(len(primals))), tangent=tangents), line())
-        with watch.inside():
+        number = watch.asked(lambda: Asked(function, tuple(primals), {}, tuple(range(len(primals))), tangent=tangents), line())
+        with watch.inside(number):
             return watch.carry(func.jvp, (function, primals, tangents), options)
 
     def vjp(function: Any, *primals: Any, **options: Any) -> Any:
@@ -193,8 +197,8 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
 
         def pulled(*cotangents: Any, **more: Any) -> Any:
             given = cotangents[0] if len(cotangents) == 1 else cotangents
-            watch.asked(lambda: Asked(function, primals, {}, tuple(range(len(primals))), cotangent=given), line())
-            with watch.inside():
+            number = watch.asked(lambda: Asked(function, primals, {}, tuple(range(len(primals))), cotangent=given), line())
+            with watch.inside(number):
                 return pull(*cotangents, **more)
 
         return (value, pulled, *rest)
@@ -204,6 +208,37 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         "jacfwd": derived(func.jacfwd), "hessian": derived(func.hessian, second=True), "vmap": vmap, "jvp": jvp, "vjp": vjp,
         "functional_call": func.functional_call, "stack_module_state": func.stack_module_state,
     }  # fmt: skip
+
+
+def make_functional(model: nn.Module, disable_autograd_tracking: bool = False) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    """functorch.make_functional: a module without buffers as a function of its parameters, and copies of these.
+
+    Raises:
+        RuntimeError: it has buffers.
+    """
+    if list(model.buffers()):
+        raise RuntimeError(
+            "make_functional(model): `model` has buffers. Please use make_functional_with_buffers(model) instead."
+        )
+    given, params, _ = make_functional_with_buffers(model, disable_autograd_tracking)
+    return lambda params, *arguments, **keywords: given(params, (), *arguments, **keywords), params
+
+
+def make_functional_with_buffers(
+    model: nn.Module, disable_autograd_tracking: bool = False
+) -> tuple[Callable[..., Any], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """functorch.make_functional_with_buffers: a module as a function of its parameters and buffers, and copies of these.
+
+    torch's own leaves tensors without memory in the module, which no guard may see.
+    """
+    own, held = dict(model.named_parameters()), dict(model.named_buffers())
+
+    def function(params: Any, buffers: Any, *arguments: Any, **keywords: Any) -> Any:
+        state = {**dict(zip(own, params, strict=True)), **dict(zip(held, buffers, strict=True))}
+        return torch.func.functional_call(model, state, arguments, keywords)
+
+    params = tuple(p.detach().clone().requires_grad_(p.requires_grad and not disable_autograd_tracking) for p in own.values())
+    return function, params, tuple(x.detach().clone() for x in held.values())
 
 
 def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
@@ -218,8 +253,8 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
             function = torch.func.grad(func, places if len(places) > 1 else 0) if second else func
             ways = {} if direction is None or v is None else {direction: v}
             base = func if second else None
-            watch.asked(lambda: Asked(function, tuple(given), {}, places, base=base, **ways), line())
-            with watch.inside():
+            number = watch.asked(lambda: Asked(function, tuple(given), {}, places, base=base, **ways), line())
+            with watch.inside(number):
                 return getattr(functional, name)(
                     func, inputs, *(() if name in ("jacobian", "hessian") else (v,)), **options
                 )

@@ -305,7 +305,7 @@ UNNAMED = re.compile(
     r"torch\.(device|Tensor\.(\w+\.__(get|set)__|__\w+__|requires_grad_|detach_|register_hook|retain_grad|numpy|tolist|item|size|stride|cpu"
     r"|is_floating_point|is_complex|untyped_storage)|nn\.(functional|init)\.\w+|functional\.\w+)"
     r"|(torch\.|profiler\.|_VariableFunctions\.)?_(set_grad_enabled|record_function_enter_new|record_function_exit(\._RecordFunction)?|parse_to"
-    r"|has_compatible_shallow_copy_type|is_all_true|make_dual|unpack_dual|standard_gamma|sample_dirichlet|dirichlet_grad"
+    r"|has_compatible_shallow_copy_type|is_all_true|make_dual|unpack_dual|add_batch_dim|remove_batch_dim|standard_gamma|sample_dirichlet|dirichlet_grad"
     r"|foreach_\w+|weight_norm_interface|is_functional_tensor|is_zerotensor)"
 )
 """What torch calls on a program's tensors without the catalogue's having it: attributes and operators, its own libraries
@@ -412,13 +412,8 @@ class _Guard(TorchFunctionMode):
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
-        try:
-            with self.watch.inside():
-                return func(*args, **keywords)
-        except Exception as error:
-            if number:
-                self.watch.failed[number] = error
-            raise
+        with self.watch.inside(number):
+            return func(*args, **keywords)
 
 
 def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After:

@@ -271,7 +271,8 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     return {
         "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
         "functorch": Namespace("functorch", {
-            **func, "make_functional": make_functional, "make_functional_with_buffers": make_functional_with_buffers}),
+            **func, "make_functional": make_functional, "make_functional_with_buffers": make_functional_with_buffers,
+        }),
     }  # fmt: skip
 
 

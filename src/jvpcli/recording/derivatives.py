@@ -64,6 +64,7 @@ def read_call(
     function, outputs, inputs, v = asked(func, args, keywords)
     cotangents = None if v is None else tuple(_list(v))
     cotangents = None if cotangents is None or all(x is None for x in cotangents) else cotangents
+    rows = () if keywords.get("is_grads_batched") else _rows(cotangents or ())
     known = names_of_frame(frame)
     if inputs is None:
         order = {key: place for place, key in enumerate(known)}
@@ -74,10 +75,24 @@ def read_call(
         place,
         _named(outputs, known, texts.get("outputs"), "y"),
         _named(inputs, known, texts.get("inputs"), "x"),
-        cotangents,
-        bool(keywords.get("is_grads_batched")),
+        rows or cotangents,
+        bool(rows) or bool(keywords.get("is_grads_batched")),
         known,
     )
+
+
+def _rows(cotangents: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """The cotangents of all rows of the vmap that a call stands in, with an axis in front; none where it gives other ones."""
+    functorch = torch._C._functorch
+    found: list[Tensor] = []
+    for v in cotangents:
+        if v is None or not functorch.is_batchedtensor(v):
+            return ()
+        axis, rows = functorch.maybe_get_bdim(v), functorch.get_unwrapped(v)
+        if functorch.is_functorch_wrapped_tensor(rows):
+            return ()
+        found.append(rows.movedim(axis, 0))
+    return tuple(found)
 
 
 def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
