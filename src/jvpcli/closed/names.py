@@ -489,6 +489,7 @@ def _spaces() -> dict[str, Any]:
     schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
     optim = {name: _optimizer(name) for name in OPTIMIZERS}
     autograd = torch.autograd
+    anomalies: dict[str, Any] = {"set_detect_anomaly": INERT, "detect_anomaly": INERT}
     entries: dict[str, Any] = {
         **_of_catalogue("torch"),
         "nn": space,
@@ -498,8 +499,7 @@ def _spaces() -> dict[str, Any]:
         "optim": Namespace("torch.optim", {**optim, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)}),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
-            "set_detect_anomaly": INERT,
-            "detect_anomaly": INERT, "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
+            **anomalies, "anomaly_mode": Namespace("torch.autograd.anomaly_mode", anomalies), "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
             "enable_grad": torch.enable_grad,
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
             "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
@@ -670,6 +670,13 @@ ON_ARRAYS = (
 """What a program that is run has of numpy beside what the language has: functions of numbers and arrays."""
 
 
+DRAWN = (
+    "beta", "binomial", "chisquare", "exponential", "gamma", "geometric", "gumbel", "laplace", "logistic",
+    "lognormal", "multinomial", "multivariate_normal", "pareto", "poisson", "standard_t", "triangular", "weibull", "shuffle",
+)  # fmt: skip
+"""What it has of numpy's random numbers beside what the language has."""
+
+
 @lru_cache(maxsize=1)
 def _arrays() -> dict[str, Any]:
     """What of numpy draws no numbers."""
@@ -690,7 +697,8 @@ def _numpy(seed: int, keeps_seed: bool) -> Namespace:
     drawn = np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
     kept = {"seed": INERT} if keeps_seed else {}
-    of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in words if hasattr(drawn, name)}
+    of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in (*words, *DRAWN) if hasattr(drawn, name)}
+    of_arrays |= dict.fromkeys(("sample", "ranf"), of_arrays["random_sample"])
     return Namespace("numpy", {**_arrays(), "random": Namespace("numpy.random", of_arrays | kept)})
 
 

@@ -405,7 +405,8 @@ def operation_of(function: Callable[..., Any]) -> str:
         if name in REFLECTED or name in OPERATORS:
             return f"op:{REFLECTED.get(name) or OPERATORS[name]}"
         return f"method:{name}" if catalog.is_method(name) else ""
-    return f"call:{path}" if catalog.is_function(path) else ""
+    own = f"{path.rpartition('.')[0]}.{name}"  # torch.mm is equal to torch.spmm, whose name torch finds for it
+    return next((f"call:{each}" for each in (own, path) if catalog.is_function(each)), "")
 
 
 def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[..., Any]:
