@@ -23,6 +23,7 @@ from jvpcli.closed import integers, reach, syntax
 from jvpcli.closed.derived import Watch, checks, forward, functionals, transforms
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
+from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import Autocast, savings
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, LimitError, UsageError
@@ -103,7 +104,7 @@ class Program:
             **_spaces(),
             **library(self.over, seed, keeps_seed),
             "numpy": _numpy(seed, keeps_seed),
-            **_deriving(watch, keeps_seed),
+            **_deriving(watch, keeps_seed, self._kept),
         }
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
         self.globals["__builtins__"] = {**_builtins(), **self._guards(), **_spared(self.spaces)}
@@ -518,7 +519,7 @@ def _spaces() -> dict[str, Any]:
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
         "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
-        "amp": savings()["amp"], "autocast": Autocast, "save": INERT,
+        "amp": savings()["amp"], "autocast": Autocast,
         "cpu": Namespace("torch.cpu", {"amp": savings()["cpu"]}), "profiler": INERT,
         "cuda": Namespace("torch.cuda", {"amp": savings()["cuda"],
                                          "is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
@@ -702,8 +703,8 @@ def _numpy(seed: int, keeps_seed: bool) -> Namespace:
     return Namespace("numpy", {**_arrays(), "random": Namespace("numpy.random", of_arrays | kept)})
 
 
-def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
-    """Namespaces whose functions ask for derivatives."""
+def _deriving(watch: Watch, keeps_seed: bool, guard: Callable[..., Any]) -> dict[str, Any]:
+    """Namespaces of one run: whose functions ask for derivatives, and keep what is saved."""
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
@@ -714,7 +715,8 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     space = Namespace("torch.func", func)
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
-        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
+        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept,
+                                     **{name: guard(function) for name, function in saving().items()}}),
         "functorch": Namespace("functorch", {**func, **{name: getattr(make_functional, name) for name in (
             "make_functional", "make_functional_with_buffers")}}),
     }  # fmt: skip
