@@ -85,6 +85,25 @@ np.random.shuffle(Data.x)
 w = torch.ones(4, dtype=torch.float64, requires_grad=True)
 (w.tanh() * torch.from_numpy(Data.x)).sum().backward()
 """,
+    "a transformer of layers, on an array that is resized": """
+import itertools, numpy as np, torch, torch.nn as nn
+import torch.autograd.anomaly_mode as anomaly_mode
+anomaly_mode.set_detect_anomaly(False)
+torch.set_default_device("cpu")
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+        self.whole = nn.Transformer(4, 2, 1, 1, 8, batch_first=True)
+    def forward(self, x):
+        return self.whole(self.encoder(x), x)
+torch.manual_seed(0)
+a = np.linspace(0, 1, 24)
+a.resize((2, 3, 4))
+pairs = len(list(itertools.combinations_with_replacement(range(3), 2)))
+net = Net()
+vars()["net"](torch.from_numpy(a).float()).pow(pairs).mean().backward()
+""",
     "frames of an animation": """
 import torch
 import matplotlib.pyplot as plt
@@ -718,3 +737,17 @@ def test_what_is_no_error_of_python_s_syntax_is_not_told_alone():
     with pytest.raises(JvpError) as error:
         report_of(Request(refused, pasted=Request(refused)))
     assert "Python, between guards" in error.value.explanation
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("a.resize((3, 3))", "another number of entries"),
+        ("a.resize(2, -2)", "another number of entries"),
+        ("torch.set_default_device('meta')", "no device of a program"),
+        ("(lambda: vars())()", "of a function"),
+    ],
+)
+def test_what_could_reach_other_memory_is_refused(line, told):
+    text = f"import numpy as np, torch\na = np.zeros(4)\n{line}\n"
+    assert told in str(run_through(compiled(text), Settings())[1])

@@ -49,6 +49,9 @@ PURE = (
 )  # fmt: skip
 """What a program has of Python's own."""
 
+WHOLE = ("Transformer", "TransformerEncoder", "TransformerDecoder")
+"""Modules that are made of layers, beside those of the language."""
+
 CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
 """Modules that hold others."""
 
@@ -144,9 +147,17 @@ class Program:
             "hasattr": lambda *given: self._hasattr(*given),
             "dir": lambda *given: self._dir(*given),
             "globals": lambda: {name: x for name, x in self.globals.items() if name[:2] != "__"},
-            "vars": self._kept(_vars),
+            "vars": self._kept(self._vars),
             "open": self._kept(opened),
         }
+
+    def _vars(self, *values: Any) -> dict[str, Any]:
+        """`vars(x)`; without one the names of the program, where it stands in no function."""
+        if values:
+            return _vars(*values)
+        if sys._getframe(2).f_code.co_name != "<module>":
+            raise ForbiddenError("vars() of a function can't be used in a program.")
+        return {name: x for name, x in self.globals.items() if name[:2] != "__"}
 
     def _set(self, value: Any, name: Any, given: Any) -> None:
         word = reach.word(name)
@@ -433,7 +444,7 @@ def _spared(spaces: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _modules() -> Mapping[str, type]:
     """The classes of torch.nn that may be constructed, and derived from."""
-    found = {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+    found = {name: getattr(nn, name) for name in (*CLASSES, *WHOLE, *CONTAINERS) if hasattr(nn, name)}
     return {**found, "ParameterDict": _ParameterDict}
 
 
@@ -500,7 +511,8 @@ def _spaces() -> dict[str, Any]:
         "optim": Namespace("torch.optim", {**optim, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)}),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
-            **anomalies, "anomaly_mode": Namespace("torch.autograd.anomaly_mode", anomalies), "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
+            **anomalies, "anomaly_mode": Namespace("torch.autograd.anomaly_mode", anomalies),
+            "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
             "enable_grad": torch.enable_grad,
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
             "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
@@ -519,11 +531,12 @@ def _spaces() -> dict[str, Any]:
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
         "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
+        "set_default_device": _default_device,
         "amp": savings()["amp"], "autocast": Autocast,
         "cpu": Namespace("torch.cpu", {"amp": savings()["cpu"]}), "profiler": INERT,
         "cuda": Namespace("torch.cuda", {"amp": savings()["cuda"],
                                          "is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
-                                         "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
+                                         "empty_cache": INERT, "synchronize": INERT, "Event": INERT, "device_count": lambda: 0}),
         "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
         "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
         "from_numpy": integers.from_numpy, "__version__": str(torch.__version__), "Size": torch.Size,
@@ -654,6 +667,11 @@ def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options:
 def _seeded(seed: int) -> Any:
     torch.default_generator.manual_seed(seed)
     return INERT
+
+
+def _default_device(device: Any) -> None:
+    """`torch.set_default_device(…)`: a GPU is where a program's tensors are already."""
+    reach.check_given((reach.here(device),))
 
 
 def _default_dtype(dtype: torch.dtype) -> None:

@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from jvpcli.closed import reach
 from jvpcli.closed.words import INERT, Inert
 from jvpcli.errors import ForbiddenError
