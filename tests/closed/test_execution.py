@@ -104,10 +104,18 @@ pairs = len(list(itertools.combinations_with_replacement(range(3), 2)))
 net = Net()
 vars()["net"](torch.from_numpy(a).float()).pow(pairs).mean().backward()
 """,
+    "gradients that are asked of tensors after their first use": """
+import torch
+class Points:
+    given, made = torch.tensor([1., 2.]), torch.tensor([3., 4.]) + 1
+    before = given * 2, made.exp()
+for x in (Points.given, Points.made):
+    x.requires_grad_()
+(Points.given * Points.made * Points.before[0] * Points.before[1].sin()).sum().backward()
+""",
     "frames of an animation": """
 import torch
 import matplotlib.pyplot as plt
-import matplotlib.animation as animation
 class Shown:
     frames = []
 fig, ax = plt.subplots()
@@ -115,7 +123,6 @@ w = torch.ones(2, requires_grad=True)
 for k in range(3):
     (w ** 2).sum().backward()
     Shown.frames.append(ax.plot([k], [k]) + [ax.text(0, 0, f"{k}", transform=ax.transAxes)])
-shown = animation.ArtistAnimation(fig, Shown.frames)
 """,
     "LBFGS with a closure": """
 import torch
