@@ -6,9 +6,11 @@ import pytest
 import torch
 from executed import as_run, by_python, fits
 
+from jvpcli.answers import report_of
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
 from jvpcli.render.json import to_dict
+from jvpcli.request import Request
 
 PROGRAMS = {
     "a class, and a loop that trains it": """
@@ -64,6 +66,63 @@ for epoch in range(3):
         opt.zero_grad()
         torch.nn.functional.mse_loss(net(a), b).backward()
         opt.step()
+""",
+    "products by torch.mm, with a class": """
+import torch
+class Products:
+    def __call__(self, a, b):
+        return torch.mm(torch.mm(a, b), a)
+torch.manual_seed(0)
+a, b = torch.randn(2, 2, requires_grad=True), torch.randn(2, 2, requires_grad=True)
+Products()(a, b).sin().sum().backward()
+""",
+    "numbers that numpy draws": """
+import numpy as np, torch
+class Data:
+    np.random.seed(3)
+    x = np.random.sample(4) + np.random.exponential(size=4) + np.random.poisson(2., 4) + np.random.ranf()
+np.random.shuffle(Data.x)
+w = torch.ones(4, dtype=torch.float64, requires_grad=True)
+(w.tanh() * torch.from_numpy(Data.x)).sum().backward()
+""",
+    "a transformer of layers, on an array that is resized": """
+import itertools, numpy as np, torch, torch.nn as nn
+import torch.autograd.anomaly_mode as anomaly_mode
+anomaly_mode.set_detect_anomaly(False)
+torch.set_default_device("cpu")
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+        self.whole = nn.Transformer(4, 2, 1, 1, 8, batch_first=True)
+    def forward(self, x):
+        return self.whole(self.encoder(x), x)
+torch.manual_seed(0)
+a = np.linspace(0, 1, 24)
+a.resize((2, 3, 4))
+pairs = len(list(itertools.combinations_with_replacement(range(3), 2)))
+net = Net()
+vars()["net"](torch.from_numpy(a).float()).pow(pairs).mean().backward()
+""",
+    "gradients that are asked of tensors after their first use": """
+import torch
+class Points:
+    given, made = torch.tensor([1., 2.]), torch.tensor([3., 4.]) + 1
+    before = given * 2, made.exp()
+for x in (Points.given, Points.made):
+    x.requires_grad_()
+(Points.given * Points.made * Points.before[0] * Points.before[1].sin()).sum().backward()
+""",
+    "frames of an animation": """
+import torch
+import matplotlib.pyplot as plt
+class Shown:
+    frames = []
+fig, ax = plt.subplots()
+w = torch.ones(2, requires_grad=True)
+for k in range(3):
+    (w ** 2).sum().backward()
+    Shown.frames.append(ax.plot([k], [k]) + [ax.text(0, 0, f"{k}", transform=ax.transAxes)])
 """,
     "LBFGS with a closure": """
 import torch
@@ -662,3 +721,65 @@ def test_torch_s_own_calls_of_the_program_stand_behind_the_guard():
     for way in ("y = x * 1\ny.register_hook(hook)\ny.sum().backward()\n", generated):
         with pytest.raises((ForbiddenError, EvaluationError)):
             as_run(start + way)
+
+
+SAVED = """
+import torch, torch.nn as nn
+from pathlib import Path
+__author__ = "a name"
+net, other, third = nn.Linear(2, 1), nn.Linear(2, 1), nn.Linear(2, 1)
+torch.save(net.state_dict(), "net.pth")
+torch.save({"net": net.state_dict(), "step": 3, "loss": net(torch.ones(2))}, Path(".") / "all.pth")
+with torch.no_grad():
+    for p in net.parameters():
+        p.zero_()
+other.load_state_dict(torch.load("net.pth"))
+third.load_state_dict(torch.load(Path(".") / "all.pth", weights_only=False)["net"])
+try:
+    torch.load("none.pth")
+except FileNotFoundError:
+    (other(torch.ones(3, 2)) ** 2 * third(torch.ones(3, 2))).sum().backward()
+"""
+
+
+def test_what_is_saved_is_loaded_again(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = list(to_dict(as_run(SAVED))["vjp"].values())
+    assert not list(tmp_path.iterdir())
+    expected = by_python(SAVED, monkeypatch)
+    assert len(expected) == 4
+    assert all(any(fits(each, g) for each in found) for g in expected)
+
+
+def test_of_what_is_saved_only_tensors_numbers_and_texts_are_loaded():
+    start = "import torch\nfrom pathlib import Path\nnet = torch.nn.Linear(2, 1)\n"
+    for lines, told in (
+        ("torch.save(net, 'a')\ntorch.load('a')\n", "alone can be loaded"),
+        ("torch.save(1, Path('a'))\ntorch.save(2, Path('b'))\ntorch.load(Path('a'))\n", "isn't known"),
+        ("torch.load('a')\n", "No such file or directory: 'a'"),
+    ):
+        assert told in str(run_through(compiled(start + lines), Settings())[1])
+
+
+def test_what_is_no_error_of_python_s_syntax_is_not_told_alone():
+    """The language reads no `f()[0] = 1`; Python does, and why it ends there is told as well."""
+    text = "x = torch.ones(2, requires_grad=True)\ny = x * 2\ny.flatten()[::2] = 0.0\ny.sum().backward()\n"
+    assert to_dict(report_of(Request(text, pasted=Request(text))))["vjp"]["x"]["value"] == [0, 2]
+    refused = text.replace("y.sum()", "socket.gethostname(y)\ny.sum()").replace("x =", "import socket\nx =", 1)
+    with pytest.raises(JvpError) as error:
+        report_of(Request(refused, pasted=Request(refused)))
+    assert "Python, between guards" in error.value.explanation
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("a.resize((3, 3))", "another number of entries"),
+        ("a.resize(2, -2)", "another number of entries"),
+        ("torch.set_default_device('meta')", "no device of a program"),
+        ("(lambda: vars())()", "of a function"),
+    ],
+)
+def test_what_could_reach_other_memory_is_refused(line, told):
+    text = f"import numpy as np, torch\na = np.zeros(4)\n{line}\n"
+    assert told in str(run_through(compiled(text), Settings())[1])

@@ -104,7 +104,7 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
 
 def _both(refusal: JvpError, why: JvpError) -> JvpError:
     """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
-    if refusal.torch_message is not None or isinstance(refusal, ExpressionSyntaxError):
+    if refusal.torch_message is not None or isinstance(why, ExpressionSyntaxError):
         return refusal
     if why.torch_message is not None:
         return why

@@ -304,21 +304,3 @@ def forward(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         return found
 
     return {"dual_level": forward_ad.dual_level, "make_dual": make_dual, "unpack_dual": unpack_dual}
-
-
-def make_functional(model: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """`functorch.make_functional(model)`: a function of the model's parameters and its input, and copies of these."""
-    function, parameters, _ = make_functional_with_buffers(model)
-    return lambda values, *given, **named: function(values, (), *given, **named), parameters
-
-
-def make_functional_with_buffers(model: Any) -> tuple[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]]:
-    """`functorch.make_functional_with_buffers(model)`: a function of parameters, buffers and the input, and copies of these."""
-    weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-
-    def called(values: Sequence[Any], held: Sequence[Any], *given: Any, **named: Any) -> Any:
-        tensors = {**dict(zip(weights, values, strict=True)), **dict(zip(buffers, held, strict=False))}
-        return torch.func.functional_call(model, tensors, given, named)
-
-    own = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in weights.values())
-    return called, own, tuple(x.clone() for x in buffers.values())

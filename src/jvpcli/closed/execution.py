@@ -26,7 +26,7 @@ from jvpcli.closed.program import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
 from jvpcli.closed.words import Ended
-from jvpcli.errors import ForbiddenError, JvpError, LimitError
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
@@ -60,6 +60,7 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
     """The code of a program, with guards; it takes what is given for some names.
 
     Raises:
+        ExpressionSyntaxError: Python can't read it.
         ForbiddenError: it may not be written so.
         UsageError: it has no such name.
     """
@@ -70,7 +71,7 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
         tree = with_given(tree, given, found_without_import()) if given else tree
         return compile(guarded(tree), PROGRAM, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ForbiddenError(f"Python can't read it: {error}") from None
+        raise ExpressionSyntaxError(f"Python can't read it: {error}") from None
 
 
 def asks_for_none(text: str) -> str:

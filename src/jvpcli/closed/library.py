@@ -132,8 +132,9 @@ def opened(path: Any, mode: Any = "r", *_: Any, **__: Any) -> Inert:
 
 def _counted(over: Over) -> dict[str, Any]:
     """itertools; what has no end is counted."""
-    ending = ("product", "chain", "accumulate", "zip_longest", "islice", "combinations", "permutations", "starmap", "takewhile",
-              "groupby", "tee", "pairwise")  # fmt: skip
+    ending = ("product", "chain", "accumulate", "zip_longest", "islice", "combinations", "combinations_with_replacement",
+              "permutations", "starmap", "takewhile", "dropwhile", "filterfalse", "compress", "groupby", "tee",
+              "pairwise")  # fmt: skip
 
     def endless(name: str) -> Callable[..., Iterator[Any]]:
         return lambda *arguments: over(getattr(itertools, name)(*arguments))

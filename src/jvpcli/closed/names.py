@@ -23,6 +23,7 @@ from jvpcli.closed.derived import (
     make_functional_with_buffers,
     transforms,
 )
+from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import Autocast, savings
 from jvpcli.closed.training import data, optimizers
 from jvpcli.closed.words import INERT, Named, Namespace
@@ -32,13 +33,19 @@ from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.program import PROGRAM
 
+WHOLE = ("Transformer", "TransformerEncoder", "TransformerDecoder")
+"""Modules that are made of layers, beside those of the language."""
+
 CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Module")
 """Modules that hold others."""
 
 
-def namespaces(watch: Watch, seed: int, keeps_seed: bool) -> dict[str, Any]:
-    """torch, numpy and math by their roots, for one run of a program; with `keeps_seed` it begins no random numbers anew."""
-    return {**_spaces(), "numpy": _numpy(seed, keeps_seed), **_deriving(watch, keeps_seed)}
+def namespaces(watch: Watch, seed: int, keeps_seed: bool, guard: Callable[..., Any]) -> dict[str, Any]:
+    """torch, numpy and math by their roots, for one run of a program; with `keeps_seed` it begins no random numbers anew.
+
+    `guard` makes of a function one whose refusals end the program.
+    """
+    return {**_spaces(), "numpy": _numpy(seed, keeps_seed), **_deriving(watch, keeps_seed, guard)}
 
 
 def unimported(spaces: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def names_unimported() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def modules() -> Mapping[str, type]:
     """The classes of torch.nn that may be constructed, and derived from."""
-    found = {name: getattr(nn, name) for name in (*CLASSES, *CONTAINERS) if hasattr(nn, name)}
+    found = {name: getattr(nn, name) for name in (*CLASSES, *WHOLE, *CONTAINERS) if hasattr(nn, name)}
     return {**found, "ParameterDict": _ParameterDict}
 
 
@@ -116,6 +123,7 @@ def _spaces() -> dict[str, Any]:
     held["parameter"] = Namespace("torch.nn.parameter", {"Parameter": nn.Parameter})
     space = Namespace("torch.nn", held)
     autograd = torch.autograd
+    anomalies: dict[str, Any] = {"set_detect_anomaly": INERT, "detect_anomaly": INERT}
     entries: dict[str, Any] = {
         **_of_catalogue("torch"),
         "nn": space,
@@ -125,8 +133,8 @@ def _spaces() -> dict[str, Any]:
         "optim": optimizers(),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
-            "set_detect_anomaly": INERT,
-            "detect_anomaly": INERT, "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
+            **anomalies, "anomaly_mode": Namespace("torch.autograd.anomaly_mode", anomalies),
+            "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
             "enable_grad": torch.enable_grad,
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
             "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
@@ -143,11 +151,12 @@ def _spaces() -> dict[str, Any]:
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
         "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
-        "amp": savings()["amp"], "autocast": Autocast, "save": INERT,
+        "set_default_device": _default_device,
+        "amp": savings()["amp"], "autocast": Autocast,
         "cpu": Namespace("torch.cpu", {"amp": savings()["cpu"]}), "profiler": INERT,
         "cuda": Namespace("torch.cuda", {"amp": savings()["cuda"],
                                          "is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
-                                         "empty_cache": INERT, "synchronize": INERT, "device_count": lambda: 0}),
+                                         "empty_cache": INERT, "synchronize": INERT, "Event": INERT, "device_count": lambda: 0}),
         "backends": INERT, "set_printoptions": INERT, "set_num_threads": INERT, "use_deterministic_algorithms": INERT,
         "compile": _as_it_is, "jit": Namespace("torch.jit", {"script": _as_it_is, "ignore": _as_it_is, "export": _as_it_is}),
         "from_numpy": integers.from_numpy, "__version__": str(torch.__version__), "Size": torch.Size,
@@ -209,6 +218,11 @@ def _seeded(seed: int) -> Any:
     return INERT
 
 
+def _default_device(device: Any) -> None:
+    """`torch.set_default_device(…)`: a GPU is where a program's tensors are already."""
+    reach.check_given((reach.here(device),))
+
+
 def _default_dtype(dtype: torch.dtype) -> None:
     torch.set_default_dtype(dtype)
 
@@ -222,6 +236,12 @@ ON_ARRAYS = (
     "polyfit", "polyval",
 )  # fmt: skip
 """What a program that is run has of numpy beside what the language has: functions of numbers and arrays."""
+
+DRAWN = (
+    "beta", "binomial", "chisquare", "exponential", "gamma", "geometric", "gumbel", "laplace", "logistic",
+    "lognormal", "multinomial", "multivariate_normal", "pareto", "poisson", "standard_t", "triangular", "weibull", "shuffle",
+)  # fmt: skip
+"""What it has of numpy's random numbers beside what the language has."""
 
 
 @lru_cache(maxsize=1)
@@ -253,12 +273,13 @@ def _numpy(seed: int, keeps_seed: bool) -> Namespace:
     drawn = np.random.RandomState(seed)
     words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
     kept = {"seed": INERT} if keeps_seed else {}
-    of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in words if hasattr(drawn, name)}
+    of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in (*words, *DRAWN) if hasattr(drawn, name)}
+    of_arrays |= dict.fromkeys(("sample", "ranf"), of_arrays["random_sample"])
     return Namespace("numpy", {**_arrays(), "random": Namespace("numpy.random", of_arrays | kept)})
 
 
-def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
-    """Namespaces whose functions ask for derivatives."""
+def _deriving(watch: Watch, keeps_seed: bool, guard: Callable[..., Any]) -> dict[str, Any]:
+    """Namespaces of one run: whose functions ask for derivatives, and keep what is saved."""
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
     functional = Namespace("torch.autograd.functional", functionals(watch, _line))
@@ -269,7 +290,8 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     space = Namespace("torch.func", func)
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
-        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
+        "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept,
+                                     **{name: guard(function) for name, function in saving().items()}}),
         "functorch": Namespace("functorch", {
             **func, "make_functional": make_functional, "make_functional_with_buffers": make_functional_with_buffers,
         }),

@@ -63,7 +63,7 @@ class Program:
         self.inside = inside
         self.spaces = {
             **library(self.over, seed, keeps_seed),
-            **namespaces(watch, seed, keeps_seed),
+            **namespaces(watch, seed, keeps_seed, self._kept),
         }
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
         self.globals["__builtins__"] = {**_builtins(), **self._guards(), **unimported(self.spaces)}
@@ -104,9 +104,17 @@ class Program:
             "hasattr": lambda *given: self._hasattr(*given),
             "dir": lambda *given: self._dir(*given),
             "globals": lambda: {name: x for name, x in self.globals.items() if name[:2] != "__"},
-            "vars": self._kept(_vars),
+            "vars": self._kept(self._vars),
             "open": self._kept(opened),
         }
+
+    def _vars(self, *values: Any) -> dict[str, Any]:
+        """`vars(x)`; without one the names of the program, where it stands in no function."""
+        if values:
+            return _vars(*values)
+        if sys._getframe(2).f_code.co_name != "<module>":
+            raise ForbiddenError("vars() of a function can't be used in a program.")
+        return {name: x for name, x in self.globals.items() if name[:2] != "__"}
 
     def _set(self, value: Any, name: Any, given: Any) -> None:
         word = reach.word(name)

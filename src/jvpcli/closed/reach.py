@@ -6,7 +6,8 @@ import re
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -457,10 +458,20 @@ class _OfArray:
     def __getattribute__(self, name: str) -> Any:
         array: Any = object.__getattribute__(self, "_array")
         kind: Any = type(array)
+        if name == "resize" and isinstance(array, np.ndarray):
+            return partial(_resized, array)
         found = getattr(array, name)  # Python's own AttributeError
         if name not in _of_type(kind) or (isinstance(array, np.ndarray) and array.dtype.hasobject):
             raise _refused(array, name)
         return of_arrays(found) if callable(found) else found
+
+
+def _resized(array: Any, *shape: Any) -> None:
+    """`a.resize(shape)` of as many entries: its memory stays, which others may see."""
+    wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    if not all(type(each) is int and each >= 0 for each in wanted) or prod(wanted) != array.size:
+        raise ForbiddenError("`.resize` to another number of entries can't be used in a program.")
+    array.shape = wanted
 
 
 def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -59,6 +59,9 @@ WIDE = re.compile(r"\d{4}")
 MOST_NODES = 100_000
 """Nodes of a program's tree."""
 
+TOLD = frozenset({"__author__", "__version__", "__license__", "__copyright__", "__email__", "__date__", "__all__"})
+"""Names by which a file tells about itself, without a meaning for Python as it runs."""
+
 
 def guarded(tree: ast.Module) -> ast.Module:
     """The program with its guards.
@@ -117,7 +120,7 @@ class _Guarding(ast.NodeTransformer):
     visit_Nonlocal = visit_Global
 
     def _check(self, node: ast.AST, name: str) -> None:
-        if name.startswith("__"):
+        if name.startswith("__") and name not in TOLD:
             raise refused(node, f"the name `{name}`")
 
     # Functions and classes

@@ -104,8 +104,8 @@ class Inert:
     __repr__ = __str__
 
     def _with(self, other: Any) -> Any:
-        """What is made of it and a number, as of two times of a clock, or a text, as of a path."""
-        if isinstance(other, (Inert, int, float, str)):
+        """What is made of it and a number, as of two times of a clock, a text, as of a path, or a list of what is shown."""
+        if isinstance(other, (Inert, int, float, str, list)):
             return INERT
         raise _unknown("which number it is")
 

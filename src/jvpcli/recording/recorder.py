@@ -80,10 +80,22 @@ class Call:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Given:
-    """A tensor that no recorded call gave: a parameter, data.  `version` counts its changes in place so far."""
+    """A tensor that no recorded call gave: a parameter, data.  `version` counts its changes in place so far.
+
+    `required` says whether it required a gradient then: what was made of it before that was asked of it has no gradient by it.
+    """
 
     tensor: Tensor
     version: int
+    required: bool = True
+
+    def is_constant(self) -> bool:
+        """Whether it was a constant then, and is none any more."""
+        return not self.required and self.tensor.requires_grad and is_leaf(self.tensor)
+
+    def key(self) -> int:
+        """What tells it from other tensors, and from itself as it was a constant."""
+        return -id(self.tensor) if self.is_constant() else id(self.tensor)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -97,6 +109,7 @@ class Result:
     path: tuple[int, ...]
     writes: tuple[Call, ...] = ()
     numbers: Cut | None = None
+    required: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -412,10 +425,9 @@ class Recorder(TorchFunctionMode):
             if copy and torch.is_grad_enabled() and not is_leaf(x):
                 with torch._C.DisableTorchFunction():
                     return Given(x.detach().clone(), 0)
-            return Given(x, _version(x))
-        if not self._storages:
-            return Result(made.call, made.path)
-        return Result(made.call, made.path, tuple(self._storage(x)) if x.layout is torch.strided else ())
+            return Given(x, _version(x), x.requires_grad)
+        writes = tuple(self._storage(x)) if self._storages and x.layout is torch.strided else ()
+        return Result(made.call, made.path, writes, required=x.requires_grad)
 
     def frozen_at(self, x: Tensor) -> Place | None:
         """Where a tensor was told to require no gradient, if that was seen."""

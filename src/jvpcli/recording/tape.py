@@ -22,7 +22,7 @@ from jvpcli.language.operations import apply_operation, can_require_grad, is_in_
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.derivatives import Derivative
-from jvpcli.recording.nodes import node_of
+from jvpcli.recording.nodes import is_leaf, node_of
 from jvpcli.recording.places import Place, pieces
 from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result, path_of
 
@@ -90,13 +90,17 @@ def record_of(
             known |= {(number, path): x for path, x in call.alive().items()}
     calls, given = _behind(starts, known)
     for origin in given:
-        if id(origin.tensor) not in ends and (node := node_of(origin.tensor)) is not None:
+        if origin.key() not in ends and (node := node_of(origin.tensor)) is not None:
             what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({node.name()})"
             raise NotRecorded(f"{what} was not seen step by step")
     ordered = [calls[number] for number in sorted(calls)]
     met = map(_found, (*(origin for call in ordered for origin in _origins(call)), *starts))
-    taken = (o.tensor if isinstance(o, Given) else known.get((o.call.number, o.path)) for o in met)
-    constants = {id(x): x for x in taken if x is not None}
+    constants: dict[int, Tensor] = {}
+    for origin in met:
+        if isinstance(origin, Given):
+            constants[origin.key()] = origin.tensor.detach() if origin.is_constant() else origin.tensor
+        elif (x := known.get((origin.call.number, origin.path))) is not None:
+            constants[id(x)] = x
     return _written(ordered, constants, known, ends, recorder, outputs, inputs, names, root)
 
 
@@ -144,6 +148,11 @@ def _found(origin: Given | Result | Cut) -> Given | Result:
         behind = _origins(origin.call)
         if any(isinstance(each, Cut) and each.call() is None for each in behind):
             return Given(origin.numbers.tensor, origin.numbers.version)
+    if isinstance(origin, Result) and not origin.required:
+        made = origin.call.results.get(origin.path)
+        x = None if made is None else made()
+        if x is not None and x.requires_grad and is_leaf(x):  # which was asked of it later
+            return Given(x, x._version, required=False)
     return origin
 
 
@@ -153,7 +162,7 @@ def _moving(calls: Mapping[int, Call], known: Known, ends: Mapping[int, str]) ->
     for number in sorted(calls):
         for origin in map(_found, _origins(calls[number])):
             if isinstance(origin, Given):
-                begins = id(origin.tensor) in ends
+                begins = origin.key() in ends
             else:
                 begins = (origin.call.number, origin.path) in known or origin.call.number in moving
                 begins = begins or any(write.number in moving for write in origin.writes if write.number < number)
@@ -254,7 +263,7 @@ class _Writer:
         if isinstance(value, (Cut, Result)):
             value = _found(value)
         if isinstance(value, Given):
-            return Ref(self.slots[id(value.tensor)])
+            return Ref(self.slots[value.key()])
         if isinstance(value, Result):
             return self.part(value.call.number, value.path)
         if isinstance(value, slice):
@@ -405,7 +414,8 @@ def operation_of(function: Callable[..., Any]) -> str:
         if name in REFLECTED or name in OPERATORS:
             return f"op:{REFLECTED.get(name) or OPERATORS[name]}"
         return f"method:{name}" if catalog.is_method(name) else ""
-    return f"call:{path}" if catalog.is_function(path) else ""
+    own = f"{path.rpartition('.')[0]}.{name}"  # torch.mm is equal to torch.spmm, whose name torch finds for it
+    return next((f"call:{each}" for each in (own, path) if catalog.is_function(each)), "")
 
 
 def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[..., Any]:

@@ -1,0 +1,61 @@
+"""What a program saves of tensors, and loads again: it is kept in memory, by the names of its files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+from jvpcli.closed import reach
+from jvpcli.closed.words import INERT, Inert
+from jvpcli.errors import ForbiddenError
+
+PLAIN = frozenset({int, float, complex, bool, str, type(None)})
+"""Types of what is saved as it is."""
+
+
+def saving() -> dict[str, Callable[..., Any]]:
+    """`torch.save` and `torch.load`, for one run of a program."""
+    kept: dict[str, list[Any]] = {}
+
+    def save(value: Any, path: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(path, str):
+            kept[path] = [_copied(value)]
+        elif isinstance(path, Inert):  # a path of pathlib's: which, isn't known
+            kept.setdefault("", []).append(_copied(value))
+        return INERT
+
+    def load(path: Any, *_: Any, **__: Any) -> Any:
+        found = kept.get("" if isinstance(path, Inert) else path, []) if isinstance(path, (str, Inert)) else []
+        if len(found) > 1:
+            raise ForbiddenError("It isn't known which of the files is loaded that a program has saved by paths of `pathlib`.")
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))  # as Python says it
+        return _copied(found[0])
+
+    return {"save": save, "load": load}
+
+
+class _Unread:
+    """What is not kept: it can be saved, and not be loaded."""
+
+
+def _copied(value: Any) -> Any:
+    """Tensors, numbers and texts, in lists and dictionaries, as a file would hold them.
+
+    Raises:
+        ForbiddenError: it is what was not kept of something else.
+    """
+    kind = type(value)
+    if kind in reach.TENSORS:
+        return value.detach().clone().requires_grad_(value.requires_grad and value.is_leaf)
+    if kind in PLAIN:
+        return value
+    if kind in (list, tuple):
+        return kind(map(_copied, value))
+    if kind in reach.DICTS and all(type(key) in PLAIN for key in value):
+        return {key: _copied(each) for key, each in value.items()}
+    if kind is _Unread:
+        raise ForbiddenError("Of what a program has saved, tensors, numbers and texts alone can be loaded.")
+    return _Unread()
