@@ -735,10 +735,7 @@ with torch.no_grad():
         p.zero_()
 other.load_state_dict(torch.load("net.pth"))
 third.load_state_dict(torch.load(Path(".") / "all.pth", weights_only=False)["net"])
-try:
-    torch.load("none.pth")
-except FileNotFoundError:
-    (other(torch.ones(3, 2)) ** 2 * third(torch.ones(3, 2))).sum().backward()
+(other(torch.ones(3, 2)) ** 2 * third(torch.ones(3, 2))).sum().backward()
 """
 
 
@@ -756,7 +753,7 @@ def test_of_what_is_saved_only_tensors_numbers_and_texts_are_loaded():
     for lines, told in (
         ("torch.save(net, 'a')\ntorch.load('a')\n", "alone can be loaded"),
         ("torch.save(1, Path('a'))\ntorch.save(2, Path('b'))\ntorch.load(Path('a'))\n", "isn't known"),
-        ("torch.load('a')\n", "No such file or directory: 'a'"),
+        ("torch.load('a')\n", "A program reads no files: 'a' is none that it has saved itself."),
     ):
         assert told in str(run_through(compiled(start + lines), Settings())[1])
 

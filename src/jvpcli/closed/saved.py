@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +29,7 @@ def saving() -> dict[str, Callable[..., Any]]:
         if len(found) > 1:
             raise ForbiddenError("It isn't known which of the files is loaded that a program has saved by paths of `pathlib`.")
         if not found:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))  # as Python says it
+            raise ForbiddenError(f"A program reads no files: {path!r} is none that it has saved itself.")
         return _copied(found[0])
 
     return {"save": save, "load": load}
