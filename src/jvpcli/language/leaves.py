@@ -238,10 +238,10 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=next(iter(leaves)) == name)
             continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
-        for name in sorted(before) if isinstance(statement, ast.Assign) else ():
+        parts = items(statement.value) if isinstance(statement, ast.Assign) else []
+        for name in sorted(before):
             read = set().union(*map(free_names, statements[later[name] :]))
-            may_give = any(_may_give(each, name, functions) for each in items(statement.value))
-            if may_give and read & {*names_made(statement)}:
+            if read & {*names_made(statement)} and any(_may_give(part, name, functions) for part in parts):
                 raise refusals.moved(name)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
             statement = without_places(_Detached(before).visit(copied(statement)))
