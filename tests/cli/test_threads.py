@@ -737,6 +737,8 @@ WRITTEN_OTHERWISE = {
     "(y * x).sum().backward()\nfound = [x.grad]",
     "a leaf under several names": "x = torch.tensor([2., 3.])\ny = x\nz = [x, x * 2]\ny.requires_grad_()\n"
     "w = y.requires_grad_()\n(x * y * z[0] * z[1] * w).sum().backward()\nfound = [x.grad]",
+    "what may be one leaf under two names": "def same(t):\n    return t\nx = torch.tensor([2., 3.])\n"
+    "y, z = same(x), x.to(torch.float32)\nx.requires_grad_()\n(x * y * z).sum().backward()\nfound = [x.grad]",
     "what has a graph stays as it is": "x = torch.tensor([2., 3.], requires_grad=True)\ny = x * 2\ny.requires_grad_()\n"
     "(y * x).sum().backward()\nfound = [x.grad]",
     "the numbers of a tensor without its graph": "from torch.nn import Parameter\n"

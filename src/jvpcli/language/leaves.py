@@ -15,6 +15,7 @@ from jvpcli.language.calls import (
     asked,
     is_block,
     is_true,
+    items,
     layers,
     makes_function,
     parsed,
@@ -28,6 +29,7 @@ from jvpcli.language.names import assigned, copied, free_names, method_of, separ
 from jvpcli.language.statements import (
     NAMESPACES,
     assignment,
+    functions_of,
     is_passed_over,
     is_setting,
     modules_of,
@@ -214,7 +216,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     later: dict[str, int] = {}
     written: dict[str, list[ast.stmt]] = {}
     own = {*assigned(statements)}
-    modules = modules_of(statements)
+    modules, functions = modules_of(statements), {*assigned(functions_of(statements))}
 
     def switches(part: ast.stmt) -> list[str]:
         """The tensors that a statement makes leaves; a module is none, nor is what it has."""
@@ -236,8 +238,10 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=next(iter(leaves)) == name)
             continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
+        parts = items(statement.value) if isinstance(statement, ast.Assign) else []
         for name in sorted(before):
-            if isinstance(statement, ast.Assign) and _may_give(statement.value, name):
+            read = set().union(*map(free_names, statements[later[name] :]))
+            if read & {*names_made(statement)} and any(_may_give(part, name, functions) for part in parts):
                 raise refusals.moved(name)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
             statement = without_places(_Detached(before).visit(copied(statement)))
@@ -270,12 +274,12 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     return kept, leaves
 
 
-def _may_give(value: ast.expr, name: str) -> bool:
-    """Whether a value is a tensor of some name itself where that has its dtype and place already: `x.to(device)`."""
-    if not isinstance(value, ast.Call) or path(value.func).rpartition(".")[2] not in AS_IT_IS:
+def _may_give(value: ast.expr, name: str, functions: Collection[str]) -> bool:
+    """Whether a value may be the tensor of some name itself, which a function is given, or has its dtype: `x.to(device)`."""
+    if not isinstance(value, ast.Call) or path(value.func).rpartition(".")[2] not in {*AS_IT_IS, *functions}:
         return False
     held = value.func.value if isinstance(value.func, ast.Attribute) else None
-    return name in {part.id for part in (held, *value.args[:1]) if isinstance(part, ast.Name)}
+    return name in {part.id for part in (held, *value.args) if isinstance(part, ast.Name)}
 
 
 AS_IT_IS = frozenset({"to", "type", "float", "double", "half", "cpu", "cuda", "contiguous", "as_tensor", "asarray"})
