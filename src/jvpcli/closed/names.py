@@ -16,18 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._functorch import make_functional
 from torch.autograd import Function
 
 from jvpcli.closed import integers, reach, syntax
-from jvpcli.closed.derived import (
-    Watch,
-    checks,
-    forward,
-    functionals,
-    make_functional,
-    make_functional_with_buffers,
-    transforms,
-)
+from jvpcli.closed.derived import Watch, checks, forward, functionals, transforms
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.savings import Autocast, savings
@@ -714,9 +707,8 @@ def _deriving(watch: Watch, keeps_seed: bool) -> dict[str, Any]:
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
     return {
         "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept}),
-        "functorch": Namespace("functorch", {
-            **func, "make_functional": make_functional, "make_functional_with_buffers": make_functional_with_buffers,
-        }),
+        "functorch": Namespace("functorch", {**func, **{name: getattr(make_functional, name) for name in (
+            "make_functional", "make_functional_with_buffers")}}),
     }  # fmt: skip
 
 
