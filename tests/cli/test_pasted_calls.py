@@ -304,6 +304,12 @@ def test_what_is_made_of_a_gradient_without_a_graph_leads_to_the_call(jvp, text)
                for line in told), told  # fmt: skip
 
 
+@pytest.mark.parametrize("compared", ["torch.allclose({}, 2 * x)", "({} == 2 * x).all()", "torch.equal(2 * x, {})"])
+def test_what_a_call_gives_is_compared_with_something(jvp, compared):
+    for call in ("torch.func.grad(lambda t: (t ** 2).sum())(x)", "torch.autograd.grad((x ** 2).sum(), x)[0]"):
+        torch.testing.assert_close(tensors(asked(jvp, f"print({compared.format(call)})")["vjp"]), [2 * X])
+
+
 def test_the_shape_of_what_a_composed_function_gives(jvp):
     call = "torch.func.vmap(torch.func.jacrev(lambda t: t ** 3))(x)"
     torch.testing.assert_close(blocks(asked(jvp, f"{call}.shape")), [torch.diag(scope_of(call)["_"])])

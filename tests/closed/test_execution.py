@@ -539,6 +539,35 @@ def test_a_second_result_is_not_differentiated():
         assert found["vjp"]["t"]["value"] == [[4.0, 8.0]]
 
 
+def test_rows_of_vmap_ask_for_their_products_together():
+    """Rows of the identity, along whatever axis, pull the rows of the Jacobian back: d x³ / dx is 3 x² on the diagonal."""
+    start = "import torch\nx = torch.tensor([1., 2.], requires_grad=True)\ny = x ** 3\n"
+    row = "def row(v):\n    return torch.autograd.grad(y, x, v)\n"
+    for asked in ("torch.vmap(row)(torch.eye(2))", "torch.vmap(row, in_dims=1)(torch.tensor([[1., 0.], [0., 1.]]))"):
+        found = to_dict(as_run(f"{start}{row}{asked}\n"))
+        assert found["vjp"]["x"]["value"] == [[3.0, 0.0], [0.0, 12.0]]
+
+
+def test_directions_may_be_dictionaries():
+    """d Σ a² b / d(a, b) is (2 a b, a²), and its Jacobian [[2 b, 2 a], [2 a, 0]]."""
+    start = "import torch\none = torch.ones(())\np, u = {'a': 3 * one, 'b': 5 * one}, {'a': one, 'b': 2 * one}\n"
+    start += "f = torch.func.grad(lambda p: p['a'] ** 2 * p['b'])\n"
+    pulled = to_dict(as_run(f"{start}torch.func.vjp(f, p)[1](u)\n"))["vjp"]
+    assert [found["value"] for found in pulled.values()] == [10 + 12, 6]
+    pushed = to_dict(as_run(f"{start}torch.func.jvp(f, (p,), (u,))\n"))["jvp"]
+    assert [found["value"] for found in pushed.values()] == [10 + 12, 6]
+
+
+def test_what_pytorch_raises_in_a_derivative_of_a_function_is_told():
+    """torch.func changes no tensor from outside of the function, and autograd.functional takes no rows of vmap."""
+    count = "import torch\nn = torch.zeros(2)\ndef f(t):\n    n.add_(t)\n    return t.sum()\ntorch.func.grad(f)(torch.ones(2))\n"
+    rows = "import torch\nj = torch.autograd.functional.jacobian\ntorch.vmap(lambda t: j(torch.sin, t))(torch.ones(2, 3))\n"
+    for text, said in ((count, "mutate a captured Tensor"), (rows, "inside of a function being transformed")):
+        with pytest.raises(EvaluationError, match="PyTorch raises in the call on line") as raised:
+            as_run(text)
+        assert said in raised.value.torch_message
+
+
 def test_what_pytorch_raises_in_the_call_is_told():
     text = "import torch\nx = torch.ones(2, requires_grad=True)\ny = x * 2\ny.backward(torch.ones(3))\n"
     with pytest.raises(Exception, match="shape") as raised:

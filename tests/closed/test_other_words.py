@@ -183,6 +183,13 @@ f, params = make_functional(net)
 g, weights, buffers = make_functional_with_buffers(net)
 (f(params, torch.ones(3)).sum() * g(weights, buffers, torch.ones(4, 3)).pow(2).sum()).backward()
 """,
+    "a Jacobian in forward mode": """
+J = torch.autograd.functional.jacobian(torch.sin, x.detach(), strategy="forward-mode", vectorize=True)
+try:
+    (J @ x).backward(J[0] + 1)
+finally:
+    pass
+""",
     "numbers that are sorted before a leaf is made anew": """
 a = [2., 1.]
 x.sum().backward()

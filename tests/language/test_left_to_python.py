@@ -45,6 +45,14 @@ TRAINING = {
         "def f(t):\n    return «torch.autograd.functional.jacobian(torch.sin, t)»\nf(w)",
         FUNCTION.format("torch.autograd.functional.jacobian(torch.sin, t)"),
     ),
+    "the rows of a Jacobian": (
+        "y = w * u\nrows = [«torch.autograd.grad(y, w, v, retain_graph=True)»[0] for v in torch.eye(2)]\ntorch.stack(rows)",
+        LOOP.format("torch.autograd.grad(y, w, v, retain_graph=True)"),
+    ),
+    "the rows of vmap": (
+        "y = w * u\ndef f(v):\n    return «torch.autograd.grad(y, w, v)»\ntorch.vmap(f)(torch.eye(2))",
+        "`torch.autograd.grad(y, w, v)` stands in a function that `vmap` runs: the language reads",
+    ),
     "a function that clears": ("def f():\n    «w.grad».zero_()\nCALL\nf()\nCALL", FUNCTION.format("w.grad")),
     "a weight that moves": ("CALL\n«with torch.no_grad():\n    w -= w.grad»\nw.grad = u.grad = None\nCALL", MOVED.format("w")),
     "weights that a loop moves": ("CALL\n«for p in (w, u):\n    p.data.sub_(p.grad)»\nCALL", MOVED.format("u")),

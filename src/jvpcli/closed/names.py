@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._functorch import make_functional
 from torch.autograd import Function
 
 from jvpcli.closed import integers, reach

@@ -240,6 +240,8 @@ class Reader:
             shown = _around(statement, each.node)
             if shown is None and isinstance(statement, (ast.Expr, ast.Assign)) and self._is_only_graphless(statement.value, each):
                 shown = [statement.value]
+            if shown is None and _is_compared(statement, each.node):
+                shown = []
             if shown is None or (shown and not is_constant(each.call) and not any(map(is_plain, shown))):
                 return None
             if _is_used(statement, each.call, rest, self._without_graph(each)) or (
@@ -614,6 +616,15 @@ COMPARING = frozenset({"allclose", "equal", "isclose", "assert_close", "assert_a
 
 def _compares(layer: ast.expr) -> bool:
     return isinstance(layer, ast.Compare) or (isinstance(layer, ast.Call) and name_of(layer) in COMPARING)
+
+
+def _is_compared(statement: ast.stmt, node: ast.expr) -> bool:
+    """Whether a statement only compares what a call gives with something, or prints whether they are alike."""
+    for layer in layers(statement.value if isinstance(statement, ast.Expr) else None):
+        if _compares(layer):
+            parts = [part for part in ast.iter_child_nodes(layer) if isinstance(part, ast.expr)]
+            return any(_around(ast.Expr(part), node) == [] for part in parts)
+    return False
 
 
 def _shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
