@@ -713,12 +713,12 @@ import torch, torch.nn as nn
 from pathlib import Path
 __author__ = "a name"
 net, other, third = nn.Linear(2, 1), nn.Linear(2, 1), nn.Linear(2, 1)
-torch.save(net.state_dict(), "net.pth")
+torch.save(obj=net.state_dict(), f="net.pth")
 torch.save({"net": net.state_dict(), "step": 3, "loss": net(torch.ones(2))}, Path(".") / "all.pth")
 with torch.no_grad():
     for p in net.parameters():
         p.zero_()
-other.load_state_dict(torch.load("net.pth"))
+other.load_state_dict(torch.load(f="net.pth"))
 third.load_state_dict(torch.load(Path(".") / "all.pth", weights_only=False)["net"])
 try:
     torch.load("none.pth")
