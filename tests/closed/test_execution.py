@@ -8,7 +8,7 @@ from executed import as_run, by_python, fits
 
 from jvpcli.answers import report_of
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, UnknownNameError
 from jvpcli.render.json import to_dict
 from jvpcli.request import Request
 
@@ -112,6 +112,16 @@ class Points:
 for x in (Points.given, Points.made):
     x.requires_grad_()
 (Points.given * Points.made * Points.before[0] * Points.before[1].sin()).sum().backward()
+""",
+    "pylab's names": """
+from pylab import *
+import torch
+class Line:
+    x = linspace(0, pi, 4)
+figure(figsize=(3, 2))
+plot(Line.x, sin(Line.x) + random())
+w = torch.ones(4, dtype=torch.float64, requires_grad=True)
+(w ** 2 * torch.from_numpy(cos(Line.x))).sum().backward()
 """,
     "frames of an animation": """
 import torch
@@ -757,12 +767,12 @@ import torch, torch.nn as nn
 from pathlib import Path
 __author__ = "a name"
 net, other, third = nn.Linear(2, 1), nn.Linear(2, 1), nn.Linear(2, 1)
-torch.save(net.state_dict(), "net.pth")
+torch.save(obj=net.state_dict(), f="net.pth")
 torch.save({"net": net.state_dict(), "step": 3, "loss": net(torch.ones(2))}, Path(".") / "all.pth")
 with torch.no_grad():
     for p in net.parameters():
         p.zero_()
-other.load_state_dict(torch.load("net.pth"))
+other.load_state_dict(torch.load(f="net.pth"))
 third.load_state_dict(torch.load(Path(".") / "all.pth", weights_only=False)["net"])
 (other(torch.ones(3, 2)) ** 2 * third(torch.ones(3, 2))).sum().backward()
 """
@@ -809,3 +819,11 @@ def test_what_is_no_error_of_python_s_syntax_is_not_told_alone():
 def test_what_could_reach_other_memory_is_refused(line, told):
     text = f"import numpy as np, torch\na = np.zeros(4)\n{line}\n"
     assert told in str(run_through(compiled(text), Settings())[1])
+
+
+def test_a_name_that_the_language_does_not_know_is_none_that_python_misses():
+    text = "import torch\nx = torch.ones(2)\nprint(sorted(x.tolist()))\n"
+    for kind in (ForbiddenError, UnknownNameError):
+        with pytest.raises(JvpError) as error:
+            report_of(Request(text, pasted=Request(text), refusal=kind("There is no `sorted`.")))
+        assert "asks for no derivative" in f"{error.value.message} {error.value.explanation}"

@@ -20,6 +20,7 @@ from jvpcli.errors import (
     FileError,
     JvpError,
     LimitError,
+    NotDifferentiableError,
     UnknownNameError,
     UsageError,
 )
@@ -108,8 +109,8 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
         return refusal
     if why.torch_message is not None:
         return why
-    if isinstance(refusal, UnknownNameError):
-        return refusal
+    if isinstance(refusal, UnknownNameError):  # where Python runs the program to its end there is the name
+        return why if isinstance(why, NotDifferentiableError) else refusal
     if isinstance(why, UnknownNameError):
         return why
     beside = f"Python, between guards, does not get to an answer either: {why.message}"

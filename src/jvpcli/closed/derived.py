@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from jvpcli.recording.derivatives import read_dual
@@ -207,6 +208,37 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         "jacfwd": derived(func.jacfwd), "hessian": derived(func.hessian, second=True), "vmap": vmap, "jvp": jvp, "vjp": vjp,
         "functional_call": func.functional_call, "stack_module_state": func.stack_module_state,
     }  # fmt: skip
+
+
+def make_functional(model: nn.Module, disable_autograd_tracking: bool = False) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    """functorch.make_functional: a module without buffers as a function of its parameters, and copies of these.
+
+    Raises:
+        RuntimeError: it has buffers.
+    """
+    if list(model.buffers()):
+        raise RuntimeError(
+            "make_functional(model): `model` has buffers. Please use make_functional_with_buffers(model) instead."
+        )
+    given, params, _ = make_functional_with_buffers(model, disable_autograd_tracking)
+    return lambda params, *arguments, **keywords: given(params, (), *arguments, **keywords), params
+
+
+def make_functional_with_buffers(
+    model: nn.Module, disable_autograd_tracking: bool = False
+) -> tuple[Callable[..., Any], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """functorch.make_functional_with_buffers: a module as a function of its parameters and buffers, and copies of these.
+
+    torch's own leaves tensors without memory in the module, which no guard may see.
+    """
+    own, held = dict(model.named_parameters()), dict(model.named_buffers())
+
+    def function(params: Any, buffers: Any, *arguments: Any, **keywords: Any) -> Any:
+        state = {**dict(zip(own, params, strict=True)), **dict(zip(held, buffers, strict=True))}
+        return torch.func.functional_call(model, state, arguments, keywords)
+
+    params = tuple(p.detach().clone().requires_grad_(p.requires_grad and not disable_autograd_tracking) for p in own.values())
+    return function, params, tuple(x.detach().clone() for x in held.values())
 
 
 def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:

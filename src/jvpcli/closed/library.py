@@ -26,8 +26,17 @@ from jvpcli.errors import ForbiddenError
 
 SHOWN = ("matplotlib", "mpl_toolkits", "seaborn", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings",
          "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc", "pathlib",
-         "shutil", "pdb", "PIL", "imageio")  # fmt: skip
+         "shutil", "pdb", "PIL", "imageio", "pylab")  # fmt: skip
 """Roots of modules that show something, or have no effect on numbers: what is done with them is passed over."""
+
+PLOTTED = (
+    "axis", "bar", "cla", "clf", "close", "cm", "colorbar", "contour", "contourf", "draw", "errorbar", "figure", "fill_between",
+    "gca", "gcf", "grid", "hist", "imshow", "ioff", "ion", "legend", "matshow", "pause", "plot", "plt", "quiver", "rc",
+    "rcParams", "savefig", "scatter", "semilogx", "semilogy", "loglog", "show", "style", "subplot", "subplots",
+    "subplots_adjust", "suptitle", "text", "tick_params", "tight_layout", "title", "xlabel", "xlim", "xticks", "ylabel", "ylim",
+    "yticks", "matplotlib", "mpl",
+)  # fmt: skip
+"""What `from matplotlib.pyplot import *` gives names to; pylab's does, to all of numpy's too."""
 
 Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._functorch import make_functional
 from torch.autograd import Function
 
 from jvpcli.closed import integers, reach

@@ -17,7 +17,7 @@ from torch.autograd import Function
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch
 from jvpcli.closed.given import Given, as_own
-from jvpcli.closed.library import SHOWN, is_absent, leave, library, opened
+from jvpcli.closed.library import PLOTTED, SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
 from jvpcli.closed.training import Dataset
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
@@ -217,6 +217,11 @@ class Program:
         if found is None:
             raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
         if isinstance(found, Inert):
+            if name == "*" and module in ("pylab", "matplotlib.pylab", "matplotlib.pyplot"):
+                numbers = vars(self.spaces["numpy"]) if module.endswith("pylab") else {}
+                for each in (numbers, vars(numbers["random"]) if numbers else {}):
+                    self.globals.update({word: value for word, value in each.items() if not word.startswith("_")})
+                self.globals.update({word: getattr(INERT, word) for word in PLOTTED})
             return found if name is None else getattr(found, name)
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):
             found = found if isinstance(found, Inert) else vars(found).get(part, _MISSING)

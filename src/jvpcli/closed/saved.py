@@ -17,19 +17,19 @@ def saving() -> dict[str, Callable[..., Any]]:
     """`torch.save` and `torch.load`, for one run of a program."""
     kept: dict[str, list[Any]] = {}
 
-    def save(value: Any, path: Any, *_: Any, **__: Any) -> Any:
-        if isinstance(path, str):
-            kept[path] = [_copied(value)]
-        elif isinstance(path, Inert):  # a path of pathlib's: which, isn't known
-            kept.setdefault("", []).append(_copied(value))
+    def save(obj: Any, f: Any, *_: Any, **__: Any) -> Any:
+        if isinstance(f, str):
+            kept[f] = [_copied(obj)]
+        elif isinstance(f, Inert):  # a path of pathlib's: which, isn't known
+            kept.setdefault("", []).append(_copied(obj))
         return INERT
 
-    def load(path: Any, *_: Any, **__: Any) -> Any:
-        found = kept.get("" if isinstance(path, Inert) else path, []) if isinstance(path, (str, Inert)) else []
+    def load(f: Any, *_: Any, **__: Any) -> Any:
+        found = kept.get("" if isinstance(f, Inert) else f, []) if isinstance(f, (str, Inert)) else []
         if len(found) > 1:
             raise ForbiddenError("It isn't known which of the files is loaded that a program has saved by paths of `pathlib`.")
         if not found:
-            raise ForbiddenError(f"A program reads no files: {path!r} is none that it has saved itself.")
+            raise ForbiddenError(f"A program reads no files: {str(f)!r} is none that it has saved itself.")
         return _copied(found[0])
 
     return {"save": save, "load": load}
