@@ -21,11 +21,11 @@ from typing import Any
 
 from jvpcli.closed import integers, reach
 from jvpcli.closed.arguments import Parser
-from jvpcli.closed.words import INERT, Inert, Named, Namespace, Types, progress
+from jvpcli.closed.words import INERT, Inert, Named, Namespace, Path, Types, progress
 from jvpcli.errors import ForbiddenError
 
 SHOWN = ("matplotlib", "mpl_toolkits", "seaborn", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings",
-         "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc", "pathlib",
+         "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc",
          "shutil", "pdb", "PIL", "imageio", "pylab")  # fmt: skip
 """Roots of modules that show something, or have no effect on numbers: what is done with them is passed over."""
 
@@ -104,7 +104,9 @@ def _surroundings() -> dict[str, Any]:
     environ: dict[str, str] = {}
     paths = {name: getattr(posixpath, name) for name in ("join", "basename", "dirname", "splitext", "split", "normpath")}
     found = {name: lambda *_: False for name in ("exists", "isfile", "isdir")}
+    here = {name: lambda: Path(".") for name in ("cwd", "home")}
     return {
+        "pathlib": Namespace("pathlib", {name: Named(f"pathlib.{name}", Path, Path, here) for name in ("Path", "PurePath")}),
         "os": Namespace("os", {
             "environ": environ, "getenv": environ.get, "sep": "/", "getcwd": lambda: ".", "cpu_count": lambda: 1,
             "path": Namespace("os.path", {**paths, **found, "abspath": str, "realpath": str, "expanduser": str}),

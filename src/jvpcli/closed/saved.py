@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from typing import Any
 
 from jvpcli.closed import reach
-from jvpcli.closed.words import INERT, Inert
+from jvpcli.closed.words import INERT, Path
 from jvpcli.errors import ForbiddenError
 
 PLAIN = frozenset({int, float, complex, bool, str, type(None)})
@@ -15,22 +16,18 @@ PLAIN = frozenset({int, float, complex, bool, str, type(None)})
 
 def saving() -> dict[str, Callable[..., Any]]:
     """`torch.save` and `torch.load`, for one run of a program."""
-    kept: dict[str, list[Any]] = {}
+    kept: dict[str, Any] = {}
 
     def save(obj: Any, f: Any, *_: Any, **__: Any) -> Any:
-        if isinstance(f, str):
-            kept[f] = [_copied(obj)]
-        elif isinstance(f, Inert):  # a path of pathlib's: which, isn't known
-            kept.setdefault("", []).append(_copied(obj))
+        if isinstance(f, (str, Path)):
+            kept[posixpath.normpath(str(f))] = _copied(obj)
         return INERT
 
     def load(f: Any, *_: Any, **__: Any) -> Any:
-        found = kept.get("" if isinstance(f, Inert) else f, []) if isinstance(f, (str, Inert)) else []
-        if len(found) > 1:
-            raise ForbiddenError("It isn't known which of the files is loaded that a program has saved by paths of `pathlib`.")
-        if not found:
+        path = posixpath.normpath(str(f)) if isinstance(f, (str, Path)) else ""
+        if path not in kept:
             raise ForbiddenError(f"A program reads no files: {str(f)!r} is none that it has saved itself.")
-        return _copied(found[0])
+        return _copied(kept[path])
 
     return {"save": save, "load": load}
 

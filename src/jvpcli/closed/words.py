@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from math import prod
@@ -124,6 +125,28 @@ def _unknown(what: str) -> Ended:
 
 
 INERT = Inert()
+
+
+class Path(Inert):
+    """`pathlib.Path(…)`: a text, to which nothing belongs; what else is done with it has no effect."""
+
+    def __init__(self, *parts: Any) -> None:
+        object.__setattr__(self, "_text", posixpath.normpath(posixpath.join("", *map(str, parts))))
+
+    def __str__(self) -> str:
+        text: str = self._text
+        return text
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return Path(self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return Path(other, self)
 
 
 class Types(Inert):
