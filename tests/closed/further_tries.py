@@ -43,7 +43,72 @@ L = [{first}] + [1.0]*100000
 """
 
 
+UNGUARDED = f"functools.partial(max, torch.ones(5), key={UNSAFE})"
+"""What calls a function of torch's, whatever it is itself called with."""
+
+
+def _of_function(more: str, asked: str = "G.apply(torch.ones(5, requires_grad=True)).sum().backward()") -> str:
+    """A `Function`, of which torch calls something that is no function of the program."""
+    return f"""
+import functools
+class Other: pass
+class G(Other, Function):
+    generate = 3
+    {more}
+{asked}
+"""
+
+
+PLAIN = "forward = staticmethod(lambda ctx, x: x*1)"
+SET_UP = "forward = staticmethod(lambda x: x*1); setup_context = staticmethod(lambda ctx, i, o: None)"
+
 FURTHER: dict[str, tuple[str, ...]] = {
+    "imports from what is no namespace": (
+        *(f"from {path} import {name} as found" for path, names in (
+            ("torch.nn.Module", "__setattr__ __getattr__ __dict__ _call_impl _apply compile"),
+            ("torch.nn.Linear", "__constants__"),
+            ("torch.no_grad", "__init__ __enter__"), ("torch.sin", "__wrapped__"), ("math.factorial", "__wrapped__"),
+            ("functools.partial", "__setstate__ __reduce__ __getattribute__ func"), ("collections.deque", "__reduce__"),
+            ("collections.OrderedDict", "__reduce__"), ("torch.distributions.Normal", "arg_constraints __init__"),
+            ("torch.optim.lr_scheduler.StepLR", "__init__"), ("torch.autograd.Function", "_backward_cls vjp"),
+            ("torch.dtype", "__reduce__"), ("torch.Size", "__reduce__"), ("torch.nn.Parameter", "__reduce_ex__"),
+            ("torch.autocast", "__init__"), ("torch.amp.GradScaler", "__init__"), ("contextlib.nullcontext", "__init__"),
+            ("torch.utils.data.TensorDataset", "__init__"),
+        ) for name in names.split()),
+        "import torch.nn.Module.__setattr__ as found", "import functools.partial.__reduce__ as found",
+        "from math.comb import __wrapped__ as f\nf(10**6, 5*10**5)", "from torch.nn.Module import *\nregister_parameter",
+    ),
+    "what torch calls of a Function": (
+        *(_of_function(f"{PLAIN}\n    backward = {of.format(UNGUARDED)}") for of in (
+            "{}", "staticmethod({})", "classmethod({})", "staticmethod(torch.no_grad()({}))", "functools.lru_cache({})",
+            "staticmethod(torch.autograd.function.once_differentiable({}))", "staticmethod(torch.autocast('cpu')({}))")),
+        _of_function(PLAIN, f"G.backward = {UNGUARDED}"),
+        _of_function(PLAIN, f"setattr(G, 'vjp', staticmethod({UNGUARDED}))"),
+        f"""
+import functools
+class Other:
+    backward = staticmethod({UNGUARDED})
+class G(Other, Function):
+    {PLAIN}
+class H(G): pass
+H.apply(torch.ones(5, requires_grad=True)).sum().backward()
+""",
+        _of_function(f"forward = staticmethod(lambda x: x*1); setup_context = staticmethod({UNGUARDED})",
+                     "torch.func.grad(lambda x: G.apply(x).sum())(torch.ones(5))"),
+        _of_function(f"{SET_UP}; vmap = staticmethod({UNGUARDED})", "torch.func.vmap(G.apply)(torch.ones(5, 5))"),
+        _of_function(f"{SET_UP}; jvp = staticmethod({UNGUARDED})", "torch.func.jvp(G.apply, (torch.ones(5),), (torch.ones(5),))"),
+        *(f"""
+import functools
+class Other(nn.Linear):
+    def ask(self, hook): {through}
+{made}.ask({UNGUARDED}) if {own} else {made}.register_full_backward_hook({UNGUARDED})
+""" for through, made, own in (
+            ("pass", "nn.Linear(5, 5)", False), ("pass", "Other(5, 5)", False),
+            ("self.register_full_backward_hook(hook)", "Other(5, 5)", True),
+            ("super().register_full_backward_hook(hook)", "Other(5, 5)", True),
+            ("getattr(self, 'register_full_backward_hook')(hook)", "Other(5, 5)", True))),
+        "m = nn.Linear(5, 5)\nm.register_full_backward_hook(nn.MaxPool2d(2, dilation=2**31-1))",
+    ),
     "what torch and Python have above a class": (
         *_above("nn.Module", "", "_call_impl _slow_forward _apply _load_from_state_dict _named_members _register_state_dict_hook "
                 "_replicate_for_data_parallel compile to_empty share_memory type set_submodule get_buffer"),

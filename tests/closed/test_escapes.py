@@ -1540,6 +1540,61 @@ finally: repeats.fill_(2**62)
         function(torch.ones(4))
 
 
+def test_an_autocast_that_is_entered_twice_ends() -> None:
+    """torch's own would stay on behind the program, and for the next one."""
+    text = """
+a, x = torch.autocast("cpu"), torch.ones(2, 2)
+with a:
+    with a: pass
+    assert (x @ x).dtype is torch.bfloat16
+"""
+    assert ended_by(text) is None
+    assert not torch.is_autocast_enabled("cpu")
+
+
+HOOKED = """
+import functools
+class Squared(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g): return 2 * ctx.saved_tensors[0] * g
+class Seen:
+    def see(self, *given): seen.append("method")
+    def __call__(self, *given): seen.append("object")
+x, m, seen = torch.ones(2, requires_grad=True), nn.Linear(2, 2), []
+def noted(name, *given): seen.append(name)
+for hook in (Seen(), Seen().see, lambda *given: noted("lambda"), functools.partial(noted, "partial")):
+    m.register_full_backward_hook(hook)
+Squared.apply(m(Squared.apply(x))).sum().backward()
+assert seen == ["object", "method", "lambda", "partial"] and x.grad.abs().sum() > 0
+"""
+
+
+def test_functions_of_a_program_are_called_in_backward() -> None:
+    """As methods, objects that are called, or with a decorator of torch's."""
+    assert ended_by(HOOKED) is None
+
+
+def test_what_torch_calls_of_a_function_stays() -> None:
+    """A class that a `Function` is derived from may change; what torch calls of the `Function` is what it was made with."""
+    text = """
+class Other:
+    @staticmethod
+    def backward(ctx, g): return 3 * g
+class Kept(Other, Function):
+    @staticmethod
+    def forward(ctx, x): return x * 1
+x, Other.backward = torch.ones(2, requires_grad=True), max
+Kept.apply(x).sum().backward()
+assert x.grad.tolist() == [3., 3.]
+"""
+    assert ended_by(text) is None
+
+
 def test_warnings_show_nothing_of_a_program(recwarn: pytest.WarningsRecorder) -> None:
     """Python would print the line of the program that a library warns of, and what in it a terminal obeys."""
     assert ended_by("np.ones(3) / 0 # \x1b[2J\nx = torch.ones(2, requires_grad=True) * 2\nx.grad # \x1b[2J") is None

@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import WRAPPER_ASSIGNMENTS, lru_cache, wraps
 from typing import Any
 
 from torch import nn
@@ -224,11 +224,13 @@ class Program:
                 self.globals.update({word: getattr(INERT, word) for word in PLOTTED})
             return found if name is None else getattr(found, name)
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):
-            found = found if isinstance(found, Inert) else vars(found).get(part, _MISSING)
+            found = found if isinstance(found, Inert) else _entries(found).get(part, _MISSING)
             if found is _MISSING:
                 raise self.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
+        if name == "*" and not isinstance(found, Namespace):
+            raise self.end(ForbiddenError(f"`from {module} import *` can't be used in a program: it is no module."))
         if name == "*":
-            self.globals.update({word: each for word, each in vars(found).items() if not word.startswith("_")})
+            self.globals.update({word: each for word, each in _entries(found).items() if not word.startswith("_")})
         return found
 
     def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
@@ -264,7 +266,24 @@ class Program:
             raise self.end(
                 ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`.")
             )
-        return reach.owned(builtins.__build_class__(body, name, *real))
+        made = reach.owned(builtins.__build_class__(body, name, *real))
+        for each in reach.CALLED if issubclass(made, Function) else ():
+            if (called := reach.own_entry(made, each)) is not None:
+                setattr(made, each, self._guarded(called))
+        return made
+
+    def _guarded(self, called: Any) -> Any:
+        """What torch calls of a `Function` where no guard is, while it goes through a graph: a function of the program has one
+        with it; any other is given one."""
+        function = called.__func__ if isinstance(called, (staticmethod, classmethod)) else called
+        if not callable(function) or reach.has_guard(function):
+            return called
+
+        @wraps(function, WRAPPER_ASSIGNMENTS, ())
+        def guarded(*arguments: Any, **keywords: Any) -> Any:
+            return self.within(lambda: function(*arguments, **keywords))
+
+        return classmethod(guarded) if isinstance(called, classmethod) else staticmethod(guarded)
 
 
 class _Inside:
@@ -301,6 +320,11 @@ CHANGES = {
     "BitAnd": operator.iand, "BitOr": operator.ior, "BitXor": operator.ixor,
 }  # fmt: skip
 """What makes a new value of two, and what may change the first instead."""
+
+
+def _entries(found: Any) -> dict[str, Any]:
+    """What can be imported from something: what a namespace has; nothing of a class or a function itself."""
+    return vars(found) if isinstance(found, (Namespace, Named)) else {}
 
 
 def _kinds(kinds: Any) -> Any:

@@ -158,6 +158,28 @@ def owned(kind: Any) -> Any:
     return kind
 
 
+CALLED = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
+"""What torch calls of a `Function`."""
+
+BACKWARD_HOOK = "register_full_backward_hook"
+
+
+def own_entry(kind: type, name: str) -> Any:
+    """What a program's class, or one of the program's that it is derived from, holds by a name; None: torch's own is found."""
+    return next((vars(each).get(name) if is_own(each) else None for each in kind.__mro__ if name in vars(each)), None)
+
+
+def has_guard(function: Any) -> bool:
+    """Whether what is called is a function of the program, which has the guards with it wherever it is called."""
+    if isinstance(function, partial):
+        return has_guard(function.func)
+    if type(function) is types.MethodType:
+        return has_guard(function.__func__)
+    if _own_classes(type(function)) and not isinstance(function, nn.Module):
+        function = own_entry(type(function), "__call__")
+    return type(function) is types.FunctionType and bool(function.__globals__.get(OURS))
+
+
 def no_array(*_: Any, **__: Any) -> Any:
     """Refuses to make an array of what it is a method of.
 
@@ -199,6 +221,8 @@ def read(value: Any, name: str) -> Any:
         return _AtHome(value)
     if name == "type" and kind in TENSORS:
         return _Typed(value)
+    if name == BACKWARD_HOOK and isinstance(value, nn.Module) and not _gives(kind, name):
+        return _Hooked(value)
     if kind is _Node and name in ("name", "next_functions", "variable"):
         return value
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
@@ -213,7 +237,8 @@ def read(value: Any, name: str) -> Any:
         raise ForbiddenError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
         own: Any = type(value.__self__)
-        if _own_classes(own) and (name == "__init__" or name in _of_type(own) or _passes_on(value, own, name)):
+        given = name == "__init__" or (name in _of_type(own) and name != BACKWARD_HOOK) or _passes_on(value, own, name)
+        if _own_classes(own) and given:
             return value
         raise _refused(value, name)
     if kind is types.SimpleNamespace and name in vars(value):
@@ -277,7 +302,7 @@ def device(*given: Any, **named: Any) -> torch.device:
 @lru_cache(maxsize=4096)
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
-    if name[0] == "_" or name in ("cuda", "to") or (kind is str and name == "format"):
+    if name[0] == "_" or name in ("cuda", "to", BACKWARD_HOOK) or (kind is str and name == "format"):
         return False
     if kind in TENSORS and name in ("grad_fn", "type"):
         return False
@@ -321,6 +346,8 @@ def settable(value: Any, name: str) -> Any:
         return value
     if isinstance(value, torch.autograd.function.FunctionCtx) and not hasattr(kind, name):
         return value
+    if is_own(value) and name in CALLED and issubclass(value, torch.autograd.Function):
+        raise _refused(value, name)
     if is_own(value) and not hasattr(type(value), name) and not _is_inner(value, name):
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
@@ -512,6 +539,23 @@ class _AtHome:
         moves = any(a is not b for a, b in zip((*plain, *named.values()), (*arguments, *keywords.values()), strict=True))
         found = self._value.to(*plain, **named)
         return found.clone() if moves and found is self._value and isinstance(found, Tensor) else found
+
+
+class _Hooked:
+    """`m.register_full_backward_hook(f)`: torch calls f while it goes through a graph, where no guard is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def register_full_backward_hook(self, hook: Any, prepend: Any = False) -> RemovableHandle:
+        """Registers a function of the program.
+
+        Raises:
+            ForbiddenError: it is another.
+        """
+        if not has_guard(hook):
+            raise ForbiddenError("A backward hook of a module is a function of the program.")
+        return self._module.register_full_backward_hook(hook, bool(prepend))
 
 
 class _Formatting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,13 +43,15 @@ def in_a_row(functions: Any, segments: int, given: Any, **options: Any) -> Any:
 
 
 class Autocast:
-    """`torch.autocast(device_type, dtype)`: of a device that isn't here it has no effect."""
+    """`torch.autocast(device_type, dtype)`: of a device that isn't here it has no effect.
+
+    torch's own keeps what it is to set again for the last time alone that it was entered: each time has one of its own here.
+    """
 
     def __init__(self, device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> None:
-        here = device_type == "cpu"
-        self._cast: AbstractContextManager[Any] = (
-            torch.autocast("cpu", dtype=dtype, enabled=bool(enabled), cache_enabled=cache_enabled) if here else nullcontext()
-        )
+        here, options = device_type == "cpu", {"dtype": dtype, "enabled": bool(enabled), "cache_enabled": cache_enabled}
+        self._make: Callable[[], AbstractContextManager[Any]] = partial(torch.autocast, "cpu", **options) if here else nullcontext
+        self._entered: list[AbstractContextManager[Any]] = []
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, which runs inside: `@torch.autocast("cpu")`."""
@@ -60,10 +63,12 @@ class Autocast:
         return cast
 
     def __enter__(self) -> None:
-        self._cast.__enter__()
+        cast = self._make()
+        cast.__enter__()
+        self._entered.append(cast)
 
     def __exit__(self, *error: Any) -> None:
-        self._cast.__exit__(*error)
+        self._entered.pop().__exit__(*error)
 
 
 class Scaler:
