@@ -706,8 +706,9 @@ def test_functions_that_nobody_calls_are_told():
         ("open('data.txt')\n", "A program reads no files"),
         ("import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()\n", "needs data on its"),
         ("input()\n", "`input` can't be used"),
+        ("import torch\n(torch.ones(1, requires_grad=True) * 2).grad_fn.register_hook(print)\n", "`.register_hook` of a node"),
     ],
-    ids=["module", "file", "argument", "input"],
+    ids=["module", "file", "argument", "input", "hook of a node"],
 )
 def test_what_ends_a_program_is_told(text, told):
     assert told in str(run_through(compiled(text), Settings())[1])

@@ -183,6 +183,11 @@ f, params = make_functional(net)
 g, weights, buffers = make_functional_with_buffers(net)
 (f(params, torch.ones(3)).sum() * g(weights, buffers, torch.ones(4, 3)).pow(2).sum()).backward()
 """,
+    "items of what a method gives": """
+square = x[:, None] * x
+square.flatten()[::4] = 0.
+(square * x).sum().backward()
+""",
     "a Jacobian in forward mode": """
 J = torch.autograd.functional.jacobian(torch.sin, x.detach(), strategy="forward-mode", vectorize=True)
 try:

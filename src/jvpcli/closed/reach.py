@@ -225,6 +225,8 @@ def read(value: Any, name: str) -> Any:
         return _Hooked(value)
     if kind is _Node and name in ("name", "next_functions", "variable"):
         return value
+    if kind is _Node and name[:2] != "__" and name in dir(value._node):
+        raise ForbiddenError(f"`.{name}` of a node of the graph can't be used in a program.")
     if name in _of_type(kind) or (kind in TENSORS and _is_of_tensors(name)):
         if name.startswith("__") and not _own_classes(kind):
             raise _refused(value, name)

@@ -561,7 +561,7 @@ class _Statements(Expressions):
     def set_item(self, target: ast.Subscript, base: Operand, key: Operand, value: Operand) -> None:
         """`base[key] = value`: an in-place step."""
         if not _base_name(target):
-            raise self.at(target, ExpressionSyntaxError("Only items of a name can be assigned."))
+            raise self.at(target, ForbiddenError("Only items of a name can be assigned."))
         self.emit("op:setitem", (base, key, value), target)
 
     def augmented(self, node: ast.AugAssign) -> None:
