@@ -828,3 +828,9 @@ def test_a_name_that_the_language_does_not_know_is_none_that_python_misses():
         with pytest.raises(JvpError) as error:
             report_of(Request(text, pasted=Request(text), refusal=kind("There is no `sorted`.")))
         assert "asks for no derivative" in f"{error.value.message} {error.value.explanation}"
+
+
+def test_a_notebook_s_command_may_stand_in_a_block_alone():
+    start = "import os\nx = torch.ones(2, requires_grad=True)\n"
+    text = start + "if not os.path.exists('data'):\n  !wget data\n(x ** 2).sum().backward()\n"
+    assert to_dict(report_of(Request(text, pasted=Request(text))))["vjp"]["x"]["value"] == [2, 2]
