@@ -6,9 +6,10 @@ import re
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial, wraps
 from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -193,7 +194,22 @@ def _own_classes(kind: type) -> list[type]:
     return [each for each in kind.__mro__ if is_own(each)]
 
 
-@lru_cache(maxsize=4096)
+def _remembered(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """A question about a type, whose answers are remembered while the type lives: a program's goes with the program, and with
+    it all that its functions hold."""
+    answers: WeakKeyDictionary[type, dict[Any, Any]] = WeakKeyDictionary()
+
+    @wraps(ask)
+    def asked(kind: type, *more: str) -> Any:
+        known = answers.setdefault(kind, {})
+        if more not in known:
+            known[more] = ask(kind, *more)
+        return known[more]
+
+    return asked
+
+
+@_remembered
 def _of_type(kind: Any) -> frozenset[str]:
     """What may be read from objects of a type, whatever they hold."""
     if kind in PLAIN:
@@ -301,7 +317,7 @@ def device(*given: Any, **named: Any) -> torch.device:
     return found
 
 
-@lru_cache(maxsize=4096)
+@_remembered
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
     if name[0] == "_" or name in ("cuda", "to", BACKWARD_HOOK) or (kind is str and name == "format"):
@@ -315,7 +331,7 @@ def is_free(kind: Any, name: str) -> bool:
     return _is_of_program(kind, name)
 
 
-@lru_cache(maxsize=4096)
+@_remembered
 def is_free_to_set(kind: Any, name: str) -> bool:
     """Whether `settable` gives any object of a type itself for a name, whatever it holds."""
     if kind in TENSORS:
