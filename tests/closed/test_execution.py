@@ -720,10 +720,7 @@ with torch.no_grad():
         p.zero_()
 other.load_state_dict(torch.load(f="net.pth"))
 third.load_state_dict(torch.load(Path(".") / "all.pth", weights_only=False)["net"])
-try:
-    torch.load("none.pth")
-except FileNotFoundError:
-    (other(torch.ones(3, 2)) ** 2 * third(torch.ones(3, 2))).sum().backward()
+(other(torch.ones(3, 2)) ** 2 * third(torch.ones(3, 2))).sum().backward()
 """
 
 
@@ -740,8 +737,8 @@ def test_of_what_is_saved_only_tensors_numbers_and_texts_are_loaded():
     start = "import torch\nfrom pathlib import Path\nnet = torch.nn.Linear(2, 1)\n"
     for lines, told in (
         ("torch.save(net, 'a')\ntorch.load('a')\n", "alone can be loaded"),
-        ("torch.save(1, Path('a'))\ntorch.load(Path('a') / 'b')\n", "No such file or directory: 'a/b'"),
-        ("torch.load('a')\n", "No such file or directory: 'a'"),
+        ("torch.save(1, Path('a'))\ntorch.load(Path('a') / 'b')\n", "`a/b` is none"),
+        ("torch.load('a')\n", "`a` is none"),
     ):
         assert told in str(run_through(compiled(start + lines), Settings())[1])
 
