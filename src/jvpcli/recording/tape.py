@@ -99,8 +99,8 @@ def record_of(
     for origin in met:
         if isinstance(origin, Given):
             constants[origin.key()] = origin.tensor.detach() if origin.is_constant() else origin.tensor
-        elif (x := known.get((origin.call.number, origin.path))) is not None:
-            constants[id(x)] = x
+        elif (begun := known.get((origin.call.number, origin.path))) is not None:
+            constants[id(begun)] = begun
     return _written(ordered, constants, known, ends, recorder, outputs, inputs, names, root)
 
 
