@@ -153,7 +153,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "for m in n.modules():\n    import os\n    nn.init.zeros_(m.weight)",
     ),
     "derived": (
-        "class A(nn.DataParallel):\n    pass\na = A(2, 2)\na(x)",
+        "class A(nn.SyncBatchNorm):\n    pass\na = A(2)\na(x)", "class A(nn.DataParallel):\n    pass\na = A(2, 2)\na(x)",
         "class A(nn.Buffer):\n    pass\na = A(2, 2)\na(x)", "class A(nn.Linear):\n    pass\na = A(2, 2)\na.__dict__",
         "class A(nn.Linear):\n    pass\na = A(2, 2)\na._parameters",
         "class A(nn.Linear):\n    pass\na = A(2, 2)\na._forward_hooks",
@@ -249,6 +249,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         ),
     ),
     "hooks": (
+        "z = x * 2\nz.register_hook(torch.hub.load)\nz",
         "def f(m, i, o):\n    np.save('CANARY', o)\nn.l.register_forward_hook(f)\nn(x)",
         "z = x * 2\nh = z.register_hook(lambda g: g)\nh.remove.__func__",
         "z = x * 2\nz.register_hook(lambda g: (lambda: 0).__globals__)\nz",

@@ -792,8 +792,8 @@ def test_of_what_is_saved_only_tensors_numbers_and_texts_are_loaded():
     start = "import torch\nfrom pathlib import Path\nnet = torch.nn.Linear(2, 1)\n"
     for lines, told in (
         ("torch.save(net, 'a')\ntorch.load('a')\n", "alone can be loaded"),
-        ("torch.save(1, Path('a'))\ntorch.load(Path('a') / 'b')\n", "reads no files: 'a/b' is none that it has saved itself."),
-        ("torch.load('a')\n", "A program reads no files: 'a' is none that it has saved itself."),
+        ("torch.save(1, Path('a'))\ntorch.load(Path('a') / 'b')\n", "`a/b` is none"),
+        ("torch.load('a')\n", "`a` is none"),
     ):
         assert told in str(run_through(compiled(start + lines), Settings())[1])
 

@@ -26,7 +26,7 @@ def saving() -> dict[str, Callable[..., Any]]:
     def load(f: Any, *_: Any, **__: Any) -> Any:
         path = posixpath.normpath(str(f)) if isinstance(f, (str, Path)) else ""
         if path not in kept:
-            raise ForbiddenError(f"A program reads no files: {str(f)!r} is none that it has saved itself.")
+            raise ForbiddenError(f"A program reads no files but those that it has saved itself: `{f}` is none.")
         return _copied(kept[path])
 
     return {"save": save, "load": load}
