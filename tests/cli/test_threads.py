@@ -181,11 +181,6 @@ VALUES: dict[str, Cells] = {
         "s = torch.tensor(2., requires_grad=True)\nf = s ** 3 + s ** 5",
         "nth(f, s)",
     ],
-    "rows in a comprehension": [
-        "t = torch.tensor([0.5, 1., 2.], requires_grad=True)\nu = torch.sin(t) * t.sum()",
-        "rows = [torch.autograd.grad(u, t, e, retain_graph=True)[0] for e in torch.eye(3)]",
-        "torch.stack(rows)",
-    ],
     "a product by a function of the program's own, where no leaf is made": [
         "from torch.func import grad, jvp\n\ndef product(f, at, along):\n    return jvp(grad(f), at, along)[1]",
         "f = lambda t: (t ** 3).sum()\nt = torch.randn(3)\nu = torch.randn(3)",
@@ -202,12 +197,6 @@ VALUES: dict[str, Cells] = {
     "a number made of a Hessian": [
         "from torch.func import hessian, vmap\nt = torch.randn(3, 2)\nH = vmap(hessian(lambda row: row[0] ** 3 * row[1]))(t)",
         "trace = H.diagonal(dim1=-2, dim2=-1).sum(-1)\ntrace",
-    ],
-    "a Hessian that is the same everywhere": [
-        "def f(t):\n    return (t ** 2 * torch.arange(3.)).sum()",
-        "t = torch.tensor([1., -1., 2.], requires_grad=True)\nfirst = torch.autograd.grad(f(t), t, create_graph=True)[0]",
-        "rows = [torch.autograd.grad(each, t, retain_graph=True)[0] for each in first]",
-        "torch.stack(rows)",
     ],
     "orders in a loop": [
         "t = torch.tensor(2., requires_grad=True)\ny = t ** 5\nfor order in range(3):\n"
