@@ -28,8 +28,6 @@ settings.load_profile("usual")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is known to be otherwise with the oldest torch is expected to be."""
-    # After programs that Python has run, evaluations are not repeated by their course in the same process: a fault to find.
-    items.sort(key=lambda item: "closed" in item.path.parts)
     if torch.__version__.startswith("2.6."):
         for item in items:
             for part, reason in TORCH_2_6.items():

@@ -48,6 +48,7 @@ def by_python(text: str, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
                 exec(compile(text, "<plain>", "exec"), {"__name__": "__main__", "torch": torch})
         finally:
             torch.set_default_dtype(dtype)
+            torch.set_default_device(None)  # what a program sets is a mode of the process, under which nothing is run again
     return last[-1]
 
 
