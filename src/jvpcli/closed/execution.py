@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any, NoReturn
 
 import torch
@@ -76,7 +76,7 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
 
 def asks_for_none(text: str) -> str:
     """What is said of a program that ran to its end without asking for a derivative: which of its functions nobody calls."""
-    tree = ast.parse("\n".join(read_source(text)[0].lines))
+    tree = ast.parse(code_of(text))
     defined = [part.name for part in tree.body if isinstance(part, (ast.FunctionDef, ast.ClassDef))]
     used = {part.id for part in ast.walk(tree) if isinstance(part, ast.Name)}
     uncalled = [f"`{name}`" for name in defined if name not in used]
@@ -182,7 +182,7 @@ def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
 
 def _guarded(guard: _Guard, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that is called where there is no guard: the program's own have one with them, torch's have none."""
-    if type(function) is FunctionType and function.__globals__.get(reach.OURS):
+    if reach.has_guard(function):
         return function
 
     @wraps(function, WRAPPER_ASSIGNMENTS, ())

@@ -1,4 +1,4 @@
-"""What a program finds by its names: torch, numpy and math, each name of a list; `library.py` has other modules of Python's."""
+"""What a program finds by its names: torch, numpy and math, each name of a list; `standard_modules.py` has others of Python's."""
 
 from __future__ import annotations
 

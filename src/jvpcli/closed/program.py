@@ -17,8 +17,8 @@ from torch.autograd import Function
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch
 from jvpcli.closed.given import Given, as_own
-from jvpcli.closed.library import PLOTTED, SHOWN, is_absent, leave, library, opened
 from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
+from jvpcli.closed.standard_modules import PLOTTED, SHOWN, is_absent, leave, opened, standard_modules
 from jvpcli.closed.training import Dataset
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
@@ -62,7 +62,7 @@ class Program:
         self.given = given
         self.inside = inside
         self.spaces = {
-            **library(self.over, seed, keeps_seed),
+            **standard_modules(self.over, seed, keeps_seed),
             **namespaces(watch, seed, keeps_seed, self._kept),
         }
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
@@ -103,7 +103,7 @@ class Program:
             "setattr": self._kept(self._set),
             "hasattr": lambda *given: self._hasattr(*given),
             "dir": lambda *given: self._dir(*given),
-            "globals": lambda: {name: x for name, x in self.globals.items() if name[:2] != "__"},
+            "globals": lambda: self._named(),
             "vars": self._kept(self._vars),
             "open": self._kept(opened),
         }
@@ -114,6 +114,10 @@ class Program:
             return _vars(*values)
         if sys._getframe(2).f_code.co_name != "<module>":
             raise ForbiddenError("vars() of a function can't be used in a program.")
+        return self._named()
+
+    def _named(self) -> dict[str, Any]:
+        """The names that the program has given, with what has them."""
         return {name: x for name, x in self.globals.items() if name[:2] != "__"}
 
     def _set(self, value: Any, name: Any, given: Any) -> None:

@@ -42,7 +42,7 @@ Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""
 
 
-def library(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
+def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
     """The modules by their roots, for one run of a program; with `keeps_seed` it begins no random numbers anew."""
     return {
         **_timing(),
