@@ -479,7 +479,8 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     function = module.forward if isinstance(module, nn.Module) else function
     plain, bound = (function.__func__, 1) if isinstance(function, MethodType) else (function, 0)
     with suppress(ValueError):  # one that wraps itself
-        plain = inspect.unwrap(plain, stop=lambda each: "__signature__" in getattr(each, "__dict__", ()))
+        if hasattr(plain, "__wrapped__"):
+            plain = inspect.unwrap(plain, stop=lambda each: "__signature__" in getattr(each, "__dict__", ()))
         if isinstance(plain, FunctionType) and "__signature__" not in plain.__dict__:  # without the time a signature takes
             code = plain.__code__
             return list(code.co_varnames[bound : code.co_argcount]), list(

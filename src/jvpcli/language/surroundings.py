@@ -44,7 +44,7 @@ from torch.utils.hooks import RemovableHandle
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import MARK, Evaluation, arranged, as_leaf, outputs_of, seeded
 from jvpcli.language.readings import FORMS, name_of, tensors_in, top_hooks, traits
-from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_with
+from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_beside, run_with
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
@@ -227,8 +227,10 @@ def evaluated_again(
     with seeded(0 if before.drew else None, leaves.values()), torch.enable_grad():
         if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
             result = call()
+        elif before.runs_backwards:
+            result = run_with(call, given.values(), (), {}, written=places)
         else:
-            result = run_with(call, given.values(), (), {}, written=places, before=before)
+            result = run_beside(call, places)
     outputs, left_out = outputs_of(result, given, arguments)
     order = tuple([name for name in leaves if name in wrt])
     return Evaluation(None, leaves, outputs, (), {}, order, weighed=before.weighed, random=before.random, left_out=left_out)
