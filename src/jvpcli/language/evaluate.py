@@ -475,11 +475,13 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     Of a function that wraps another they are the other's: the wrapper hands on what comes by position.  A module's are those of
     its `forward`.
     """
-    module = getattr(function, "__wrapped__", function)
+    # a module looks for an attribute that it lacks for longer than all the rest takes
+    module = function if isinstance(function, nn.Module) else getattr(function, "__wrapped__", function)
     function = module.forward if isinstance(module, nn.Module) else function
     plain, bound = (function.__func__, 1) if isinstance(function, MethodType) else (function, 0)
     with suppress(ValueError):  # one that wraps itself
-        plain = inspect.unwrap(plain, stop=lambda each: "__signature__" in getattr(each, "__dict__", ()))
+        if hasattr(plain, "__wrapped__"):
+            plain = inspect.unwrap(plain, stop=lambda each: "__signature__" in getattr(each, "__dict__", ()))
         if isinstance(plain, FunctionType) and "__signature__" not in plain.__dict__:  # without the time a signature takes
             code = plain.__code__
             return list(code.co_varnames[bound : code.co_argcount]), list(

@@ -38,7 +38,6 @@ def run_with(
     parameters: Mapping[int, Tensor],
     double: bool = False,
     written: Iterable[Place] = (),
-    before: Noted | None = None,
 ) -> Any:
     """What a function gives while modules have other parameters, and copies of their buffers.
 
@@ -51,7 +50,6 @@ def run_with(
         parameters: by the `id` of a parameter or buffer what stands for it, wherever it is shared.
         double: whether all others are taken in double precision.
         written: further places of tensors that it writes to, which have copies meanwhile.
-        before: what was noted of a run that did the same, where this one is not watched.
     """
     kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
     own = [*_places(modules, kinds)]
@@ -77,12 +75,20 @@ def run_with(
         left = _Held(places, [place.tensor for place in places])
     finally:
         held.put()
-    if before is not None and not before.runs_backwards:
-        return result
     unseen = watch is None or watch.packed or RemovableHandle.next_id != hooks
     with torch._C.DisableTorchFunction():  # nobody who watches the function need hear of it, which takes longer than to do it
         _keep(result, inputs, left, held, unseen)
     return result
+
+
+def run_beside(function: Callable[[], Any], places: Sequence[Place]) -> Any:
+    """What a function gives while copies are in some places: `run_with`, where nobody watches, and no code runs backwards."""
+    held = _Held(places, [place.tensor for place in places])
+    try:
+        held.put_copies()
+        return function()
+    finally:
+        held.put()
 
 
 class Noted(NamedTuple):

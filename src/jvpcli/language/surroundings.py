@@ -44,7 +44,7 @@ from torch.utils.hooks import RemovableHandle
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import MARK, Evaluation, arranged, as_leaf, outputs_of, seeded
 from jvpcli.language.readings import FORMS, name_of, tensors_in, top_hooks, traits
-from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_with
+from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_beside, run_with
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
@@ -209,6 +209,8 @@ def evaluated_again(
 ) -> Evaluation:
     """What a Python function of tensors gives where it does the same as a run that was watched: nobody watches this one.
 
+    Autograd records.
+
     Args:
         function: it is called with the `arguments`, all of them tensors.
         wrt: the names of those that are differentiated.
@@ -224,11 +226,13 @@ def evaluated_again(
     positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
     own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
     call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    with seeded(0 if before.drew else None, leaves.values()), torch.enable_grad():
+    with seeded(0 if before.drew else None, leaves.values()):
         if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
             result = call()
+        elif before.runs_backwards:
+            result = run_with(call, given.values(), (), {}, written=places)
         else:
-            result = run_with(call, given.values(), (), {}, written=places, before=before)
+            result = run_beside(call, places)
     outputs, left_out = outputs_of(result, given, arguments)
     order = tuple([name for name in leaves if name in wrt])
     return Evaluation(None, leaves, outputs, (), {}, order, weighed=before.weighed, random=before.random, left_out=left_out)
@@ -327,16 +331,17 @@ class _Walk:
         """
         kind, marks = type(value), self.marks
         if kind in PLAIN:
-            marks.append(kind)
-            marks.append(repr(value) if kind is float else value)  # 0.0 equals -0.0
+            marks += (kind, repr(value) if kind is float else value)  # 0.0 equals -0.0
             return
-        if kind is nn.Parameter:
-            self._tensor(value)
-            return
-        if kind is Tensor:
-            if value.grad_fn is not None or (value.requires_grad and hasattr(value, MARK)):
+        if kind is nn.Parameter or kind is Tensor:
+            held, needs, tensors = value.__dict__, value.requires_grad, self._tensors
+            if held and not self.names.isdisjoint(held):
+                raise _ChangingError("a tensor with attributes")
+            if kind is Tensor and (value.grad_fn is not None or (needs and hasattr(value, MARK))):
                 raise _ChangingError("a graph that leads elsewhere")
-            self._tensor(value)
+            marks += (tensors.setdefault(id(value), len(tensors)), value.shape, value.dtype, needs, value.device)
+            if self._asks_for_gradients:
+                marks.append(value.grad is None)
             return
         place, count = self._seen.get(id(value)), len(self._seen)
         if place is not None:
@@ -360,18 +365,6 @@ class _Walk:
         self._fix(BUILTINS, self.names)
         for space in (vars(Tensor), vars(nn.Module)):
             self._fix(space, self.names.union([name for name, value in space.items() if name[:2] == "__" and callable(value)]))
-
-    def _tensor(self, x: Tensor) -> None:
-        marks = self.marks
-        if x.__dict__ and not self.names.isdisjoint(x.__dict__):
-            raise _ChangingError("a tensor with attributes")
-        marks.append(self._tensors.setdefault(id(x), len(self._tensors)))
-        marks.append(x.shape)
-        marks.append(x.dtype)
-        marks.append(x.requires_grad)
-        marks.append(x.device)
-        if self._asks_for_gradients:
-            marks.append(x.grad is None)
 
     def _function(self, function: FunctionType) -> None:
         code, scope = function.__code__, function.__globals__
