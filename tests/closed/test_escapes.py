@@ -1599,3 +1599,43 @@ def test_warnings_show_nothing_of_a_program(recwarn: pytest.WarningsRecorder) ->
     """Python would print the line of the program that a library warns of, and what in it a terminal obeys."""
     assert ended_by("np.ones(3) / 0 # \x1b[2J\nx = torch.ones(2, requires_grad=True) * 2\nx.grad # \x1b[2J") is None
     assert not recwarn.list
+
+
+BEYOND = (
+    "F.embedding(i, x.view(2, 3))", "F.embedding_bag(i, x.view(2, 3), o)",
+    "F.embedding_bag(torch.tensor([0, 1]), x.view(2, 3), i)",
+    "x.gather(0, i)", "x.take(i)", "x[i]",
+    "torch.zeros(6).scatter_add(0, i, x[:1])", "torch.zeros(6).index_add(0, i, x[:1])",
+    "torch.zeros(6).index_copy(0, i, x[:1])", "torch.zeros(6).put(i, x[:1])", "F.nll_loss(x.view(1, 6), i)",
+    "F.multi_margin_loss(x.view(1, 6), i)", "F.ctc_loss(x.view(2, 1, 3), i.view(1, 1), o + 2, o + 1)",
+    "F.ctc_loss(x.view(2, 1, 3), torch.tensor([[1]]), i, o + 1)", "F.ctc_loss(x.view(2, 1, 3), torch.tensor([[1]]), o + 2, i)",
+    "F.max_unpool1d(x.view(1, 1, 6)[:, :, :1], i.view(1, 1, 1), 2)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [10**9, -(2**62)])
+@pytest.mark.parametrize("call", BEYOND)
+def test_integers_that_lead_beyond_a_tensor_are_an_error(call: str, number: int) -> None:
+    """Some number fits, and these don't, whether a rule says so or torch itself."""
+    text = f"x, o, i = torch.ones(6, requires_grad=True), torch.tensor([0]), torch.tensor([{{}}])\n({call}).sum().backward()"
+    assert any(ended_by(text.format(fitting)) is None for fitting in (0, 1, 2, 6))
+    assert ended_by(text.format(number)) is not None
+
+
+def test_transformers_take_no_way_that_no_guard_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has a function of its own for a whole layer, which trusts its weights: Python calls it, and a program never does."""
+    text = """
+layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+with torch.no_grad(): layer(torch.ones(2, 3, 4))
+"""
+    whole, calls = torch._transformer_encoder_layer_fwd, list[int]()
+
+    def called(*given):
+        calls.append(len(given))
+        return whole(*given)
+
+    monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", called)
+    assert ended_by(text) is None
+    assert not calls
+    exec(compile(text, "<plain>", "exec"), {"torch": torch, "nn": torch.nn})
+    assert len(calls) == 1
