@@ -50,6 +50,7 @@ class Call:
         depth: how many steps without a gradient it stands upon.
         state: the state that random numbers started from, where the call draws some.
         results: the tensors that it gave, while they live, by the indices that lead to them.
+        hooks: by the same indices the hooks of these tensors, each by its number.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Call:
     depth: int = 0
     state: Tensor | None = None
     results: dict[tuple[int, ...], weakref.ref[Tensor]] = field(default_factory=dict)
+    hooks: dict[tuple[int, ...], Mapping[int, Any]] = field(default_factory=dict)
 
     @property
     def place(self) -> Place | None:
@@ -76,6 +78,24 @@ class Call:
         for x in found.values():
             x._fix_weakref()  # type: ignore[attr-defined]
         return found
+
+
+@dataclass(eq=False, slots=True)
+class Hook:
+    """A hook of a tensor, which is called as ever; `gave` says whether it has given a gradient back so far."""
+
+    function: Callable[..., Any]
+    gave: bool = False
+
+    def __call__(self, gradient: Tensor) -> Any:
+        """What the hook gives back."""
+        found = self.function(gradient)
+        self.gave |= found is not None
+        return found
+
+    def of(self, gradient: Tensor, _: Any) -> Any:
+        """The same, as the backward of a step."""
+        return self.function(gradient)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -230,10 +250,12 @@ class Recorder(TorchFunctionMode):
 
     def note(self, func: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any], make: Callable[[], Any]) -> Any:
         """What `make` gives, which is a call of a function; noted down."""
-        if func in PASSED_OVER or peek_interpreter_stack() is not None:
+        if func in PASSED_OVER or _is_transformed(args, keywords):
             result = make()
             if func in SWITCHES:
                 self._switched(args[0])
+            if func is Tensor.register_hook:
+                self._hooked(args[0], result)
             return result
         if func in DERIVATIVES:
             self.last_pass = user_point()
@@ -377,6 +399,13 @@ class Recorder(TorchFunctionMode):
             self._frozen.pop(id(x), None)
         else:
             self._frozen[id(x)] = (weakref.ref(x), user_point())
+
+    def _hooked(self, x: Tensor, handle: Any) -> None:
+        """Notes a hook of a tensor; where it is taken away, torch takes it out of the same mapping."""
+        hooks: Any = x._backward_hooks
+        hooks[handle.id] = Hook(hooks[handle.id])
+        if (made := self._made.get(id(x))) is not None and made.reference() is x:
+            made.call.hooks[made.path] = hooks
 
     def _mark(self, x: Tensor, call: Call, path: tuple[int, ...]) -> None:
         key = id(x)
@@ -679,6 +708,16 @@ DRAWING = frozenset(
      "exponential_", "geometric_", "log_normal_", "cauchy_", "random_"}
 )  # fmt: skip
 """What may draw random numbers."""
+
+
+def _is_transformed(args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Whether a call is one of a transform of torch.func: inside of vmap are those that get tensors of the rows."""
+    inner = peek_interpreter_stack()
+    if inner is None:
+        return False
+    tensors = _tensors_in(keywords.values(), _tensors_in(args, []))
+    functorch = torch._C._functorch
+    return inner.key() != functorch.TransformType.Vmap or any(map(functorch.is_functorch_wrapped_tensor, tensors))
 
 
 def _draws(func: Callable[..., Any]) -> bool:
