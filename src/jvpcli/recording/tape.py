@@ -192,8 +192,8 @@ def _written(
             slots[key] = len(values)
             values[free_name(names.get(key, "c"), values)] = x
     writer = _Writer(slots, len(values))
-    for name, x in inputs.items():
-        slots[id(x)] = writer.hooked(name, Ref(slots[id(x)]), x._backward_hooks or {}).slot
+    for of, x in inputs.items():
+        slots[id(x)] = writer.hooked(of, Ref(slots[id(x)]), x._backward_hooks or {}).slot
     writer.known.update({key: Ref(slots[id(x)]) for key, x in known.items() if id(x) in slots})
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
     last = {each: number for number, each in enumerate(instructions)}
@@ -260,7 +260,7 @@ class _Writer:
     def hooked(self, name: str, tensor: Ref, hooks: Mapping[int, Any]) -> Ref:
         """A tensor behind those of its hooks that have given a gradient back, of which torch calls the first one first."""
         shown = f"{name}.register_hook"
-        for hook in [each for each in reversed(hooks.values()) if isinstance(each, Hook) and each.gave]:
+        for hook in [each for each in hooks.values() if isinstance(each, Hook) and each.gave][::-1]:
             free = free_name(shown, self.functions)
             self.functions[free] = partial(step_of(shown).apply, hook)
             self.site = replace(self.site, text=shown)
