@@ -537,6 +537,20 @@ for turn in range(3):
         handles[-1].remove()
     (h ** 2 * late).sum().backward()
 """,
+    "hooks of modules, of which some look": """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+seen = []
+for part in net:
+    part.register_full_backward_hook(lambda module, given, arrived: tuple(None if g is None else 2 * g for g in given))
+    part.register_full_backward_hook(lambda module, given, arrived: seen.append(arrived))
+x = torch.ones(4, 2, requires_grad=True)
+for turn in range(2):
+    net.zero_grad()
+    x.grad = None
+    net(x).pow(2).sum().backward()
+""",
     "a hook of what is differentiated by": """
 import torch
 x = torch.tensor([1.0, 2.0], requires_grad=True)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
 from itertools import repeat
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
+from torch.utils.hooks import BackwardHook
 
 from jvpcli.language.readings import traits, written_by
 from jvpcli.recording.derivatives import asked, inputs_of, leaves_gradients
@@ -82,20 +83,42 @@ class Call:
 
 @dataclass(eq=False, slots=True)
 class Hook:
-    """A hook of a tensor, which is called as ever; `gave` says whether it has given a gradient back so far."""
+    """A hook of a tensor or module, which is called as ever; `gave` says whether it has given a gradient back so far."""
 
     function: Callable[..., Any]
     gave: bool = False
 
-    def __call__(self, gradient: Tensor) -> Any:
+    def __call__(self, *given: Any) -> Any:
         """What the hook gives back."""
-        found = self.function(gradient)
+        found = self.function(*given)
         self.gave |= found is not None
         return found
 
     def of(self, gradient: Tensor, _: Any) -> Any:
         """The same, as the backward of a step."""
         return self.function(gradient)
+
+
+class ModuleHooks:
+    """The backward hooks of one call of a module, which torch puts around what goes into it and what comes out."""
+
+    def __init__(self, own: BackwardHook) -> None:
+        self._own = own
+        own.user_hooks, own.user_pre_hooks = [*map(Hook, own.user_hooks)], [*map(Hook, own.user_pre_hooks)]
+
+    @cached_property
+    def _again(self) -> BackwardHook:
+        """Those that have given a gradient back, as they are put around another run."""
+        given = [[hook.function for hook in hooks if hook.gave] for hooks in (self._own.user_hooks, self._own.user_pre_hooks)]
+        return BackwardHook(self._own.module, *given)
+
+    def backward_hook_of_inputs(self, values: Any) -> Any:
+        """What goes into the module, where it runs again."""
+        return self._again.setup_input_hook(values)
+
+    def backward_hook_of_outputs(self, values: Any) -> Any:
+        """What comes out of it."""
+        return self._again.setup_output_hook(values)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -530,6 +553,23 @@ def _recorded_apply(apply: Any) -> Any:
     return classmethod(recorded)
 
 
+def _recorded_hooks(setup: Any) -> Callable[..., Any]:
+    """A method that puts a module's backward hooks around a call of it, as a step that is noted down."""
+    name = ModuleHooks.backward_hook_of_inputs.__name__
+    name = name if setup.__name__ == "setup_input_hook" else ModuleHooks.backward_hook_of_outputs.__name__
+
+    @wraps(setup)
+    def recorded(self: Any, values: Any) -> Any:
+        recorder = _on_top()
+        if recorder is None:
+            return setup(self, values)
+        hooks = vars(self).get("jvp") or vars(self).setdefault("jvp", ModuleHooks(self))
+        with _pop_mode_temporarily():
+            return recorder.note(getattr(hooks, name), (values,), {}, lambda: setup(self, values))
+
+    return recorded
+
+
 @cache
 def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
     """`Module.__call__`, of which a recorder knows as it runs."""
@@ -626,6 +666,8 @@ REPLACEMENTS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (torch.nn.Module, "__call__", _in_its_place),
     (torch.nn.Module, torch.nn.Module.__call__.__name__, _in_its_place),  # the name that it is pickled by
     (torch.autograd.Function, "apply", _recorded_apply),
+    (BackwardHook, "setup_input_hook", _recorded_hooks),
+    (BackwardHook, "setup_output_hook", _recorded_hooks),
     (torch, "compile", _left_alone),
     (torch, "from_numpy", _recorded),
     *(() if TELLS_OF_BACKWARD else ((torch.autograd, "backward", _recorded),)),
