@@ -255,7 +255,8 @@ class _Writer:
         equation = Equation(op, operands, 0, (0, 0), keywords, name, recorded=call.recorded, casts=call.casts)
         self.held[call.number, ()] = self.add(equation)
         for path, hooks in call.hooks.items():
-            self.held[call.number, path] = self.hooked(name or "tensor", self.part(call.number, path), hooks)
+            of = "tensor" if place is None or place.name is None else place.name
+            self.held[call.number, path] = self.hooked(of, self.part(call.number, path), hooks)
 
     def hooked(self, name: str, tensor: Ref, hooks: Mapping[int, Any]) -> Ref:
         """A tensor behind those of its hooks that have given a gradient back, of which torch calls the first one first."""
