@@ -521,6 +521,45 @@ node = y.grad_fn.next_functions[0][0]
 leaf = node.next_functions[0][0].variable
 (y * leaf.detach()).sum().backward()
 """,
+    "hooks of what a loop makes, of a leaf, and one that is taken away": """
+import torch
+w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+handles = []
+for turn in range(3):
+    w.grad = None
+    w.register_hook(lambda g: g * 3)
+    h = w * 2
+    late = h.sin()
+    handles.append(h.register_hook(lambda g: g * 0.5))
+    h.register_hook(lambda g: g + 1)
+    h.register_hook(lambda g: print(g))
+    if turn == 2:
+        handles[-1].remove()
+    (h ** 2 * late).sum().backward()
+""",
+    "hooks of modules, of which some look": """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+seen = []
+for part in net:
+    part.register_full_backward_hook(lambda module, given, arrived: tuple(None if g is None else 2 * g for g in given))
+    part.register_full_backward_hook(lambda module, given, arrived: seen.append(arrived))
+x = torch.ones(4, 2, requires_grad=True)
+for turn in range(2):
+    net.zero_grad()
+    x.grad = None
+    net(x).pow(2).sum().backward()
+""",
+    "a hook of what is differentiated by": """
+import torch
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+hs = [x]
+for k in range(3):
+    hs.append(hs[-1] * (k + 1))
+    hs[-1].register_hook(lambda g, k=k: g + k)
+torch.autograd.grad(hs[-1].sum(), hs[1])
+""",
 }
 
 
@@ -553,7 +592,8 @@ def test_rows_of_vmap_ask_for_their_products_together():
     """Rows of the identity, along whatever axis, pull the rows of the Jacobian back: d x³ / dx is 3 x² on the diagonal."""
     start = "import torch\nx = torch.tensor([1., 2.], requires_grad=True)\ny = x ** 3\n"
     row = "def row(v):\n    return torch.autograd.grad(y, x, v)\n"
-    for asked in ("torch.vmap(row)(torch.eye(2))", "torch.vmap(row, in_dims=1)(torch.tensor([[1., 0.], [0., 1.]]))"):
+    inside = "torch.vmap(lambda v: torch.autograd.grad(x ** 3, x, v)[0])(torch.eye(2))"
+    for asked in (inside, "torch.vmap(row)(torch.eye(2))", "torch.vmap(row, in_dims=1)(torch.tensor([[1., 0.], [0., 1.]]))"):
         found = to_dict(as_run(f"{start}{row}{asked}\n"))
         assert found["vjp"]["x"]["value"] == [[3.0, 0.0], [0.0, 12.0]]
 

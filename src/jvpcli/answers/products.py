@@ -224,8 +224,8 @@ def own_backward(problem: Problem) -> str | None:
     """The user's own code that takes part in a backward pass; None where there is none."""
     from jvpcli.gradcheck.modes import named  # seldom needed
 
-    functions = problem.custom
-    return " or ".join(named(cls, "backward") for cls in functions) or ("A hook" if problem.evaluation.hooked else None)
+    backwards = dict.fromkeys(named(cls, "backward") for cls in problem.custom)
+    return " or ".join(backwards) or ("A hook" if problem.evaluation.hooked else None)
 
 
 def _pulled(pair: _Pair, v: Tensor) -> Tensor:

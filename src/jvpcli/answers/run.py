@@ -353,7 +353,8 @@ def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> Apart | None:
 
 def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:
     if call.grad_outputs is None:
-        return ((None, "implicit"),) if any(y.numel() != 1 or y.is_complex() for y in call.outputs.values()) else ()
+        goes_back = call.tangents is None
+        return ((None, "implicit"),) if goes_back and any(y.numel() != 1 or y.is_complex() for y in call.outputs.values()) else ()
     if len(call.outputs) == 1:  # which has another name where it is an input itself
         return tuple((None, _weight(y, v)) for y, v in zip(call.outputs.values(), call.grad_outputs, strict=False))
     return tuple((name, _weight(call.outputs[name], v)) for name, v in zip(call.outputs, call.grad_outputs, strict=False))

@@ -244,7 +244,8 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
 
 
 def _listed(functions: Iterable[type[Function]], method: str) -> str:
-    return " or ".join(named(cls, method) for cls in functions if getattr(cls, method) is not getattr(Function, method))
+    own = (named(cls, method) for cls in functions if getattr(cls, method) is not getattr(Function, method))
+    return " or ".join(dict.fromkeys(own))
 
 
 def _unsteady(outcome: Outcome) -> str:

@@ -60,7 +60,7 @@ class Hook:
 
     def at(self, values: Sequence[Any]) -> Any:
         """The tensor again, the first of some values; the others are what the hook reads."""
-        return _made(self.equation.target).apply(self, *values)
+        return step_of(self.equation.target).apply(self, *values)
 
     def of(self, gradient: Tensor, read: Sequence[Any]) -> Any:
         """What the hook gives back for a gradient; None where it leaves that as it is."""
@@ -106,8 +106,11 @@ def _backward(ctx: Any, gradient: Tensor) -> Any:
     return None, gradient if found is None else found, *(None for _ in ctx.read)
 
 
-def _made(name: str) -> Any:
-    """A class of torch's of some name; its methods are partials, since functions would be taken for the user's own."""
+def step_of(name: str) -> Any:
+    """A class of torch's of some name, whose `apply` passes a tensor through a hook.
+
+    Its methods are partials, since functions would be taken for the user's own.
+    """
     methods = {"forward": staticmethod(partial(_forward)), "backward": staticmethod(partial(_backward))}
     return type(name, (torch.autograd.Function,), methods)
 

@@ -209,7 +209,8 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
              for name in assigned([part.target])}  # fmt: skip
     for call in (part for part in ast.walk(tree) if isinstance(part, ast.Call) and _method(part) == METHOD[1:]):
         owner = dotted(call.func.value) if isinstance(call.func, ast.Attribute) else ""
-        if id(call) not in passed and ("." in owner.strip(".") or owner in loops):
+        of_node = owner.endswith(".grad_fn")
+        if id(call) not in passed and not of_node and ("." in owner.strip(".") or owner in loops):
             message = "A hook of a module's parameter changes what its `.grad` holds, and is not carried out here."
             hints = ["Leave the hook out: the gradient that is found is what the hook is given."]
             raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)

@@ -17,6 +17,7 @@ from torch._C._functorch import get_unwrapped
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils.hooks import RemovableHandle
 
@@ -193,9 +194,13 @@ def custom_functions(outputs: Iterable[Tensor]) -> tuple[type[Function], ...]:
 
 
 def custom_in(graphs: Iterable[Sequence[Node]]) -> tuple[type[Function], ...]:
-    """The `torch.autograd.Function`s in graphs that `nodes_below` has given, each once, the last first."""
-    custom = [type(node) for nodes in graphs for node in reversed(nodes) if isinstance(node, BackwardCFunction)]
-    return tuple(dict.fromkeys([cls._forward_cls for cls in custom]))  # type: ignore[attr-defined]
+    """The `torch.autograd.Function`s in graphs that `nodes_below` has given, each once, the last first.
+
+    That of torch's own which changes nothing, where a module has hooks, is none of them.
+    """
+    nodes = (node for nodes in graphs for node in reversed(nodes) if isinstance(node, BackwardCFunction))
+    found = dict.fromkeys([type(node)._forward_cls for node in nodes])  # type: ignore[attr-defined]
+    return tuple(cls for cls in found if cls is not BackwardHookFunction)
 
 
 def nodes_below(root: Node | None) -> list[Node]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
 from itertools import repeat
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
+from torch.utils.hooks import BackwardHook
 
 from jvpcli.language.readings import traits, written_by
 from jvpcli.recording.derivatives import asked, inputs_of, leaves_gradients
@@ -50,6 +51,7 @@ class Call:
         depth: how many steps without a gradient it stands upon.
         state: the state that random numbers started from, where the call draws some.
         results: the tensors that it gave, while they live, by the indices that lead to them.
+        hooks: by the same indices the hooks of these tensors, each by its number.
     """
 
     number: int
@@ -64,6 +66,7 @@ class Call:
     depth: int = 0
     state: Tensor | None = None
     results: dict[tuple[int, ...], weakref.ref[Tensor]] = field(default_factory=dict)
+    hooks: dict[tuple[int, ...], Mapping[int, Any]] = field(default_factory=dict)
 
     @property
     def place(self) -> Place | None:
@@ -76,6 +79,46 @@ class Call:
         for x in found.values():
             x._fix_weakref()  # type: ignore[attr-defined]
         return found
+
+
+@dataclass(eq=False, slots=True)
+class Hook:
+    """A hook of a tensor or module, which is called as ever; `gave` says whether it has given a gradient back so far."""
+
+    function: Callable[..., Any]
+    gave: bool = False
+
+    def __call__(self, *given: Any) -> Any:
+        """What the hook gives back."""
+        found = self.function(*given)
+        self.gave |= found is not None
+        return found
+
+    def of(self, gradient: Tensor, _: Any) -> Any:
+        """The same, as the backward of a step."""
+        return self.function(gradient)
+
+
+class ModuleHooks:
+    """The backward hooks of one call of a module, which torch puts around what goes into it and what comes out."""
+
+    def __init__(self, own: BackwardHook) -> None:
+        self._own = own
+        own.user_hooks, own.user_pre_hooks = [*map(Hook, own.user_hooks)], [*map(Hook, own.user_pre_hooks)]
+
+    @cached_property
+    def _again(self) -> BackwardHook:
+        """Those that have given a gradient back, as they are put around another run."""
+        given = [[hook.function for hook in hooks if hook.gave] for hooks in (self._own.user_hooks, self._own.user_pre_hooks)]
+        return BackwardHook(self._own.module, *given)
+
+    def backward_hook_of_inputs(self, values: Any) -> Any:
+        """What goes into the module, where it runs again."""
+        return self._again.setup_input_hook(values)
+
+    def backward_hook_of_outputs(self, values: Any) -> Any:
+        """What comes out of it."""
+        return self._again.setup_output_hook(values)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -230,10 +273,12 @@ class Recorder(TorchFunctionMode):
 
     def note(self, func: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any], make: Callable[[], Any]) -> Any:
         """What `make` gives, which is a call of a function; noted down."""
-        if func in PASSED_OVER or peek_interpreter_stack() is not None:
+        if func in PASSED_OVER or _is_transformed(args, keywords):
             result = make()
             if func in SWITCHES:
                 self._switched(args[0])
+            if func is Tensor.register_hook:
+                self._hooked(args[0], result)
             return result
         if func in DERIVATIVES:
             self.last_pass = user_point()
@@ -378,6 +423,13 @@ class Recorder(TorchFunctionMode):
         else:
             self._frozen[id(x)] = (weakref.ref(x), user_point())
 
+    def _hooked(self, x: Tensor, handle: Any) -> None:
+        """Notes a hook of a tensor; where it is taken away, torch takes it out of the same mapping."""
+        hooks: Any = x._backward_hooks
+        hooks[handle.id] = Hook(hooks[handle.id])
+        if (made := self._made.get(id(x))) is not None and made.reference() is x:
+            made.call.hooks[made.path] = hooks
+
     def _mark(self, x: Tensor, call: Call, path: tuple[int, ...]) -> None:
         key = id(x)
 
@@ -501,6 +553,23 @@ def _recorded_apply(apply: Any) -> Any:
     return classmethod(recorded)
 
 
+def _recorded_hooks(setup: Any) -> Callable[..., Any]:
+    """A method that puts a module's backward hooks around a call of it, as a step that is noted down."""
+    name = ModuleHooks.backward_hook_of_inputs.__name__
+    name = name if setup.__name__ == "setup_input_hook" else ModuleHooks.backward_hook_of_outputs.__name__
+
+    @wraps(setup)
+    def recorded(self: Any, values: Any) -> Any:
+        recorder = _on_top()
+        if recorder is None:
+            return setup(self, values)
+        hooks = vars(self).get("jvp") or vars(self).setdefault("jvp", ModuleHooks(self))
+        with _pop_mode_temporarily():
+            return recorder.note(getattr(hooks, name), (values,), {}, lambda: setup(self, values))
+
+    return recorded
+
+
 @cache
 def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
     """`Module.__call__`, of which a recorder knows as it runs."""
@@ -597,6 +666,8 @@ REPLACEMENTS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (torch.nn.Module, "__call__", _in_its_place),
     (torch.nn.Module, torch.nn.Module.__call__.__name__, _in_its_place),  # the name that it is pickled by
     (torch.autograd.Function, "apply", _recorded_apply),
+    (BackwardHook, "setup_input_hook", _recorded_hooks),
+    (BackwardHook, "setup_output_hook", _recorded_hooks),
     (torch, "compile", _left_alone),
     (torch, "from_numpy", _recorded),
     *(() if TELLS_OF_BACKWARD else ((torch.autograd, "backward", _recorded),)),
@@ -679,6 +750,16 @@ DRAWING = frozenset(
      "exponential_", "geometric_", "log_normal_", "cauchy_", "random_"}
 )  # fmt: skip
 """What may draw random numbers."""
+
+
+def _is_transformed(args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Whether a call is one of a transform of torch.func: inside of vmap are those that get tensors of the rows."""
+    inner = peek_interpreter_stack()
+    if inner is None:
+        return False
+    tensors = _tensors_in(keywords.values(), _tensors_in(args, []))
+    functorch = torch._C._functorch
+    return inner.key() != functorch.TransformType.Vmap or any(map(functorch.is_functorch_wrapped_tensor, tensors))
 
 
 def _draws(func: Callable[..., Any]) -> bool:

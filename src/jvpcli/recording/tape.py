@@ -10,6 +10,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,13 +19,14 @@ from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
 from jvpcli.language.dependence import VIEWS
+from jvpcli.language.hooked import step_of
 from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import is_leaf, node_of
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result, path_of
+from jvpcli.recording.recorder import Call, Cut, Given, Hook, Recorder, Result, path_of
 
 REFLECTED = {f"__r{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
 OPERATORS = {
@@ -189,7 +191,10 @@ def _written(
         if key not in slots:
             slots[key] = len(values)
             values[free_name(names.get(key, "c"), values)] = x
-    writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items() if id(x) in slots}, len(values))
+    writer = _Writer(slots, len(values))
+    for of, x in inputs.items():
+        slots[id(x)] = writer.hooked(of, Ref(slots[id(x)]), x._backward_hooks or {}).slot
+    writer.known.update({key: Ref(slots[id(x)]) for key, x in known.items() if id(x) in slots})
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
     last = {each: number for number, each in enumerate(instructions)}
     several = len({id(call.modules[0]) for call in calls if len(call.modules) > 1}) > 1
@@ -228,8 +233,8 @@ class _Writer:
     """
 
     slots: Mapping[int, int]
-    known: Mapping[tuple[int, tuple[int, ...]], Ref]
     next_slot: int
+    known: dict[tuple[int, tuple[int, ...]], Ref] = field(default_factory=dict)
     equations: list[Equation] = field(default_factory=list)
     sites: dict[int, Site] = field(default_factory=dict)
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -249,6 +254,19 @@ class _Writer:
         self.site = site
         equation = Equation(op, operands, 0, (0, 0), keywords, name, recorded=call.recorded, casts=call.casts)
         self.held[call.number, ()] = self.add(equation)
+        for path, hooks in call.hooks.items():
+            of = "tensor" if place is None or place.name is None else place.name
+            self.held[call.number, path] = self.hooked(of, self.part(call.number, path), hooks)
+
+    def hooked(self, name: str, tensor: Ref, hooks: Mapping[int, Any]) -> Ref:
+        """A tensor behind those of its hooks that have given a gradient back, of which torch calls the first one first."""
+        shown = f"{name}.register_hook"
+        for hook in [each for each in hooks.values() if isinstance(each, Hook) and each.gave][::-1]:
+            free = free_name(shown, self.functions)
+            self.functions[free] = partial(step_of(shown).apply, hook)
+            self.site = replace(self.site, text=shown)
+            tensor = self.add(Equation(f"call:{IMPORTED}{free}", (tensor,), 0, (0, 0)))
+        return tensor
 
     def add(self, equation: Equation) -> Ref:
         """An equation, in the next slot."""
