@@ -743,3 +743,11 @@ def test_tensors_of_a_program_go_with_its_answer():
     assert "as_python" in [each["code"] for each in answered(text)["warnings"]]
     gc.collect()
     assert not [x for x in gc.get_objects() if type(x) is torch.Tensor and x.numel() == size]
+
+
+def test_a_leaf_without_an_earlier_gradient_is_no_unused_input():
+    """What one leaf's `.grad` held adds to the result, and nothing is said of the other leaf's having held nothing."""
+    document = answered(f"{HEAD}class A: pass\n(w ** 2).sum().backward()\nloss = (w[0] * b).sum()\nloss.backward()\n")
+    assert [each["code"] for each in document["warnings"]] == ["as_python"]
+    assert document["vjp"]["w"]["value"] == [[2.0], [-4.0]]  # b is zero
+    assert document["vjp"]["b"]["value"] == [1.0]
