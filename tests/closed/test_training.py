@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import textwrap
 
 import pytest
+import torch
 from executed import by_python, fits
 
 from jvpcli.answers import report_of
@@ -731,3 +733,21 @@ def test_gradients_are_those_of_the_last_turn(name: str, monkeypatch: pytest.Mon
     follows("import torch\n" + textwrap.dedent(LOOPS[name]), monkeypatch)
 
 
+
+
+def test_tensors_of_a_program_go_with_its_answer():
+    """What a program's names hold is gone once it is answered, though its graph knows where its steps stand in the text."""
+    size = 54_321
+    model = "class Loss(nn.Module):\n    def forward(self, x):\n        return (x ** 2).sum() + big.sum()\n"
+    text = f"{HEAD}big = torch.zeros({size})\n{model}loss = Loss()(w)\nloss.backward()\n"
+    assert "as_python" in [each["code"] for each in answered(text)["warnings"]]
+    gc.collect()
+    assert not [x for x in gc.get_objects() if type(x) is torch.Tensor and x.numel() == size]
+
+
+def test_a_leaf_without_an_earlier_gradient_is_no_unused_input():
+    """What one leaf's `.grad` held adds to the result, and nothing is said of the other leaf's having held nothing."""
+    document = answered(f"{HEAD}class A: pass\n(w ** 2).sum().backward()\nloss = (w[0] * b).sum()\nloss.backward()\n")
+    assert [each["code"] for each in document["warnings"]] == ["as_python"]
+    assert document["vjp"]["w"]["value"] == [[2.0], [-4.0]]  # b is zero
+    assert document["vjp"]["b"]["value"] == [1.0]

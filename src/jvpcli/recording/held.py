@@ -26,10 +26,11 @@ def held_before(call: Derivative) -> dict[str, Tensor]:
 def with_held(call: Derivative, held: Mapping[str, Tensor], recorder: Recorder) -> Derivative:
     """The call with one more output, whose gradient by the leaves is what their `.grad` holds: the sum of the products with it.
 
-    The gradients of all outputs then add up to what `.grad` is behind the call.
+    The gradients of all outputs then add up to what `.grad` is behind the call.  A leaf whose `.grad` holds nothing has a product
+    with zeros, so that it is no input which that output doesn't use.
     """
     with torch.enable_grad(), recorder:
-        products = [_product(g, call.inputs[name]) for name, g in held.items()]
+        products = [_product(held[name] if name in held else torch.zeros_like(x), x) for name, x in call.inputs.items()]
         output = sum(products[1:], products[0])
     names = {**call.names, **{id(g): f"{name}.grad" for name, g in held.items()}}
     outputs = {**call.outputs, free_name("held", {**call.outputs, **call.inputs}): output}

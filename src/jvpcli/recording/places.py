@@ -105,7 +105,8 @@ def user_point(noting: str = OURS) -> Point | None:
     while frame is not None:
         file = frame.f_code.co_filename
         if not is_library(file):
-            return Point(frame.f_code, frame.f_lasti, frame.f_lineno, frame.f_globals)
+            names = {} if file == PROGRAM else frame.f_globals  # a graph holds its points: with its own tensors it would never go
+            return Point(frame.f_code, frame.f_lasti, frame.f_lineno, names)
         if file.startswith(OURS) and not file.startswith(BESIDE):
             return None
         frame = frame.f_back
