@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import jvpcli
+from jvpcli.jacobians import dense
+from jvpcli.jacobians.graph import read_graph
 from jvpcli.jacobians.structure import block_count, classify_values
 
 CASES = [
@@ -475,3 +477,17 @@ def test_places_that_only_the_numbers_here_show_are_not_said_of_every_point(case
     )
     assert bool((elsewhere & ~here).any())
     assert words not in jvpcli.inspect(function, other, x.double()).report.contraction["y"][name].product
+
+
+def test_a_kind_is_given_up_where_it_takes_too_many_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of passes stay what they are; the kind is then what they prove, which is nothing where some are zero."""
+    x = torch.rand(6, 5, dtype=torch.float64, requires_grad=True)
+    y = (x.roll(1, 0) + x.roll(1, 1) * x).sin().roll(2, 0) * x
+    graph, matrix = read_graph(y, [x]), torch.autograd.functional.jacobian(
+        lambda x: (x.roll(1, 0) + x.roll(1, 1) * x).sin().roll(2, 0) * x, x.detach()
+    ).reshape(30, 30)
+    assert dense.pulled_maps(graph, [matrix])[0].structure == "sparse"
+    monkeypatch.setattr(dense, "MOST_PRODUCTS", 10)
+    (given_up,) = dense.pulled_maps(graph, [matrix])
+    assert given_up.structure == "unknown"
+    assert torch.equal(given_up.to_dense().reshape(30, 30), matrix)

@@ -156,6 +156,7 @@ def _expand(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
     key = work.key("expand", a.key, b.key)
     height = a.cols.shape[1]
     work.reserve(left.k * right.k * height, 8 + left.like.element_size())
+    work.spend(left.k * right.k * height)
 
     def make() -> Pattern:
         cols = b.cols[:, a.cols].reshape(left.k * right.k, height)
@@ -202,6 +203,7 @@ def _expand_listed(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
         return pattern, source, target
 
     pattern, source, target = work.structure(key, make)
+    work.spend(pattern.cols.numel())
     values = None
     if left.values is not None or right.values is not None:
         values = right.weights()[:, target] * left.weights().reshape(-1)[source]

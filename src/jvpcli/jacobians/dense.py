@@ -256,6 +256,10 @@ def work_of_rows(output: Tensor, x: Tensor) -> int:
     return output.numel() * read_graph(output, [x]).footprint
 
 
+MOST_PRODUCTS = 1 << 25
+"""Entries multiplied by index arrays for the sake of a kind alone, of a Jacobian that passes have given: a few seconds."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Told:
     """What the operations of a graph tell of the kinds of its maps, found out once for all inputs.
@@ -271,7 +275,7 @@ class _Told:
     def kinds(self) -> Sequence[str] | None:
         """For every input; None: they don't tell."""
         with suppress(UnsupportedError, TooLargeError, RuntimeError):
-            return kinds(self.graph, Workspace(self.limit))
+            return kinds(self.graph, Workspace(self.limit, products=MOST_PRODUCTS))
         return None
 
 

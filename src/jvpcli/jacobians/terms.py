@@ -67,6 +67,7 @@ class Workspace:
     Index arrays are found by the operation, its parameters and the keys of the patterns that they were made from:
     the same program at the same shapes finds them made, and a program that takes another path does not.
     `lent` names the memory of the tensors that operations have saved: it is not the map's, and may be written to later on.
+    `products` is how many more entries may be multiplied by index arrays, however few are held at a time.
     """
 
     limit: float = float("inf")
@@ -74,6 +75,7 @@ class Workspace:
     keys: dict[tuple[Hashable, ...], int] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
     lent: set[int] = field(default_factory=set)
+    products: float = float("inf")
 
     def key(self, *parts: Hashable) -> int | None:
         """A number for an operation with its parameters and the keys of what it is applied to; None if one of them has none.
@@ -123,6 +125,12 @@ class Workspace:
         """Raise TooLargeError where so many entries are over the limit."""
         if entries * itemsize > self.limit:
             raise TooLargeError(f"{entries} entries of {itemsize} bytes are more than the limit allows")
+
+    def spend(self, products: int) -> None:
+        """Raise TooLargeError where so many products more are over what is left."""
+        self.products -= products
+        if self.products < 0:
+            raise TooLargeError("the index arrays would have to be multiplied for longer than allowed")
 
 
 def zeros(m: int, n: int, like: Tensor) -> Tensor:
