@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
 
 from jvpcli.cli import client
 from jvpcli.cli.attendant import why_ended
@@ -15,9 +14,6 @@ from jvpcli.cli.context import Context
 from jvpcli.errors import FileError, LimitError, UsageError
 from jvpcli.render import check_installed
 from jvpcli.system import local
-
-if TYPE_CHECKING:
-    from jvpcli.system.processes import Process
 
 EXAMPLES = """
 # the page, in the browser; the shells' commands are fast from here on
@@ -175,17 +171,29 @@ def _serve(
     as_python: bool,
     open_page: bool,
 ) -> None:
-    """Starts the page's process, loads torch, says where the page is, and answers."""
+    """Starts the page's process, which has no torch and computes nothing, loads torch, says where the page is, and answers."""
     import secrets
 
     from jvpcli.cli.resident import Resident
+    from jvpcli.system.processes import fork, hear_interrupts, leave_with_parent, stand_alone
     from jvpcli.version import __version__
+
+    def page_process() -> int:
+        from jvpcli.cli.http import Settings, serve
+
+        stand_alone()
+        hear_interrupts(False)
+        listener.close()
+        os.close(life[1])
+        leave_with_parent(life[0])
+        serve(page, Settings(place, host, port, token, jobs, as_python))
+        return 0
 
     token = secrets.token_urlsafe(24)
     name, port = page.getsockname()[:2]
     address = f"http://{f'[{name}]' if ':' in name else name}:{port}/#token={token}"
     life = os.pipe()
-    process = _page_process(page, listener, place, host, jobs, as_python, token, life)
+    process = fork(page_process)
     page.close()
     os.close(life[0])
     _load()
@@ -213,33 +221,6 @@ def _opened(address: str, folder: str) -> Iterator[None]:
         yield
     finally:
         leading.unlink(missing_ok=True)
-
-
-def _page_process(
-    page: socket.socket,
-    listener: socket.socket,
-    place: str,
-    host: str,
-    jobs: int,
-    as_python: bool,
-    token: str,
-    life: tuple[int, int],
-) -> Process:
-    """A process of its own for the page: it has no torch, and computes nothing."""
-    from jvpcli.system.processes import fork, hear_interrupts, leave_with_parent, stand_alone
-
-    def serve() -> int:
-        from jvpcli.cli.http import Settings, serve
-
-        stand_alone()
-        hear_interrupts(False)
-        listener.close()
-        os.close(life[1])
-        leave_with_parent(life[0])
-        serve(page, Settings(place, host, page.getsockname()[1], token, jobs, as_python))
-        return 0
-
-    return fork(serve)
 
 
 def _load() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.language.readings import memory, watching
+from jvpcli.language.readings import memory, tensors_in, watching
 
 DOUBLE: Mapping[torch.dtype, torch.dtype] = {
     **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
@@ -269,8 +269,8 @@ def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held, unseen
     Where no code of the user's own runs in them nobody looks: there are no custom functions, and none of the hooks that nodes
     don't tell of (`unseen`).  Where nothing was left otherwise hooks find them so anyway.
     """
-    outputs = [y for y in _tensors(result) if y.grad_fn is not None]
-    given = [x for x in _tensors(tuple(inputs)) if x.requires_grad]
+    outputs = [y for y in tensors_in(result) if y.grad_fn is not None]
+    given = [x for x in tensors_in(tuple(inputs)) if x.requires_grad]
     own = list(_own_nodes(outputs, given))
     if not own and (not unseen or left.is_as(before)):
         return
@@ -336,16 +336,6 @@ def _run_inside(node: Any, left: _Held, before: _Held) -> None:
             before.put()
 
     node.apply = apply
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, Mapping):
-        yield from _tensors(tuple(value.values()))
 
 
 # The modules of a Python function
