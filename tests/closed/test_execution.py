@@ -13,6 +13,21 @@ from jvpcli.render.json import to_dict
 from jvpcli.request import Request
 
 PROGRAMS = {
+    "a constant that is changed through a view, and gone when it is asked for": """
+import numpy as np
+import torch
+class Table:
+    pass
+t = torch.tensor([0.5, -1.0, 0.25], requires_grad=True)
+a = torch.full((1, 3), -2.0)
+a[0][2] = 0.0
+rest = a[0, :2]
+a[0, 0] = np.finfo(np.float32).eps.item() + 1.0
+for f in torch.tensor([[1.0, 2.0, 0.5], [0.3, 1.0, 2.0]]):
+    a = (a + t * f).tanh() + (rest * t[:2]).sum()
+del rest
+a.sum().backward()
+""",
     "a class, and a loop that trains it": """
 import torch, torch.nn as nn
 torch.manual_seed(0)

@@ -59,6 +59,8 @@ PLAIN: dict[type, frozenset[str]] = {
     torch.dtype: catalog.object_fields("dtype"),
     torch.finfo: catalog.object_fields("finfo"),
     torch.iinfo: catalog.object_fields("iinfo"),
+    np.finfo: frozenset({"eps", "min", "max", "tiny", "resolution", "bits"}),
+    np.iinfo: frozenset({"min", "max", "bits"}),
     RemovableHandle: frozenset({"remove"}),
     property: frozenset({"setter"}),
     re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),

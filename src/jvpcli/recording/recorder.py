@@ -194,11 +194,16 @@ class Attempt:
 
 @dataclass(eq=False, slots=True)
 class _Made:
-    """What is known of one tensor: by which call it was made, and of the call's result which part it is."""
+    """What is known of one tensor: by which call it was made, of the call's result which part it is, and its version then."""
 
     reference: weakref.ref[Tensor]
     call: Call
     path: tuple[int, ...]
+    version: int
+
+    def is_as_made(self, x: Tensor) -> bool:
+        """Whether it is this one, as the call left it: what changes a tensor without a graph, through a view too, is no step."""
+        return self.reference() is x and (x.requires_grad or _version(x) == self.version)
 
 
 Watcher = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Callable[[], Any]], Any]
@@ -439,7 +444,7 @@ class Recorder(TorchFunctionMode):
                 del made[key]
 
         reference = weakref.ref(x, gone)
-        self._made[key] = _Made(reference, call, path)
+        self._made[key] = _Made(reference, call, path, _version(x))
         call.results[path] = reference
 
     def _storage(self, x: Tensor) -> list[Call]:
@@ -473,7 +478,7 @@ class Recorder(TorchFunctionMode):
     def origin(self, x: Tensor, copy: bool = False) -> Given | Result:
         """Where a tensor comes from; with `copy` a given one is copied, since it is about to be changed."""
         made = self._made.get(id(x))
-        if made is None or made.reference() is not x:
+        if made is None or not made.is_as_made(x):
             if copy and torch.is_grad_enabled() and not is_leaf(x):
                 with torch._C.DisableTorchFunction():
                     return Given(x.detach().clone(), 0)
