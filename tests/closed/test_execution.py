@@ -834,3 +834,10 @@ def test_a_notebook_s_command_may_stand_in_a_block_alone():
     start = "import os\nx = torch.ones(2, requires_grad=True)\n"
     text = start + "if not os.path.exists('data'):\n  !wget data\n(x ** 2).sum().backward()\n"
     assert to_dict(report_of(Request(text, pasted=Request(text))))["vjp"]["x"]["value"] == [2, 2]
+
+
+def test_an_error_that_can_t_say_what_it_is_ends_a_program_as_any_other():
+    silent = "class Silent(Exception):\n    def __str__(self):\n        return self.words\n"
+    with pytest.raises(JvpError) as error:
+        as_run(f"import torch\n{silent}x = torch.ones(2, requires_grad=True)\nraise Silent\nx.sum().backward()\n")
+    assert "line 6 with Silent: <exception str() failed>" in f"{error.value.message}\n{error.value.explanation}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from jvpcli.answers.arguments import below
-from jvpcli.answers.program_call import Executed, met, raised, words_of
+from jvpcli.answers.program_call import Executed, met, raised
 from jvpcli.answers.question import differentiated
 from jvpcli.answers.run import compared, difference, other_gradient
 from jvpcli.errors import (
@@ -23,6 +23,7 @@ from jvpcli.errors import (
     NotDifferentiableError,
     UnknownNameError,
     UsageError,
+    words_of,
 )
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.modules import expanded

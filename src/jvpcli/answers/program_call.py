@@ -15,7 +15,7 @@ from jvpcli.answers.arguments import inputs_of
 from jvpcli.answers.question import values_of
 from jvpcli.answers.run import Made, agrees, made_by, request_of
 from jvpcli.closed.derived import Asked
-from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError, words_of
 from jvpcli.language.pasted import no_such_call
 from jvpcli.language.trees import Arguments, is_below, leaves
 from jvpcli.program import PROGRAM
@@ -172,14 +172,6 @@ def _said(number: int, count: int, line: int) -> str:
     if count > 1:
         made = f"{'the last' if number == count else f'number {number:,}'} of the {count:,} derivatives that it asks for"
     return f"the program was run as Python runs it, and this is {made}, on line {line}"
-
-
-def words_of(error: BaseException) -> str:
-    """What an error says; one of the program's own may fail at that."""
-    try:
-        return str(error)
-    except Exception:
-        return type(error).__name__
 
 
 def raised(error: BaseException, line: int) -> EvaluationError:
