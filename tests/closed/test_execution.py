@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 import torch
 from executed import as_run, by_python, fits
 
 from jvpcli.answers import report_of
+from jvpcli.closed.arguments import Parser
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.render.json import to_dict
@@ -861,3 +864,13 @@ def test_what_a_program_ends_with_is_told_where_it_does_and_not_why_the_language
         assert told in found.message
         assert source == (found.source and found.span and found.source[slice(*found.span)])
         assert ("Python, between guards" in found.explanation) == (source is None)
+
+
+@pytest.mark.parametrize("name", ["data", "--data", "-d"])
+@pytest.mark.parametrize("options", [{}, {"default": None}, {"default": [1]}], ids=str)
+def test_arguments_that_may_be_left_out_are_what_they_are_in_argparse(name, options):
+    found = []
+    for parser in (argparse.ArgumentParser(), Parser()):
+        parser.add_argument(name, nargs="*", **options)
+        found.append(vars(parser.parse_args([])))
+    assert found[0] == found[1]
