@@ -199,15 +199,23 @@ NO_MEMORY = ("you tried to allocate", "bad_alloc", "bad allocation", "out of mem
 """torch's wordings where memory is short."""
 
 
+def words_of(error: BaseException) -> str:
+    """What an error says; one of a user's own may fail at that, which is told as Python's tracebacks do."""
+    try:
+        return str(error)
+    except Exception:
+        return "<exception str() failed>"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or torch could not get the memory it wanted."""
-    text = str(error).lower()
+    text = words_of(error).lower()
     return isinstance(error, MemoryError) or any(wording in text for wording in NO_MEMORY)
 
 
 def as_error(error: Exception) -> JvpError:
     """An unexpected exception as what the user is told."""
-    text = str(error)
+    text = words_of(error)
     if is_out_of_memory(error) or "size calculation overflowed" in text:
         words = None if isinstance(error, MemoryError) else text.partition("\n")[0]
         return LimitError("there is not enough memory for this", torch_message=words, hints=LESS_MEMORY)

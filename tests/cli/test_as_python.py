@@ -339,7 +339,7 @@ def test_why_python_does_not_answer_either_is_told(jvp):
     error = answer(jvp, "inspect", SEVERAL.replace("import torch", "import torch, socket"))["error"]
     assert error["explanation"].endswith("`import socket`: there is no socket in a program.")
     told = answer(jvp, "inspect", SEVERAL + "assert False")["warnings"][0]["message"]
-    assert told.endswith("on line 14; it ends on line 15 with AssertionError")
+    assert told.endswith("on line 14; the program ends on line 15 with AssertionError")
 
 
 def test_what_python_can_t_run_either_is_no_way(jvp):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 import torch
 from executed import as_run, by_python, fits
 
 from jvpcli.answers import report_of
+from jvpcli.closed.arguments import Parser
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, UnknownNameError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.render.json import to_dict
 from jvpcli.request import Request
 
@@ -797,13 +800,17 @@ def test_a_refusal_ends_the_program_whatever_catches_it(refused, around):
     [
         "import torch\nx = torch.ones(2)\nprint(x.sum())\n",
         "import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nimport socket\n",
-        "import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nwhile True:\n    pass\n",
     ],
-    ids=["no call", "not closed", "no end"],
+    ids=["no call", "not closed"],
 )
 def test_what_is_not_run_is_refused_as_the_language_refuses_it(text):
     with pytest.raises(ForbiddenError, match="not read"):
         as_run(text)
+
+
+def test_a_program_without_an_end_is_told_to_have_too_many_turns():
+    with pytest.raises(LimitError, match="turns of loops and calls"):
+        as_run("import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nwhile True:\n    pass\n")
 
 
 def test_torch_s_own_calls_of_the_program_stand_behind_the_guard():
@@ -887,3 +894,36 @@ def test_a_notebook_s_command_may_stand_in_a_block_alone():
     start = "import os\nx = torch.ones(2, requires_grad=True)\n"
     text = start + "if not os.path.exists('data'):\n  !wget data\n(x ** 2).sum().backward()\n"
     assert to_dict(report_of(Request(text, pasted=Request(text))))["vjp"]["x"]["value"] == [2, 2]
+
+
+def test_an_error_that_can_t_say_what_it_is_ends_a_program_as_any_other():
+    silent = "class Silent(Exception):\n    def __str__(self):\n        return self.words\n"
+    with pytest.raises(JvpError) as error:
+        as_run(f"import torch\n{silent}x = torch.ones(2, requires_grad=True)\nraise Silent\nx.sum().backward()\n")
+    assert "line 6 with Silent: <exception str() failed>" in f"{error.value.message}\n{error.value.explanation}"
+
+
+def test_what_a_program_ends_with_is_told_where_it_does_and_not_why_the_language_reads_none():
+    """Of a name that isn't there, both are told: the language knows the nearest ones."""
+    start = "import torch\nclass Net:\n    pass\nx = torch.ones(2, requires_grad=True)\n"
+    for line, told, source in (
+        ("if x.sum() > 1: raise ValueError('above one')", "line 5 with ValueError: above one", "raise ValueError('above one')"),
+        ("[0][1]", "line 5 with IndexError: list index out of range", "[0][1]"),
+        ("Net().words", "not read", None),
+    ):
+        with pytest.raises(JvpError) as error:
+            as_run(f"{start}{line}\nx.sum().backward()\n")
+        found = error.value
+        assert told in found.message
+        assert source == (found.source and found.span and found.source[slice(*found.span)])
+        assert ("Python, between guards" in found.explanation) == (source is None)
+
+
+@pytest.mark.parametrize("name", ["data", "--data", "-d"])
+@pytest.mark.parametrize("options", [{}, {"default": None}, {"default": [1]}], ids=str)
+def test_arguments_that_may_be_left_out_are_what_they_are_in_argparse(name, options):
+    found = []
+    for parser in (argparse.ArgumentParser(), Parser()):
+        parser.add_argument(name, nargs="*", **options)
+        found.append(vars(parser.parse_args([])))
+    assert found[0] == found[1]

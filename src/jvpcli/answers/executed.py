@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from jvpcli.answers.arguments import below
-from jvpcli.answers.program_call import Executed, met, raised, words_of
+from jvpcli.answers.program_call import Executed, met, raised
 from jvpcli.answers.question import differentiated
 from jvpcli.answers.run import compared, difference, other_gradient
 from jvpcli.errors import (
@@ -23,6 +23,7 @@ from jvpcli.errors import (
     NotDifferentiableError,
     UnknownNameError,
     UsageError,
+    words_of,
 )
 from jvpcli.language.evaluate import default_dtype
 from jvpcli.language.modules import expanded
@@ -107,7 +108,8 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
     """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
     if refusal.torch_message is not None or isinstance(why, ExpressionSyntaxError):
         return refusal
-    if why.torch_message is not None:
+    ends_there = isinstance(why, EvaluationError) and why.source is not None
+    if why.torch_message is not None or isinstance(why, LimitError) or ends_there:
         return why
     if isinstance(refusal, UnknownNameError):  # where Python runs the program to its end there is the name
         return why if isinstance(why, NotDifferentiableError) else refusal

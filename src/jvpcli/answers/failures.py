@@ -11,7 +11,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
+from jvpcli.errors import (
+    LESS_MEMORY,
+    EvaluationError,
+    JvpError,
+    LimitError,
+    NotDifferentiableError,
+    is_out_of_memory,
+    words_of,
+)
 from jvpcli.language.derivatives import derivative_call
 from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.failures import in_sentence
@@ -140,7 +148,7 @@ def explain_backward(error: BaseException, problem: Problem) -> JvpError | None:
         return LimitError(what, torch_message=str(error) or None, hints=LESS_MEMORY)
     if not _from_autograd(error):
         return None
-    text = str(error).strip()
+    text = words_of(error).strip()
     told = lookup(text)
     first = told.title if told else text.splitlines()[0].rstrip(".") if text else type(error).__name__
     if first.startswith(("A ", "The ", "An ")):

@@ -15,16 +15,19 @@ from jvpcli.answers.arguments import inputs_of
 from jvpcli.answers.question import values_of
 from jvpcli.answers.run import Made, agrees, made_by, request_of
 from jvpcli.closed.derived import Asked
-from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError, words_of
 from jvpcli.language.pasted import no_such_call
 from jvpcli.language.trees import Arguments, is_below, leaves
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.held import held_before, with_held
-from jvpcli.recording.places import frames_of
+from jvpcli.recording.places import frames_of, place_of
 from jvpcli.recording.recorder import Recorder
 from jvpcli.report import Call, Notice
 from jvpcli.request import Request
+
+OF_NAMES = (AttributeError, NameError, ImportError)
+"""What Python raises of names that it doesn't find: the language, which knows the nearest ones, says more of them."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,10 @@ def met(request: Request) -> Executed:
 
 
 def _ended(error: BaseException) -> JvpError:
-    """What a program of its own raises, as far as Python runs it between guards; explained where torch's message is known."""
+    """What a program of its own raises, as far as Python runs it between guards; explained where torch's message is known.
+
+    It has a place in the program where it is why there is no answer, whatever the language says of the same text.
+    """
     from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
 
     meaning = explained_chain(error, None)
@@ -124,7 +130,13 @@ def _ended(error: BaseException) -> JvpError:
     name = getattr(error, "name", None) if isinstance(error, NameError) else None
     if name is None or hasattr(builtins, name):
         said = ": ".join(filter(None, (type(error).__name__, words_of(error))))
-        return EvaluationError(f"it ends{where} with {said}")
+        place = place_of(own[-1]) if own and not isinstance(error, OF_NAMES) else None
+        return EvaluationError(
+            f"the program ends{where} with {said}",
+            explanation="Python ran it between guards, since the language does not read it." if place else "",
+            span=place.span if place else None,
+            source=place.source if place else None,
+        )
     return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
 
 
@@ -172,14 +184,6 @@ def _said(number: int, count: int, line: int) -> str:
     if count > 1:
         made = f"{'the last' if number == count else f'number {number:,}'} of the {count:,} derivatives that it asks for"
     return f"the program was run as Python runs it, and this is {made}, on line {line}"
-
-
-def words_of(error: BaseException) -> str:
-    """What an error says; one of the program's own may fail at that."""
-    try:
-        return str(error)
-    except Exception:
-        return type(error).__name__
 
 
 def raised(error: BaseException, line: int) -> EvaluationError:

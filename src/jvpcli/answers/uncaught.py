@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from jvpcli.answers.causes import cause_of, misfit, misread, modules_in
 from jvpcli.answers.graph_ends import Cause
 from jvpcli.answers.operands import Operand, operands_of, told
-from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
+from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError, words_of
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
 from jvpcli.recording.places import TORCH, Place, frames_of, is_library, place_of
@@ -44,7 +44,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     the user's own is among the frames, as in a module of torch's layers, the message is explained, and which layer doesn't fit.
     """
     own = [trace for trace in frames_of(error) if not is_library(trace.tb_frame.f_code.co_filename)]
-    text = str(error).strip()
+    text = words_of(error).strip()
     match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
     kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     if not own:

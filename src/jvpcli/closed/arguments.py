@@ -24,9 +24,11 @@ class Parser:
         self._check(key)
         kind, ways = options.get("type"), {"store_true": False, "store_false": True}
         value = options.get("default", ways.get(options.get("action", "store")))
-        needed = options.get("required") or not long.startswith("-")
-        if needed and "default" not in options and options.get("nargs") not in ("?", "*"):
+        has_place = not long.startswith("-")
+        if (options.get("required") or has_place) and "default" not in options and options.get("nargs") not in ("?", "*"):
             self._needed.append(long)
+        if has_place and options.get("nargs") == "*" and value is None:
+            value = []
         self._found[key] = kind(value) if isinstance(value, str) and kind is not None else value
         return INERT
 

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from math import prod
 from typing import Any
 
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, words_of
 
 
 class Ended(BaseException):
@@ -19,7 +19,7 @@ class Ended(BaseException):
     """
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
+        super().__init__(words_of(error))
         self.error = error
 
 

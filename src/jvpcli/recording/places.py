@@ -25,6 +25,9 @@ BESIDE = (RECORDING, CLOSED)
 """Where code of ours stands between a call that a program makes and torch: what notes it down, and the guards."""
 
 PYTHON = sysconfig.get_path("stdlib")
+OF_SOURCE = ("__name__", "__loader__", "__spec__")
+"""The globals of a frame by which the text of its file is found where the file is none of a disk, as in a zip archive."""
+
 NO_FILES = ("<frozen", "<__array_function__", "<string>")
 """What the names of code begin with that no file of a user holds."""
 
@@ -105,8 +108,8 @@ def user_point(noting: str = OURS) -> Point | None:
     while frame is not None:
         file = frame.f_code.co_filename
         if not is_library(file):
-            names = {} if file == PROGRAM else frame.f_globals  # a graph holds its points: with its own tensors it would never go
-            return Point(frame.f_code, frame.f_lasti, frame.f_lineno, names)
+            names = frame.f_globals  # a graph holds its points: with all names, its own tensors among them, it would never go
+            return Point(frame.f_code, frame.f_lasti, frame.f_lineno, {each: names[each] for each in OF_SOURCE if each in names})
         if file.startswith(OURS) and not file.startswith(BESIDE):
             return None
         frame = frame.f_back
