@@ -151,7 +151,7 @@ def our_ways(case: Case) -> dict[str, Callable[[], Any]]:
     ways = {
         " ".join(each): gone(Way(*each, 0, 0, 0, True))
         for each in strategies
-        if each != (planned.chosen.strategy, planned.chosen.mode)  # measured twice, the one that comes later in a turn seems the better
+        if each != (planned.chosen.strategy, planned.chosen.mode)  # measured twice, it would differ from itself
     }
     return {
         "chosen": gone(planned.chosen),

@@ -253,7 +253,8 @@ def _arrays() -> dict[str, Any]:
         owner, _, last = name.rpartition(".")
         if not owner and hasattr(np, last):
             found[last] = reach.of_arrays(getattr(np, last))
-    found |= {name: getattr(np, name) for name in DTYPES} | {"finfo": reach.of_arrays(np.finfo), "iinfo": reach.of_arrays(np.iinfo)}
+    found |= {name: getattr(np, name) for name in DTYPES}
+    found |= {name: reach.of_arrays(getattr(np, name)) for name in ("finfo", "iinfo")}
     linalg = {name: reach.of_arrays(getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
     found["linalg"] = Namespace("numpy.linalg", linalg)
     return found
