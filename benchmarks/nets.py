@@ -5,7 +5,7 @@
 For each case, in milliseconds of processor time of one thread, the evaluation included: the chosen way, as a call that finds
 its plan and its index arrays made; a first call, which makes them; and `jvpcli.jacobian` of the Python function, asked again.
 They are told by the time of torch's best way: `functional.jacobian`, vectorized or not, `jacrev`, `jacfwd`.  Beside them: the
-chosen way by our best strategy, and by a `vmap` over the samples of a batch that is written by hand.  All ways of a case take
+chosen way by the best of our others, and by a `vmap` over the samples of a batch written by hand.  All ways of a case take
 turns, and medians are taken.  The memory that the chosen way and torch's best one take at most is told, too.
 """
 

@@ -733,8 +733,6 @@ def test_gradients_are_those_of_the_last_turn(name: str, monkeypatch: pytest.Mon
     follows("import torch\n" + textwrap.dedent(LOOPS[name]), monkeypatch)
 
 
-
-
 def test_tensors_of_a_program_go_with_its_answer():
     """What a program's names hold is gone once it is answered, though its graph knows where its steps stand in the text."""
     size = 54_321

@@ -17,10 +17,11 @@ from torch.autograd import Function
 
 from jvpcli.answers.graph_ends import MOST_CITED, Cause, back_from, end_of_graph, function_of, taken_out
 from jvpcli.answers.operands import Operand, made_at, named_in
+from jvpcli.recording.calls import Attempt, Result, Write
 from jvpcli.recording.derivatives import Derivative, leaves, names_of_frame, read_call
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, node_of
 from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces
-from jvpcli.recording.recorder import DERIVATIVES, Attempt, Recorder, Result, Write, path_of
+from jvpcli.recording.recorder import DERIVATIVES, Recorder, path_of
 from jvpcli.recording.tape import NotRecorded, problem_of
 
 WIDTHS = ("in_features", "in_channels", "num_features", "input_size", "embed_dim", "num_channels")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointFunction
 
+from jvpcli.recording.calls import Call, Cut, Given, Result
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
+from jvpcli.recording.recorder import Recorder
 
 MOST_CITED = 3
 """Places that a sentence lists."""

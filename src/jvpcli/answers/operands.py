@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.language.values import dtype_name
+from jvpcli.recording.calls import Attempt, Result
 from jvpcli.recording.derivatives import names_of_frame, read_call
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import DERIVATIVES, Attempt, Recorder, Result
+from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
 
 LONGEST_TEXT = 40

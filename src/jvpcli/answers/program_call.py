@@ -130,13 +130,12 @@ def _ended(error: BaseException) -> JvpError:
     name = getattr(error, "name", None) if isinstance(error, NameError) else None
     if name is None or hasattr(builtins, name):
         said = ": ".join(filter(None, (type(error).__name__, words_of(error))))
-        place = place_of(own[-1]) if own and not isinstance(error, OF_NAMES) else None
-        return EvaluationError(
-            f"the program ends{where} with {said}",
-            explanation="Python ran it between guards, since the language does not read it." if place else "",
-            span=place.span if place else None,
-            source=place.source if place else None,
-        )
+        ended = EvaluationError(f"the program ends{where} with {said}")
+        if not own or isinstance(error, OF_NAMES):
+            return ended
+        place = place_of(own[-1])
+        by_python = "Python ran it between guards, since the language does not read it."
+        return ended.with_context(explanation=by_python, span=place.span, source=place.source)
     return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -108,7 +108,7 @@ class Workspace:
 
     def anew(self) -> Workspace:
         """A workspace for another evaluation: what was made is kept, and nothing is lent yet."""
-        return Workspace(self.limit, self.made, self.keys, self.numbers)
+        return replace(self, lent=set())
 
     def borrowed(self, values: Tensor) -> Tensor:
         """Numbers in memory that is not the map's: copied where they are few, else it is noted whose they are."""

@@ -209,7 +209,7 @@ def evaluated_again(
 ) -> Evaluation:
     """What a Python function of tensors gives where it does the same as a run that was watched: nobody watches this one.
 
-    Autograd records.
+    It is called while autograd records.
 
     Args:
         function: it is called with the `arguments`, all of them tensors.

@@ -11,8 +11,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, wraps
+from dataclasses import dataclass, replace
+from functools import cache, wraps
 from itertools import repeat
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from torch.utils.hooks import BackwardHook
 
 from jvpcli.language.readings import traits, written_by
+from jvpcli.recording.calls import Attempt, Call, Cut, Given, Hook, ModuleHooks, Result, Write
 from jvpcli.recording.derivatives import asked, inputs_of, leaves_gradients
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import RECORDING, Place, Point, pieces, user_point
@@ -35,163 +36,6 @@ MOST_WRITES = 4096
 """Changes in place that are remembered, for an error that names one."""
 
 
-@dataclass(eq=False)
-class Call:
-    """One call of a function of torch.
-
-    Attributes:
-        number: calls count from 0.
-        function: what was called.
-        arguments, keywords: with `Result`, `Given` or `Cut` where a tensor stands.
-        point: where in the user's code.
-        modules: the modules that were running, the outermost first.
-        recorded: whether autograd recorded graphs.
-        casts: the autocast in force, as `Equation` has it.
-        differentiable: whether a result carries a gradient.
-        depth: how many steps without a gradient it stands upon.
-        state: the state that random numbers started from, where the call draws some.
-        results: the tensors that it gave, while they live, by the indices that lead to them.
-        hooks: by the same indices the hooks of these tensors, each by its number.
-    """
-
-    number: int
-    function: Callable[..., Any]
-    arguments: Any
-    keywords: Any
-    point: Point | None
-    modules: tuple[Any, ...]
-    recorded: bool
-    casts: tuple[tuple[str, torch.dtype], ...] = ()
-    differentiable: bool = False
-    depth: int = 0
-    state: Tensor | None = None
-    results: dict[tuple[int, ...], weakref.ref[Tensor]] = field(default_factory=dict)
-    hooks: dict[tuple[int, ...], Mapping[int, Any]] = field(default_factory=dict)
-
-    @property
-    def place(self) -> Place | None:
-        """Where in the user's code."""
-        return None if self.point is None else self.point.place()
-
-    def alive(self) -> dict[tuple[int, ...], Tensor]:
-        """Those of its results that live; where a graph alone held one, torch has to be told that it is in use again."""
-        found = {path: x for path, reference in self.results.items() if (x := reference()) is not None}
-        for x in found.values():
-            x._fix_weakref()  # type: ignore[attr-defined]
-        return found
-
-
-@dataclass(eq=False, slots=True)
-class Hook:
-    """A hook of a tensor or module, which is called as ever; `gave` says whether it has given a gradient back so far."""
-
-    function: Callable[..., Any]
-    gave: bool = False
-
-    def __call__(self, *given: Any) -> Any:
-        """What the hook gives back."""
-        found = self.function(*given)
-        self.gave |= found is not None
-        return found
-
-    def of(self, gradient: Tensor, _: Any) -> Any:
-        """The same, as the backward of a step."""
-        return self.function(gradient)
-
-
-class ModuleHooks:
-    """The backward hooks of one call of a module, which torch puts around what goes into it and what comes out."""
-
-    def __init__(self, own: BackwardHook) -> None:
-        self._own = own
-        own.user_hooks, own.user_pre_hooks = [*map(Hook, own.user_hooks)], [*map(Hook, own.user_pre_hooks)]
-
-    @cached_property
-    def _again(self) -> BackwardHook:
-        """Those that have given a gradient back, as they are put around another run."""
-        given = [[hook.function for hook in hooks if hook.gave] for hooks in (self._own.user_hooks, self._own.user_pre_hooks)]
-        return BackwardHook(self._own.module, *given)
-
-    def backward_hook_of_inputs(self, values: Any) -> Any:
-        """What goes into the module, where it runs again."""
-        return self._again.setup_input_hook(values)
-
-    def backward_hook_of_outputs(self, values: Any) -> Any:
-        """What comes out of it."""
-        return self._again.setup_output_hook(values)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Given:
-    """A tensor that no recorded call gave: a parameter, data.  `version` counts its changes in place so far.
-
-    `required` says whether it required a gradient then: what was made of it before that was asked of it has no gradient by it.
-    """
-
-    tensor: Tensor
-    version: int
-    required: bool = True
-
-    def is_constant(self) -> bool:
-        """Whether it was a constant then, and is none any more."""
-        return not self.required and self.tensor.requires_grad and is_leaf(self.tensor)
-
-    def key(self) -> int:
-        """What tells it from other tensors, and from itself as it was a constant."""
-        return -id(self.tensor) if self.is_constant() else id(self.tensor)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Result:
-    """A tensor that a call gave: `path` leads to it in what the call returned.  `writes` changed its memory since.
-
-    Of a gradient without a graph there are the `numbers`, too: what it is the gradient of may be gone.
-    """
-
-    call: Call
-    path: tuple[int, ...]
-    writes: tuple[Call, ...] = ()
-    numbers: Cut | None = None
-    required: bool = True
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Cut:
-    """A tensor with a gradient that is taken by a step without one: its numbers, and the call, while something keeps it."""
-
-    tensor: Tensor
-    version: int
-    call: weakref.ref[Call]
-    path: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A change in place of a tensor that a derivative may need, by the call of that number; `before`: its version then.
-
-    `shapes` are its own and, where it is a view, that of the tensor that it is a view of, whose version is the same.
-    """
-
-    number: int
-    tensor: weakref.ref[Tensor]
-    shapes: tuple[tuple[int, ...], ...]
-    before: int
-    producer: str
-    point: Point | None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A call that raised, with what it was given."""
-
-    function: Callable[..., Any]
-    arguments: Sequence[Any]
-    keywords: dict[str, Any]
-    point: Point | None
-    modules: tuple[Any, ...]
-    error: BaseException
-
-
 @dataclass(eq=False, slots=True)
 class _Made:
     """What is known of one tensor: by which call it was made, of the call's result which part it is, and its version then."""
@@ -201,9 +45,9 @@ class _Made:
     path: tuple[int, ...]
     version: int
 
-    def is_as_made(self, x: Tensor) -> bool:
-        """Whether it is this one, as the call left it: what changes a tensor without a graph, through a view too, is no step."""
-        return self.reference() is x and (x.requires_grad or _version(x) == self.version)
+    def is_left(self, x: Tensor) -> bool:
+        """Whether the tensor is as the call left it: what changes one without a graph, through a view too, is no step."""
+        return x.requires_grad or _version(x) == self.version
 
 
 Watcher = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Callable[[], Any]], Any]
@@ -432,8 +276,13 @@ class Recorder(TorchFunctionMode):
         """Notes a hook of a tensor; where it is taken away, torch takes it out of the same mapping."""
         hooks: Any = x._backward_hooks
         hooks[handle.id] = Hook(hooks[handle.id])
-        if (made := self._made.get(id(x))) is not None and made.reference() is x:
+        if (made := self._found(x)) is not None:
             made.call.hooks[made.path] = hooks
+
+    def _found(self, x: Tensor) -> _Made | None:
+        """What is known of a tensor, and not of an earlier one in the same place of memory."""
+        made = self._made.get(id(x))
+        return made if made is not None and made.reference() is x else None
 
     def _mark(self, x: Tensor, call: Call, path: tuple[int, ...]) -> None:
         key = id(x)
@@ -477,8 +326,8 @@ class Recorder(TorchFunctionMode):
 
     def origin(self, x: Tensor, copy: bool = False) -> Given | Result:
         """Where a tensor comes from; with `copy` a given one is copied, since it is about to be changed."""
-        made = self._made.get(id(x))
-        if made is None or not made.is_as_made(x):
+        made = self._found(x)
+        if made is None or not made.is_left(x):
             if copy and torch.is_grad_enabled() and not is_leaf(x):
                 with torch._C.DisableTorchFunction():
                     return Given(x.detach().clone(), 0)
@@ -560,8 +409,7 @@ def _recorded_apply(apply: Any) -> Any:
 
 def _recorded_hooks(setup: Any) -> Callable[..., Any]:
     """A method that puts a module's backward hooks around a call of it, as a step that is noted down."""
-    name = ModuleHooks.backward_hook_of_inputs.__name__
-    name = name if setup.__name__ == "setup_input_hook" else ModuleHooks.backward_hook_of_outputs.__name__
+    of_inputs = setup.__name__ == BackwardHook.setup_input_hook.__name__
 
     @wraps(setup)
     def recorded(self: Any, values: Any) -> Any:
@@ -570,7 +418,8 @@ def _recorded_hooks(setup: Any) -> Callable[..., Any]:
             return setup(self, values)
         hooks = vars(self).get("jvp") or vars(self).setdefault("jvp", ModuleHooks(self))
         with _pop_mode_temporarily():
-            return recorder.note(getattr(hooks, name), (values,), {}, lambda: setup(self, values))
+            step = hooks.backward_hook_of_inputs if of_inputs else hooks.backward_hook_of_outputs
+            return recorder.note(step, (values,), {}, lambda: setup(self, values))
 
     return recorded
 

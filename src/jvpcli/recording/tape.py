@@ -23,10 +23,11 @@ from jvpcli.language.hooked import step_of
 from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
+from jvpcli.recording.calls import Call, Cut, Given, Hook, Result
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import is_leaf, node_of
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import Call, Cut, Given, Hook, Recorder, Result, path_of
+from jvpcli.recording.recorder import Recorder, path_of
 
 REFLECTED = {f"__r{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
 OPERATORS = {
