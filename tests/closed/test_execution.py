@@ -8,6 +8,7 @@ import pytest
 import torch
 from executed import as_run, by_python, fits
 
+import jvpcli
 from jvpcli.answers import report_of
 from jvpcli.closed.arguments import Parser
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
@@ -927,3 +928,54 @@ def test_arguments_that_may_be_left_out_are_what_they_are_in_argparse(name, opti
         parser.add_argument(name, nargs="*", **options)
         found.append(vars(parser.parse_args([])))
     assert found[0] == found[1]
+
+
+ENDS = {
+    "the call's own value": "g, = torch.autograd.grad(y, x, create_graph=True)\n",
+    "what is made of it": "g = torch.autograd.grad(y, x, create_graph=True)[0]\np = (g.norm() - 1) ** 2\nprint(p)\n",
+    "two values": "a, b = torch.autograd.grad(y, (x, w), create_graph=True)\n",
+    "a name alone, after another value": "g, = torch.autograd.grad(y, x, create_graph=True)\nh = g * w\ng\n",
+    "a second derivative": (
+        "g, = torch.autograd.grad(y, x, create_graph=True)\n"
+        "h, = torch.autograd.grad(g.sum(), x, create_graph=True)\nm = h.mean()\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_last_call_that_makes_a_graph_is_an_equation_as_in_the_language(name):
+    text = (
+        "x = torch.tensor([1., 2., 3.], requires_grad=True)\nw = torch.tensor([1., 1., 2.], requires_grad=True)\n"
+        f"y = (w * x ** 3).sum()\n{ENDS[name]}"
+    )
+    executed, read = as_run(text), jvpcli.inspect(text).report
+    assert [*executed.outputs] == [*read.outputs]
+    assert {*executed.vjp} == {*read.vjp}
+    for leaf, product in read.vjp.items():
+        assert executed.vjp[leaf].value.tolist() == product.value.tolist()
+    assert "is an equation of the program" in executed.warnings[-1].message
+
+
+def test_a_call_that_makes_a_graph_is_explained_where_it_is_picked_or_is_all_that_has_one():
+    start = "x = torch.tensor([1., 2.], requires_grad=True)\n"
+    call = "g, = torch.autograd.grad({}.sum(), x, create_graph=True)\nn = g.sum().item()\n"
+    assert as_run(start + call.format("(x ** 3)"), call=1).vjp["x"].value.tolist() == [3, 12]
+    assert as_run(start + call.format("(5 * x)")).vjp["x"].value.tolist() == [5, 5]
+    kept = start + "(x ** 3).sum().backward(create_graph=True)\nn = x.grad.sum().item()\n"
+    assert as_run(kept).vjp["x"].value.tolist() == [3, 12]  # which has no value
+
+
+def test_a_call_in_a_function_that_makes_a_graph_is_an_equation_by_its_own_value():
+    text = """
+def slopes(by):
+    x = torch.tensor([1., 2.], requires_grad=True)
+    u = (by * x ** 4).sum()
+    for _ in range(2):
+        u, = torch.autograd.grad(u.sum(), x, create_graph=True)
+    return u.tolist()
+
+slopes(2.)
+"""
+    found = as_run(text)
+    assert found.vjp["x"].value.tolist() == [48, 96]  # d/dx of 24·x²
+    assert [call.explained for call in found.calls] == [False]

@@ -6,6 +6,7 @@ import ast
 import builtins
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -18,6 +19,7 @@ from jvpcli.closed.derived import Asked
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError, words_of
 from jvpcli.language.pasted import no_such_call
 from jvpcli.language.trees import Arguments, is_below, leaves
+from jvpcli.problem import Problem
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.held import held_before, with_held
@@ -75,15 +77,15 @@ def met(request: Request) -> Executed:
         run_through,
     )
 
-    code = compiled(request.expression, request.inputs.keys())
-    settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request))
+    code, text = compiled(request.expression, request.inputs.keys()), code_of(request.expression)
+    settings = Settings(request.seed, request.seed_given, request.memory_limit, _given(request), _ends(text))
     seen, error = run_through(code, settings)
     lines, failed = seen.lines, seen.failed
     if isinstance(error, JvpError):  # what Python goes on to do isn't known
         raise error
     if not lines:
         raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error)
-    number, calls = _picked(lines, request.call, code_of(request.expression))
+    number, calls = _picked(lines, request.call, text)
     line = next(call.line for call in calls if call.explained)
     end = "" if error is None or error is failed.get(number) else f"; {_ended(error).message}"
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
@@ -109,10 +111,59 @@ def met(request: Request) -> Executed:
         ended = error is None and number not in failed
         return Executed(meant, own, dtype, note, made, line, failed.get(number), ended, tuple(held))
 
+    if request.call is None and error is None and number not in failed and seen.creates_value:
+        at_end = partial(_at_end, plain, tuple(replace(each, explained=False) for each in calls), line)
+        equation: Executed | None = at_call(code, seen, len(lines) + 1, settings, at_end)
+        if equation is not None:
+            return equation
     found: Executed | None = at_call(code, seen, number, settings, meet)
     if found is None:
         raise EvaluationError("its calls of derivatives are not the same when it is run again.")
     return found
+
+
+def _at_end(
+    request: Request, calls: tuple[Call, ...], line: int, end: Derivative, recorder: Recorder, whole: bool
+) -> Executed | None:
+    """What a program ends with as a function of its leaves; None: that can't be taken apart.
+
+    Args:
+        request: what is asked beside it.
+        calls: the lines that ask for derivatives.
+        line: of its last derivative call, which makes a graph: it is an equation like any other.
+        whole: whether all steps are noted down.
+    """
+    made = made_by(end)
+    try:
+        own = replace(_asked(_named(end), recorder, request), calls=calls, grad_outputs=())
+    except JvpError:
+        return None
+    if not whole and not agrees(own, made):
+        return None
+    names = ", ".join(own.expression.evaluation.outputs) if isinstance(own.expression, Problem) else "its value"
+    note = Notice(
+        "as_python",
+        f"the program was run as Python runs it, and this is what it ends with, {names}, as a function of its leaves: "
+        f"its last derivative call, on line {line}, has create_graph=True, so it is an equation of the program "
+        f"(--call {calls[-1].number} explains that call itself)",
+    )
+    return Executed(own, own, torch.get_default_dtype(), note, made, line, None, True)
+
+
+def _ends(code: str) -> tuple[tuple[str, ...], ...]:
+    """The names that a program's statements give values to, and those that stand alone, of the last statement first."""
+    waiting: list[ast.AST] = [ast.parse(code)]
+    found: list[tuple[int, tuple[str, ...]]] = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            named = (part for part in ast.walk(node) if isinstance(part, ast.Name))
+            alone = isinstance(node, ast.Expr) and isinstance(node.value, (ast.Name, ast.Tuple))
+            found.append((node.lineno, tuple(part.id for part in named if alone or isinstance(part.ctx, ast.Store))))
+        waiting += ast.iter_child_nodes(node)
+    return tuple(names for _, names in sorted(found, reverse=True) if names)
 
 
 def _ended(error: BaseException) -> JvpError:

@@ -62,6 +62,7 @@ class Watch:
         lines: the line of each that was made.
         after: of each, what is there after it of the graph that it went through.
         failed: what those raised that did, by their numbers from 1.
+        given: what the last has given that was made.
         ended: what was refused, after which the program does nothing more; None: nothing.
         pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
     """
@@ -77,6 +78,7 @@ class Watch:
     lines: list[int] = field(default_factory=list)
     after: list[After] = field(default_factory=list)
     failed: dict[int, BaseException] = field(default_factory=dict)
+    given: Any = None
     ended: BaseException | None = None
     pulls: bool = False
 
@@ -84,6 +86,11 @@ class Watch:
     def count(self) -> int:
         """How many were made."""
         return len(self.lines)
+
+    @property
+    def creates_value(self) -> bool:
+        """Whether the last gives a value with a graph of its own, as `create_graph=True` has it."""
+        return self.after[-1] is After.CREATED and self.given is not None
 
     def counts(self, line: int, call: Callable[[], Any], after: After) -> int:
         """Counts a call on a line, and hands it on if it is the one; its number."""
@@ -101,7 +108,7 @@ class Watch:
 
         What was computed up to a call that gave its graph up can't be differentiated any more; what was only kept seldom is.
         """
-        if self.after[number - 1] is After.FUNCTION:
+        if number <= self.count and self.after[number - 1] is After.FUNCTION:
             return tuple(dict.fromkeys((number - 1, 0)))
         passed = ({After.GIVEN_UP, After.KEPT}, {After.GIVEN_UP})
         found = (next((k for k in range(number - 1, 0, -1) if self.after[k - 1] in each), 0) for each in passed)

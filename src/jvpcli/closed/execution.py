@@ -30,7 +30,7 @@ from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, Limit
 from jvpcli.language import forecast, guards
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
-from jvpcli.recording.derivatives import Derivative, graph_after, read_call
+from jvpcli.recording.derivatives import Derivative, graph_after, read_call, read_end
 from jvpcli.recording.places import OURS, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
@@ -95,12 +95,14 @@ class Settings:
         keeps_seed: whether the program's own seeds give way to it.
         memory_limit: bytes that a result may take; None: what there is.
         given: what stands for the program's own values, by their names.
+        ends: the names that its last statements give values to, those of the last first: what it ends with.
     """
 
     seed: int = 0
     keeps_seed: bool = False
     memory_limit: int | None = None
     given: Mapping[str, Given] = field(default_factory=dict)
+    ends: Sequence[Sequence[str]] = ()
 
 
 def run_through(code: CodeType, settings: Settings) -> tuple[Watch, BaseException | None]:
@@ -117,6 +119,7 @@ def at_call(
 ) -> Any:
     """Runs a program up to one of the derivatives that it was seen to ask for, counted from 1; what `meet` gives of that.
 
+    The number after the last is that of what the program ends with, by its leaves.
     Its steps are noted down from a derivative before on, as late as may do. Where `meet` gives None the program is run again, at
     last with all of it noted down, of which `meet` is told.
     """
@@ -156,6 +159,10 @@ def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> Bas
     try:
         with walled():
             exec(code, program.globals)
+        if watch.target == watch.count + 1:
+            end = read_end(program.globals, settings.ends, watch.given)
+            if end is not None:
+                watch.meet(end)
     except Ended as ended:
         return ended.error
     except SystemExit:
@@ -414,7 +421,9 @@ class _Guard(TorchFunctionMode):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
         with self.watch.inside(number):
-            return func(*args, **keywords)
+            given = func(*args, **keywords)
+        self.watch.given = given if number else self.watch.given
+        return given
 
 
 def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jvpcli.recording.nodes import graph_nodes, is_leaf
+from jvpcli.recording.nodes import graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import Place, Point, is_library, user_point
 
 
@@ -49,6 +49,28 @@ def read_dual(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tenso
     return Derivative(f"{FORWARD}.unpack_dual", place, *named, None, names=known, tangents=tuple(tangents))
 
 
+def read_end(names: Mapping[str, Any], ends: Iterable[Sequence[str]], given: Any) -> Derivative | None:
+    """What a program ends with, by the leaves it comes from: the values with a graph that it names last; None: there are none.
+
+    Args:
+        names: its variables.
+        ends: of them those that its last statements give values to, the last first.
+        given: what stands for these where none of them has a graph.
+    """
+    known = _names_of([names])
+    named = ({name: names[name] for name in each if _has_graph(names.get(name))} for each in ends)
+    found = next(filter(None, named), None) or _named([y for y in _list(given) if _has_graph(y)], known, None, "y")
+    if not found:
+        return None
+    inputs = _in_order(leaves(found.values()), known)
+    ones = tuple(torch.ones_like(y) for y in found.values())
+    return Derivative("torch.autograd.grad", None, found, _named(inputs, known, None, "x"), ones, names=known)
+
+
+def _has_graph(value: Any) -> bool:
+    return isinstance(value, Tensor) and node_of(value) is not None
+
+
 FORWARD = "torch.autograd.forward_ad"
 
 
@@ -67,8 +89,7 @@ def read_call(
     rows = () if keywords.get("is_grads_batched") else _rows(cotangents or ())
     known = names_of_frame(frame)
     if inputs is None:
-        order = {key: place for place, key in enumerate(known)}
-        inputs = sorted(leaves(outputs), key=lambda x: order.get(id(x), len(order)))
+        inputs = _in_order(leaves(outputs), known)
     texts = _argument_texts(place, function)
     return Derivative(
         function,
@@ -144,6 +165,12 @@ def leaves(outputs: Iterable[Tensor]) -> list[Tensor]:
     return list({id(x): x for x in found}.values())
 
 
+def _in_order(found: Iterable[Tensor], known: Mapping[int, str]) -> list[Tensor]:
+    """Tensors in the order of their names."""
+    order = {key: place for place, key in enumerate(known)}
+    return sorted(found, key=lambda x: order.get(id(x), len(order)))
+
+
 def _user_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and is_library(frame.f_code.co_filename):
@@ -153,14 +180,21 @@ def _user_frame() -> FrameType | None:
 
 def names_of_frame(frame: FrameType | None) -> dict[int, str]:
     """By `id` what a frame's variables call tensors: `x`, `net.0.weight`, `params[1]`; outer frames' where it has none."""
-    found: dict[int, str] = {}
+    scopes: list[Mapping[str, Any]] = []
     while frame is not None:
         if not is_library(frame.f_code.co_filename):
-            for scope in (frame.f_locals, frame.f_globals):
-                for key, value in list(scope.items()):
-                    for name, x in _tensors_of(key, value):
-                        found.setdefault(id(x), name)
+            scopes += [frame.f_locals, frame.f_globals]
         frame = frame.f_back
+    return _names_of(scopes)
+
+
+def _names_of(scopes: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    """By `id` what variables call tensors, the first that do."""
+    found: dict[int, str] = {}
+    for scope in scopes:
+        for key, value in list(scope.items()):
+            for name, x in _tensors_of(key, value):
+                found.setdefault(id(x), name)
     return found
 
 
