@@ -389,6 +389,27 @@ def plus(g):
     return g + 1e-2
 
 
+WHERE = torch.tensor([[0, 0, 1], [0, 2, 1]])
+DENSE = "check differentiates by dense inputs, by the values of a sparse one where a function makes it from them, and says so"
+
+
+def sparse(layout: torch.layout) -> torch.Tensor:
+    blocks = {"blocksize": (2, 2)} if layout in (torch.sparse_bsr, torch.sparse_bsc) else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of these layouts are said to be in a beta state
+        return draw(2, 4).to_sparse(layout=layout, **blocks)
+
+
+def summed_rows(matrix):
+    return torch.sparse.sum(matrix, dim=1).to_dense()
+
+
+def other_dimensions(x):
+    y = x.clone()
+    y.register_hook(lambda g: None if g is None else g.to_dense().to_sparse(1))
+    return y.to_dense()
+
+
 SITUATIONS = [
     *(Situation(f"jitter of {size}", lambda x, size=size: Jitter.apply(x, size), (draw(5, 5),)) for size in (0.0, 1e-12, 1e-6)),
     Situation("jitter that is let pass", lambda x: Jitter.apply(x, 1e-6), (draw(5, 5),), {"nondet_tol": 1e-5},
@@ -492,7 +513,26 @@ SITUATIONS = [
     Situation("a jvp", lambda x, v: functional.jvp(lambda a: (a**2).sum(1), x, v, create_graph=True), (draw(2, 2), draw(2, 2))),
     Situation("a Jacobian", lambda x: functional.jacobian(lambda a: a.exp().sum(1), x, create_graph=True), (draw(2, 2),)),
     Situation("a Hessian", lambda x: functional.hessian(lambda a: (a**3).sum(), x, create_graph=True), (draw(3),)),
+    Situation("a small complex number that is divided by", lambda z: 1.0 / torch.norm(z),
+              (torch.tensor([0.006 + 0.008j, 0.007 + 0.005j], dtype=COMPLEX),), {"atol": 8.3e-6, "rtol": 1e-9},
+              {"atol": 8.3e-6, "rtol": 1e-9}),
+    Situation("the values of a sparse matrix", lambda v: summed_rows(torch.sparse_coo_tensor(WHERE, v, (2, 3))), (draw(3),)),
+    Situation("a function that raises", lambda x: torch.linalg.cholesky(-x), (torch.eye(2, dtype=torch.float64),)),
+    Situation("a sparse gradient that loses a dimension, of a sparse input", other_dimensions, (sparse(torch.sparse_coo),),
+              {"masked": True, "atol": 0.1}, {"atol": 0.1}),
+    Situation("a hook adds, to a sparse input", hooked(lambda x: x.to_dense(), plus), (sparse(torch.sparse_coo),),
+              {"masked": True, "atol": 0.1}, {"atol": 0.1}),
+    Situation("sparse to sparse", lambda x: x.clone(), (sparse(torch.sparse_coo),), {"masked": True}),
     # where the two differ on purpose
+    *(Situation(f"the sum of a {layout} input", torch.sum, (sparse(layout),), differs=DENSE)
+      for layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)),
+    Situation("sparse to dense", lambda x: x.to_dense(), (sparse(torch.sparse_coo),), {"masked": True}, differs=DENSE),
+    Situation("sparse beside dense", lambda x, y: x * y.coalesce().to_dense(), (draw(2, 4), sparse(torch.sparse_coo)),
+              {"masked": True}, differs=DENSE),
+    Situation("the layout of oneDNN", lambda x, y: x + y.to_dense(), (draw(3, dtype=torch.float32), torch.rand(3).to_mkldnn()),
+              {"atol": 0.1}, differs=DENSE),
+    Situation("a result in the layout of oneDNN", lambda x: x.to_mkldnn(), (draw(4, 5, dtype=torch.float32),),
+              differs="gradcheck can't read it; check does, and the gradient is right"),
     Situation("a jvp that raises", lambda x: Failing.apply(x, True, False), (draw(2),), {"check_forward_ad": True},
               differs="gradcheck was asked for forward mode; check says that it raises, and that the gradient is right"),
     Situation("|x| at its kink", torch.abs, (torch.tensor([0.0, 1.0], dtype=torch.float64),),

@@ -197,6 +197,7 @@ def test_arrays_are_copied() -> None:
         (np.array(["a"]), "arrays of dtype <U1 can't become tensors", None),
         (np.array([{}], dtype=object), "arrays of dtype object can't become tensors", None),
         (torch.ones(2).to_sparse(), "it is sparse", None),
+        (torch.ones(2).to_mkldnn(), "it is in the layout of oneDNN", None),
         (torch.empty(2, device="meta"), "without values", None),
         ("-", "there is no standard input to read `-` from", None),
     ],

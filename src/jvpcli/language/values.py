@@ -302,8 +302,12 @@ def not_dense(tensor: Tensor) -> tuple[str, str] | None:
     if tensor.is_nested:
         return "nested", "Give its parts one by one, or padded: x.to_padded_tensor(0.0)."
     if tensor.layout is not torch.strided:
+        as_it_is = "A function of yours is given it as it is where `wrt` names other inputs"
+        if tensor.layout is torch._mkldnn:
+            return "in the layout of oneDNN", f"Give x.to_dense(). {as_it_is}."
         layout = str(tensor.layout).removeprefix("torch.")
-        return f"sparse ({layout})", "Give x.to_dense(). A function of yours is given it as it is where `wrt` names other inputs."
+        alone = "by its values alone it is differentiated where they are the input and your function makes it from them"
+        return f"sparse ({layout})", f"Give x.to_dense(). {as_it_is}; {alone}."
     if tensor.is_quantized:
         return "quantized", "Give x.dequantize()."
     if tensor.device.type == "meta":
