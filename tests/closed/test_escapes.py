@@ -613,10 +613,10 @@ class A:
 class A:
     def __prepare__(self): pass
 """,
-        "from functools import cached_property",
+        "from functools import singledispatch",
     ),
     "torch": (
-        "type(torch.ones(1))([1,2]).x",
+        "type(torch.ones(1)).kind",
         'torch.load("/tmp/x")',
         "torch.utils.cpp_extension",
         'torch.hub.load("a","b")',
@@ -691,7 +691,12 @@ y._node = 3
         "torch.no_grad().__enter__()",
         "torch.autograd.set_detect_anomaly(True); torch.autograd.set_multithreading_enabled",
         "torch.random.fork_rng",
-        "torch.Generator",
+        "torch.Generator().set_state(torch.zeros(5056, dtype=torch.uint8))",
+        "torch.Generator().get_state()",
+        "torch.Generator().seed()",
+        "torch.Generator().clone_state()",
+        "torch.Generator.kind",
+        "torch.Generator('meta')",
         "torch.get_rng_state",
         "torch.set_rng_state",
         "torch.default_generator",
@@ -758,7 +763,8 @@ class P(argparse.ArgumentParser): pass
         "import wandb\nfor x in wandb.x: pass",
         "import wandb; list(wandb.x)",
         "import wandb; torch.tensor(wandb.x)",
-        "import typing\nclass A(typing.NamedTuple): pass",
+        "import typing\nclass A(typing.NamedTuple): pass\nA._make.__func__",
+        "import typing\nclass A(typing.NamedTuple, dict): pass",
         "vars(nn.Linear(1, 1))",
         "vars(torch)",
         """
@@ -858,7 +864,33 @@ P.__len__ = 3
         "import atexit",
         "import weakref",
         "import enum",
-        "import json",
+        "import json; json.load",
+        "import json; json.JSONDecoder",
+        "import json; json.dumps([1], indent=10**9)",
+        "import json; json.dumps(1, cls=print, indent=-1)",
+        "import heapq; heapq.merge",
+        "import statistics; statistics.NormalDist",
+        "import contextlib; contextlib.contextmanager(lambda: 1).__wrapped__",
+        """
+import contextlib
+@contextlib.contextmanager
+def held():
+    yield 1
+with held() as k: held().gen
+""",
+        """
+import contextlib
+@contextlib.contextmanager
+def held():
+    try:
+        yield 1
+    finally:
+        pass
+""",
+        "'x'.ljust(10**9)",
+        "'x'.zfill(1000)",
+        "f'{1:{10**9}}'",
+        "f'{1:>{10**4}.{3}}'",
         "import bdb",
         "import resource",
         "import code",
@@ -907,7 +939,7 @@ a = A(); a.register_forward_hook(print).hooks_dict_ref
         "a = nn.Linear(2,2).state_dict(); a._metadata",
         """
 import torch as t
-t.nn.utils.rnn
+t.nn.utils.rnn.PackedSequence
 """,
         "torch.nn.init.torch",
         "torch.nn.init.math",
@@ -1022,7 +1054,12 @@ nn.Linear.forward += T()
         "np.memmap",
         "np.vectorize",
         "np.random.seed.__self__",
-        "np.random.RandomState",
+        "np.random.RandomState().set_state",
+        "np.random.default_rng().bit_generator",
+        "np.random.default_rng().__reduce__",
+        "np.random.default_rng().normal(out=np.ones(1))",
+        "np.random.PCG64",
+        "np.random.default_rng(print)",
         "from numpy import os",
         """
 class A:

@@ -774,8 +774,8 @@ def test_what_ends_a_program_is_told(text, told):
 @pytest.mark.parametrize(
     "refused",
     [
-        "np.add(1, 1, out=a)", "torch.rand(2, generator=None)", "'{0.real}'.format(3)", "torch.nn.functional.dropout(x, names=0)",
-        "torch.utils.data.DataLoader([1, 2], batch_sampler=[[1, 0]])", "hasattr(torch.nn.ReLU(), '_parameters')",
+        "np.add(1, 1, out=a)", "torch.rand(2, names=None)", "'{0.real}'.format(3)", "torch.nn.functional.dropout(x, names=0)",
+        "torch.utils.data.DataLoader([1, 2], multiprocessing_context=None)", "hasattr(torch.nn.ReLU(), '_parameters')",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -785,8 +785,10 @@ def test_what_ends_a_program_is_told(text, told):
         "try:\n    {}\nexcept:\n    pass\n",
         "for k in range(1):\n    try:\n        {}\n    finally:\n        break\n",
         "class C:\n    def __enter__(self):\n        pass\n    def __exit__(self, *e):\n        return True\nwith C():\n    {}\n",
+        "import contextlib\nwith contextlib.suppress(Exception):\n    {}\n",
+        "import contextlib\n@contextlib.contextmanager\ndef held():\n    yield\nwith held():\n    {}\n",
     ],
-    ids=["except", "bare except", "finally", "with"],
+    ids=["except", "bare except", "finally", "with", "suppress", "a function that is a context"],
 )
 def test_a_refusal_ends_the_program_whatever_catches_it(refused, around):
     """Python would go on with what these give: no number of what follows is its."""

@@ -25,7 +25,8 @@ from jvpcli.closed.derived import (
 )
 from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import Autocast, savings
-from jvpcli.closed.training import data, optimizers
+from jvpcli.closed.streams import Kept
+from jvpcli.closed.training import data, optimizers, padded_together
 from jvpcli.closed.words import INERT, Named, Namespace
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
@@ -45,7 +46,7 @@ def namespaces(watch: Watch, seed: int, keeps_seed: bool, guard: Callable[..., A
 
     `guard` makes of a function one whose refusals end the program.
     """
-    return {**_spaces(), "numpy": _numpy(seed, keeps_seed), **_deriving(watch, keeps_seed, guard)}
+    return {**_spaces(), "numpy": _numpy(seed, keeps_seed), **_deriving(watch, seed, keeps_seed, guard)}
 
 
 def unimported(spaces: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +73,12 @@ def modules() -> Mapping[str, type]:
     return {**found, "ParameterDict": _ParameterDict}
 
 
+@lru_cache(maxsize=1)
+def named_types() -> Mapping[type, Named]:
+    """The types of tensors and arrays, as a program names them."""
+    return {Tensor: vars(_spaces()["torch"])["Tensor"], np.ndarray: _arrays()["ndarray"]}
+
+
 def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of the catalogue, which refuses what no call may use."""
     refused = tuple(catalog.refused_positions(f"call:{path}").items())
@@ -92,7 +99,7 @@ def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-REFUSED = frozenset({"out", "generator", "pin_memory", "distance_function", "names"})
+REFUSED = frozenset({"out", "pin_memory", "distance_function", "names"})
 
 
 def _of_catalogue(prefix: str) -> dict[str, Any]:
@@ -109,13 +116,24 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
     return found
 
 
+DISTRIBUTIONS = (
+    "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
+    "Independent", "Poisson", "Dirichlet", "LogNormal", "StudentT", "Cauchy", "HalfNormal", "HalfCauchy", "Chi2", "Gumbel",
+    "Geometric", "Binomial", "NegativeBinomial", "Multinomial", "OneHotCategorical", "Pareto", "Weibull", "Kumaraswamy",
+    "LogisticNormal", "MixtureSameFamily", "LowRankMultivariateNormal", "RelaxedBernoulli", "RelaxedOneHotCategorical",
+    "ContinuousBernoulli", "InverseGamma", "FisherSnedecor",
+)  # fmt: skip
+"""Classes of torch.distributions."""
+
+
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
     fills = [name for name in dir(nn.init) if name[0] != "_" and (name.endswith("_") or f"{name}_" in dir(nn.init))]
     fills.append("calculate_gain")
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
-    utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
+    padded = {"rnn": Namespace("torch.nn.utils.rnn", {"pad_sequence": padded_together})}
+    utils = Namespace("torch.nn.utils", padded | {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
     held = {**modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}
@@ -144,8 +162,7 @@ def _spaces() -> dict[str, Any]:
         "utils": Namespace("torch.utils", {"benchmark": INERT, "tensorboard": INERT, "checkpoint": savings()["checkpoint"],
                                            "data": data()}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
-            "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
-            "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
+            *DISTRIBUTIONS, "kl_divergence")}),
         "no_grad": torch.no_grad, "enable_grad": torch.enable_grad, "set_grad_enabled": torch.set_grad_enabled,
         "inference_mode": torch.no_grad, "is_grad_enabled": torch.is_grad_enabled, "is_tensor": torch.is_tensor,
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
@@ -213,6 +230,16 @@ def _variable(data: Any, requires_grad: bool = False, volatile: bool = False) ->
     return data.detach().requires_grad_(requires_grad)
 
 
+def _streams(seed: int | None) -> Named:
+    """`torch.Generator(…)`: streams that begin from a seed, whatever a program says; None: from its own."""
+
+    def made(device: Any = "cpu") -> torch.Generator:
+        reach.check_given((reach.here(device),))
+        return torch.Generator() if seed is None else Kept.begun(seed)
+
+    return Named("torch.Generator", torch.Generator, made)
+
+
 def _seeded(seed: int) -> Any:
     torch.default_generator.manual_seed(seed)
     return INERT
@@ -240,8 +267,16 @@ ON_ARRAYS = (
 DRAWN = (
     "beta", "binomial", "chisquare", "exponential", "gamma", "geometric", "gumbel", "laplace", "logistic",
     "lognormal", "multinomial", "multivariate_normal", "pareto", "poisson", "standard_t", "triangular", "weibull", "shuffle",
+    "integers", "permuted", "dirichlet", "rayleigh", "vonmises", "standard_exponential", "standard_gamma",
 )  # fmt: skip
 """What it has of numpy's random numbers beside what the language has."""
+
+
+LINEAR = (
+    "norm", "inv", "det", "solve", "lstsq", "pinv", "matrix_rank", "matrix_power", "slogdet", "cond", "cholesky", "qr", "svd",
+    "eig", "eigh", "eigvals", "eigvalsh", "multi_dot",
+)  # fmt: skip
+"""What it has of numpy.linalg."""
 
 
 @lru_cache(maxsize=1)
@@ -255,7 +290,7 @@ def _arrays() -> dict[str, Any]:
             found[last] = reach.of_arrays(getattr(np, last))
     found |= {name: getattr(np, name) for name in DTYPES}
     found |= {name: reach.of_arrays(getattr(np, name)) for name in ("finfo", "iinfo")}
-    linalg = {name: reach.of_arrays(getattr(np.linalg, name)) for name in ("norm", "inv", "det")}
+    linalg = {name: reach.of_arrays(getattr(np.linalg, name)) for name in LINEAR}
     found["linalg"] = Namespace("numpy.linalg", linalg)
     return found
 
@@ -271,15 +306,26 @@ def not_made(*_: Any, **__: Any) -> Any:
 
 def _numpy(seed: int, keeps_seed: bool) -> Namespace:
     """numpy, whose random numbers come from a stream of the program's own; with `keeps_seed` it begins none anew."""
-    drawn = np.random.RandomState(seed)
-    words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
+
+    def begun(given: Any) -> Any:
+        reach.check_given((given,))
+        return seed if keeps_seed or given is None else given
+
+    drawn = _drawn(np.random.RandomState(seed))
+    drawn |= dict.fromkeys(("sample", "ranf"), drawn["random_sample"])
+    drawn["default_rng"] = lambda seed=None: Namespace("numpy.random.Generator", _drawn(np.random.default_rng(begun(seed))))
+    drawn["RandomState"] = lambda seed=None: Namespace("numpy.random.RandomState", _drawn(np.random.RandomState(begun(seed))))
     kept = {"seed": INERT} if keeps_seed else {}
-    of_arrays = {name: reach.of_arrays(getattr(drawn, name)) for name in (*words, *DRAWN) if hasattr(drawn, name)}
-    of_arrays |= dict.fromkeys(("sample", "ranf"), of_arrays["random_sample"])
-    return Namespace("numpy", {**_arrays(), "random": Namespace("numpy.random", of_arrays | kept)})
+    return Namespace("numpy", {**_arrays(), "random": Namespace("numpy.random", drawn | kept)})
 
 
-def _deriving(watch: Watch, keeps_seed: bool, guard: Callable[..., Any]) -> dict[str, Any]:
+def _drawn(stream: Any) -> dict[str, Any]:
+    """The functions of a stream of numpy's random numbers, of its older or its newer kind."""
+    words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
+    return {name: reach.of_arrays(getattr(stream, name)) for name in (*words, *DRAWN) if hasattr(stream, name)}
+
+
+def _deriving(watch: Watch, seed: int, keeps_seed: bool, guard: Callable[..., Any]) -> dict[str, Any]:
     """Namespaces of one run: whose functions ask for derivatives, and keep what is saved."""
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
@@ -290,6 +336,7 @@ def _deriving(watch: Watch, keeps_seed: bool, guard: Callable[..., Any]) -> dict
     })  # fmt: skip
     space = Namespace("torch.func", func)
     kept = {"manual_seed": INERT, "random": Namespace("torch.random", {"manual_seed": INERT})} if keeps_seed else {}
+    kept["Generator"] = _streams(seed if keeps_seed else None)
     return {
         "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept,
                                      **{name: guard(function) for name, function in saving().items()}}),

@@ -17,9 +17,18 @@ from torch.autograd import Function
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch
 from jvpcli.closed.given import Given, as_own
-from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
-from jvpcli.closed.standard_modules import PLOTTED, SHOWN, is_absent, leave, opened, standard_modules
-from jvpcli.closed.training import Dataset
+from jvpcli.closed.names import modules, named_types, names_unimported, namespaces, not_made, unimported
+from jvpcli.closed.standard_modules import (
+    NAMED_TUPLE,
+    PLOTTED,
+    SHOWN,
+    is_absent,
+    leave,
+    named_tuple_of,
+    opened,
+    standard_modules,
+)
+from jvpcli.closed.training import Dataset, IterableDataset, Sampler
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
 from jvpcli.language import limits
@@ -42,7 +51,7 @@ PURE = (
 )  # fmt: skip
 """What a program has of Python's own."""
 
-BASES = (nn.Module, Function, object, Dataset, *(getattr(builtins, name) for name in ERRORS))
+BASES = (nn.Module, Function, object, Dataset, IterableDataset, Sampler, *(getattr(builtins, name) for name in ERRORS))
 """What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 
@@ -97,6 +106,7 @@ class Program:
             syntax.GIVEN: self._given,
             syntax.PARTS: parts_of,
             syntax.CAUGHT: self.caught,
+            syntax.FORMATTED: self._kept(_formatted),
             "__build_class__": self._build,
             "__import__": _loaded,
             "getattr": lambda *given: self._getattr(*given),
@@ -263,6 +273,8 @@ class Program:
 
     def _build(self, body: Any, name: str, *bases: Any) -> type:
         """A class of the program."""
+        if len(bases) == 1 and bases[0] is NAMED_TUPLE:
+            return named_tuple_of(builtins.__build_class__(body, name))
         real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
         for base in real:
             if any(base is each for each in (*BASES, *modules().values())) or reach.is_own(base):
@@ -366,10 +378,12 @@ def _type(value: Any) -> Any:
     kind = type(value)
     if reach.is_own(kind) or any(kind is each for each in _TYPES) or modules().get(kind.__name__) is kind:
         return kind
+    if kind in named_types():
+        return named_types()[kind]
     return Named(kind.__name__, kind, not_made, {"__name__": kind.__name__})
 
 
-_TYPES = frozenset({int, float, bool, str, complex, list, tuple, dict, set})
+_TYPES = frozenset({int, float, bool, str, complex, list, tuple, dict, set, nn.Parameter})
 
 
 def _builtins() -> dict[str, Any]:

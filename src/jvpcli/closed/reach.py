@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.arguments import Parser
 from jvpcli.closed.savings import Scaler
+from jvpcli.closed.streams import Kept
 from jvpcli.closed.syntax import READABLE
 from jvpcli.closed.words import Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
@@ -40,20 +41,21 @@ PLAIN: dict[type, frozenset[str]] = {
     str: frozenset({"join", "split", "strip", "lstrip", "rstrip", "upper", "lower", "startswith", "endswith", "replace", "title",
                     "format", "count", "find", "index", "isdigit", "capitalize", "splitlines", "rsplit", "partition",
                     "rpartition", "isalpha", "isalnum", "isspace", "isupper", "islower", "casefold", "removeprefix",
-                    "removesuffix"}),
+                    "removesuffix", "swapcase", "isnumeric", "isdecimal", "rfind", "rindex"}),
     list: frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "sort", "index", "count", "clear", "copy"}),
     tuple: frozenset({"index", "count"}),
     dict: frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem"}),
     set: frozenset({"add", "discard", "remove", "union", "intersection", "difference", "update", "issubset", "issuperset",
-    "pop"}),
-    frozenset: frozenset({"union", "intersection", "difference"}),
+    "pop", "clear", "copy", "symmetric_difference", "isdisjoint", "intersection_update", "difference_update"}),
+    frozenset: frozenset({"union", "intersection", "difference", "symmetric_difference", "isdisjoint", "issubset", "issuperset"}),
     int: frozenset({"real", "imag", "bit_length"}),
     bool: frozenset(),
     float: frozenset({"real", "imag", "is_integer"}),
     complex: frozenset({"real", "imag", "conjugate"}),
     range: frozenset({"start", "stop", "step", "index", "count"}),
     slice: frozenset({"start", "stop", "step"}),
-    deque: frozenset({"append", "appendleft", "pop", "popleft", "extend", "clear", "maxlen"}),
+    deque: frozenset({"append", "appendleft", "pop", "popleft", "extend", "extendleft", "clear", "maxlen", "rotate", "remove",
+                      "count", "reverse", "index", "insert", "copy"}),
     torch.Size: frozenset({"numel", "index", "count"}),
     torch.device: frozenset({"type", "index"}),
     torch.dtype: catalog.object_fields("dtype"),
@@ -67,14 +69,14 @@ PLAIN: dict[type, frozenset[str]] = {
     re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
 }  # fmt: skip
 """What may be read from Python's and torch's plain objects, by their very type."""
-PLAIN |= dict.fromkeys((OrderedDict, defaultdict, Counter), PLAIN[dict] | {"most_common", "move_to_end"})
+PLAIN |= dict.fromkeys((OrderedDict, defaultdict, Counter), PLAIN[dict] | {"most_common", "move_to_end", "subtract", "total"})
 
 OF_MODULES = frozenset({
     "parameters", "named_parameters", "buffers", "named_buffers", "children", "named_children", "modules", "named_modules",
     "zero_grad", "train", "eval", "training", "to", "float", "double", "half", "cpu", "requires_grad_", "state_dict",
     "load_state_dict", "apply", "register_buffer", "register_parameter", "register_module", "add_module", "register_forward_hook",
     "register_forward_pre_hook", "register_full_backward_hook", "forward", "extra_repr", "get_parameter", "get_submodule",
-    "append",
+    "append", "update_parameters",
     "extend", "insert", "keys", "values", "items", "update", "pop", "reset_parameters", "flatten_parameters", "__init__",
     "__call__",
 })  # fmt: skip
@@ -88,6 +90,9 @@ OF_CONTEXTS = frozenset({
 })  # fmt: skip
 OF_DISTRIBUTIONS = frozenset({
     "sample", "rsample", "log_prob", "entropy", "mean", "variance", "stddev", "loc", "scale", "probs", "logits", "cdf", "icdf",
+    "mode", "perplexity", "batch_shape", "event_shape", "has_rsample", "has_enumerate_support", "enumerate_support", "expand",
+    "base_dist", "component_distribution", "mixture_distribution", "concentration", "concentration0", "concentration1", "rate",
+    "df", "low", "high", "total_count", "covariance_matrix", "precision_matrix", "scale_tril", "param_shape", "temperature",
 })  # fmt: skip
 FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Tensor, OF_TENSORS),
@@ -103,6 +108,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Scaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
     (BaseException, frozenset({"args"})),
+    (torch.Generator, frozenset({"manual_seed", "initial_seed", "device"})),
     (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
@@ -110,7 +116,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
 SIMPLE = frozenset({Tensor, nn.Parameter, int, float, complex, bool, str, type(None), type(Ellipsis), slice, range, torch.dtype,
-                    torch.Size, torch.memory_format, torch.layout, torch.Generator, torch.ScriptObject}
+                    torch.Size, torch.memory_format, torch.layout, torch.Generator, Kept, torch.ScriptObject}
                    | {each for each in vars(np).values() if isinstance(each, type)
                       and issubclass(each, (np.number, np.bool_, np.str_))})  # fmt: skip
 LISTS = (list, tuple, set, frozenset, deque)
@@ -229,7 +235,7 @@ def read(value: Any, name: str) -> Any:
         ForbiddenError: it may not be read.
     """
     kind: Any = type(value)
-    if kind is str and name == "format":
+    if kind is str and name in WIDENING:
         return _Formatting(value)
     if kind in ARRAYS or isinstance(value, np.generic):
         return _OfArray(value)
@@ -322,7 +328,7 @@ def device(*given: Any, **named: Any) -> torch.device:
 @_remembered
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
-    if name[0] == "_" or name in ("cuda", "to", BACKWARD_HOOK) or (kind is str and name == "format"):
+    if name[0] == "_" or name in ("cuda", "to", BACKWARD_HOOK) or (kind is str and name in WIDENING):
         return False
     if kind in TENSORS and name in ("grad_fn", "type"):
         return False
@@ -360,6 +366,8 @@ def settable(value: Any, name: str) -> Any:
         return value
     if kind in TENSORS and name == "data":
         return _Data(value)
+    if kind in TENSORS and name == "retain_grad":  # set in the place of a call: what Python has of it is a value
+        return _Shadowing(value)
     if name.startswith("__") or name == OURS:
         raise _refused(value, name)
     if kind is types.SimpleNamespace:
@@ -445,6 +453,18 @@ class _Data:
         ):
             raise ForbiddenError("`.data` is set to a tensor of another shape or dtype, or to something else.")
         tensor.data = value
+
+
+class _Shadowing:
+    """`x.retain_grad = True`, which hides the method of the name."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        object.__setattr__(self, "_tensor", tensor)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not _is_plain(value):
+            raise ForbiddenError("`.retain_grad` is set to something else than a plain value.")
+        object.__setattr__(object.__getattribute__(self, "_tensor"), name, value)
 
 
 class _Node:
@@ -578,11 +598,27 @@ class _Hooked:
         return self._module.register_full_backward_hook(hook, bool(prepend))
 
 
+PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
+WIDENING = PADDING | {"format"}
+"""Methods of texts by which a few characters make a text of any width."""
+
+
 class _Formatting:
-    """`text.format(…)` without what reads attributes and items of what it formats."""
+    """`text.format(…)` without what reads attributes and items of what it formats; `text.ljust(width)` of a bounded width."""
 
     def __init__(self, text: str) -> None:
         self._text = text
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in PADDING:
+            raise AttributeError(name)
+
+        def padded(width: Any = 8, *fill: Any) -> str:
+            if type(width) is not int or width > MOST_WIDE:
+                raise ForbiddenError("A text of any width can't be made.")
+            return str(getattr(self._text, name)(width, *fill))
+
+        return padded
 
     def format(self, *arguments: Any, **keywords: Any) -> str:
         """The text with its fields filled in."""
@@ -605,6 +641,9 @@ BITS = {"Mult": "op:mul", "Pow": "op:pow", "LShift": "op:lshift"}
 """Operators whose result's size is known from two whole numbers."""
 
 MOST_ITEMS = 10_000_000
+
+MOST_WIDE = 999
+"""Characters that a text is widened to."""
 
 
 FLOATING = frozenset({float, Tensor, nn.Parameter})

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 import contextlib
 import copy
 import dataclasses
 import functools
+import heapq
 import inspect
 import itertools
+import json
 import operator
 import posixpath
 import random
 import re
+import statistics
 import string
 import sys
 import types
@@ -21,8 +25,9 @@ from typing import Any
 
 from jvpcli.closed import integers, reach
 from jvpcli.closed.arguments import Parser
+from jvpcli.closed.syntax import METHODS
 from jvpcli.closed.words import INERT, Inert, Named, Namespace, Path, Types, progress
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, JvpError
 
 SHOWN = ("matplotlib", "mpl_toolkits", "seaborn", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings",
          "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc",
@@ -49,14 +54,22 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         **_surroundings(),
         "functools": Namespace("functools", {
             "partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps, "lru_cache": functools.lru_cache,
-            "cache": functools.cache}),
+            "cache": functools.cache, "cached_property": functools.cached_property}),
         "itertools": Namespace("itertools", _counted(over)),
         "operator": Namespace("operator", {name: getattr(operator, name) for name in (
             "add", "sub", "truediv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq")} | {"mul": _multiplied}),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
-        "contextlib": Namespace("contextlib", {"nullcontext": contextlib.nullcontext}),
+        "contextlib": Namespace("contextlib", {
+            "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": _Suppressed}),
+        "heapq": Namespace("heapq", {name: getattr(heapq, name) for name in (
+            "heappush", "heappop", "heapify", "heappushpop", "heapreplace", "nlargest", "nsmallest")}),
+        "bisect": Namespace("bisect", {name: getattr(bisect, name) for name in (
+            "bisect", "bisect_left", "bisect_right", "insort", "insort_left", "insort_right")}),
+        "statistics": Namespace("statistics", {name: getattr(statistics, name) for name in (
+            "mean", "fmean", "median", "mode", "stdev", "pstdev", "variance", "pvariance", "geometric_mean", "harmonic_mean")}),
+        "json": Namespace("json", {"dumps": _as_json, "loads": lambda text: json.loads(text), "dump": INERT}),
         "dataclasses": Namespace("dataclasses", {
             "dataclass": _dataclass, "field": dataclasses.field, "asdict": _as_dict, "replace": dataclasses.replace}),
         "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
@@ -69,8 +82,8 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         "re": Namespace("re", {name: _matching(getattr(re, name)) for name in (
             "sub", "findall", "split", "match", "search", "fullmatch", "compile", "finditer")} | {"escape": re.escape}
                         | {name: int(flag) for name, flag in re.RegexFlag.__members__.items() if not flag & re.DEBUG}),
-        "random": Namespace("random", _drawing(random.Random(seed)) | ({"seed": INERT} if keeps_seed else {})),
-        "tqdm": progress(), "typing": Types(), "typing_extensions": Types(), "__future__": INERT,
+        "random": Namespace("random", _random(seed, keeps_seed)),
+        "tqdm": progress(), "typing": Types(NAMED_TUPLE), "typing_extensions": Types(NAMED_TUPLE), "__future__": INERT,
     }  # fmt: skip
 
 
@@ -141,6 +154,14 @@ def opened(path: Any, mode: Any = "r", *_: Any, **__: Any) -> Inert:
 # What computes
 
 
+class _Suppressed(contextlib.suppress):
+    """`suppress(…)`, of errors: what is refused goes on."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return not isinstance(error, JvpError) and bool(super().__exit__(kind, error, trace))
+
+
+
 def _counted(over: Over) -> dict[str, Any]:
     """itertools; what has no end is counted."""
     ending = ("product", "chain", "accumulate", "zip_longest", "islice", "combinations", "combinations_with_replacement",
@@ -171,6 +192,17 @@ def _matching(function: Callable[..., Any]) -> Callable[..., Any]:
     return matching
 
 
+def _random(seed: int, keeps_seed: bool) -> dict[str, Any]:
+    """random, with a stream of the program's own; with `keeps_seed` it begins none otherwise."""
+
+    def stream(given: Any = None) -> Namespace:
+        reach.check_given((given,))
+        return Namespace("random.Random", _drawing(random.Random(seed if keeps_seed or given is None else given)))
+
+    kept = {"seed": INERT} if keeps_seed else {}
+    return {**_drawing(random.Random(seed)), **kept, "Random": stream}
+
+
 def _drawing(stream: random.Random) -> dict[str, Any]:
     """The functions of `random`, which draw from a stream of the program's own."""
     names = ("random", "uniform", "randint", "randrange", "choice", "choices", "shuffle", "sample", "gauss", "normalvariate",
@@ -183,11 +215,31 @@ def _wraps(function: Any) -> Any:
     return lambda wrapper: wrapper
 
 
-def _named_tuple(name: str, fields: Any) -> type:
+def _named_tuple(name: str, fields: Any, *, defaults: Any = None) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields)  # type: ignore[misc]
+    made: Any = collections.namedtuple(name, fields, defaults=defaults)  # type: ignore[misc]
     setattr(made, reach.OURS, True)
     return made
+
+
+NAMED_TUPLE = Named("typing.NamedTuple", tuple, lambda name, fields: _named_tuple(name, [field for field, _ in fields]))
+"""What a class gets its fields by, in their order."""
+
+
+def named_tuple_of(body: type) -> type:
+    """The class of named tuples whose fields, with their defaults, and methods are those of a class."""
+    own = {name: value for name, value in vars(body).items() if name[:2] != "__" or name in METHODS}
+    fields = list(vars(body).get("__annotations__", {}))
+    values = [own.pop(name) for name in fields if name in own]
+    made = _named_tuple(body.__name__, fields, defaults=values)
+    return reach.owned(type(body.__name__, (made,), own)) if own else made
+
+
+def _as_json(value: Any, *, indent: Any = None, sort_keys: Any = False, **_: Any) -> str:
+    """`json.dumps(value)`, of plain values."""
+    if indent is not None and not (type(indent) is int and 0 <= indent <= 16):
+        raise ForbiddenError("A text of any width can't be made.")
+    return json.dumps(value, indent=indent, sort_keys=bool(sort_keys))
 
 
 def _dataclass(kind: Any = None, **options: Any) -> Any:

@@ -17,10 +17,10 @@ from jvpcli.errors import ForbiddenError
 
 READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
-GIVEN, PARTS, CAUGHT = "jvp:given", "jvp:parts", "jvp:caught"
+GIVEN, PARTS, CAUGHT, FORMATTED = "jvp:given", "jvp:parts", "jvp:caught", "jvp:formatted"
 """Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, what is iterated over; of an
 operator, one with `=`, a function, a lambda, and of a generator that goes on; of what gives a value in the place of the program's
-own, of what is assigned to several names, and of an error that may end where it is handled."""
+own, of what is assigned to several names, of an error that may end where it is handled, and of a format that is computed."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -266,10 +266,17 @@ class _Guarding(ast.NodeTransformer):
     # Texts
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
-        parts = node.format_spec.values if isinstance(node.format_spec, ast.JoinedStr) else []
-        if any(not isinstance(part, ast.Constant) or WIDE.search(str(part.value)) for part in parts):
+        """A format that is computed is looked at as it is used."""
+        spec = node.format_spec
+        parts = spec.values if isinstance(spec, ast.JoinedStr) else []
+        if any(isinstance(part, ast.Constant) and WIDE.search(str(part.value)) for part in parts):
             raise refused(node, "a format of any width")
         node.value = self.visit(node.value)
+        if spec is not None and not all(isinstance(part, ast.Constant) for part in parts):
+            converted = node.value if node.conversion == -1 else _at(node, ast.FormattedValue(node.value, node.conversion, None))
+            value = converted if converted is node.value else _at(node, ast.JoinedStr([converted]))
+            found = _at(node, _call(FORMATTED, value, self.visit(spec)))
+            return _at(node, ast.FormattedValue(found, -1, None))
         return node
 
     # Generators

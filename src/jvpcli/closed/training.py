@@ -21,6 +21,7 @@ OPTIMIZERS = (
 SCHEDULES = (
     "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau",
+    "SequentialLR", "ChainedScheduler",
 )  # fmt: skip
 """Classes of torch.optim.lr_scheduler."""
 
@@ -32,7 +33,9 @@ def optimizers() -> Namespace:
     """torch.optim as a program has it."""
     schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
     kinds = {name: _optimizer(name) for name in OPTIMIZERS}
-    return Namespace("torch.optim", {**kinds, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)})
+    averaged = Namespace("torch.optim.swa_utils", {"AveragedModel": torch.optim.swa_utils.AveragedModel})
+    return Namespace("torch.optim", {
+        **kinds, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules), "swa_utils": averaged})
 
 
 def _optimizer(name: str) -> type:
@@ -84,9 +87,18 @@ def _holds_tensors(optimizer: Any) -> bool:
 
 def data() -> Namespace:
     """torch.utils.data as a program has it."""
+    samplers = {name: _sampler(getattr(torch.utils.data, name)) for name in SAMPLERS}
     return Namespace("torch.utils.data", {
-        "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": Dataset, "Subset": _Subset, "random_split": _split,
+        "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": Dataset,
+        "IterableDataset": IterableDataset, "Sampler": Sampler,
+        "Subset": _Subset, "random_split": _split,
+        "ConcatDataset": _Row, "dataset": Namespace("torch.utils.data.dataset", {"Dataset": Dataset}), **samplers,
     })  # fmt: skip
+
+
+def _sampler(kind: type) -> type:
+    """A class that chooses items, of which no array is made."""
+    return type(kind.__name__, (kind,), {"__array__": reach.no_array, "__array_ufunc__": None})
 
 
 class Dataset(torch.utils.data.Dataset[Any]):
@@ -94,6 +106,14 @@ class Dataset(torch.utils.data.Dataset[Any]):
 
     def __add__(self, other: Any) -> Any:
         return _Row([self, other])
+
+
+class IterableDataset(Dataset, torch.utils.data.IterableDataset[Any]):
+    """A data set that is gone through from its beginning to its end."""
+
+
+class Sampler(torch.utils.data.Sampler[Any]):
+    """What chooses the items of a data set."""
 
 
 class _Row(Dataset, torch.utils.data.ConcatDataset[Any]):
@@ -119,12 +139,18 @@ class _Subset(Dataset, torch.utils.data.Subset[Any]):
     __array_ufunc__ = None
 
 
-def _split(dataset: Any, lengths: Any) -> list[Any]:
+def _split(dataset: Any, lengths: Any, generator: Any = None) -> list[Any]:
     """`random_split(dataset, lengths)`"""
-    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
+    reach.check_given((generator,))
+    stream = generator or torch.default_generator
+    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths, stream)]
 
 
-SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout"})
+SAMPLERS = ("RandomSampler", "SequentialSampler", "SubsetRandomSampler", "WeightedRandomSampler", "BatchSampler")
+"""What chooses the items of a data set."""
+
+SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout",
+                    "worker_init_fn"})  # fmt: skip
 """What says how fast a `DataLoader` is, and not which batches it gives."""
 
 
@@ -132,9 +158,23 @@ def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options:
     """`DataLoader(…)` in the process itself.
 
     Raises:
-        ForbiddenError: its batches are to be chosen otherwise than in order or by chance.
+        ForbiddenError: something else is asked of it than which batches it gives.
     """
     kept = {name: value for name, value in options.items() if name not in SPEEDS}
-    for name in kept.keys() - {"drop_last", "collate_fn"}:
+    for name in kept.keys() - {"drop_last", "collate_fn", "generator", "sampler", "batch_sampler"}:
         raise ForbiddenError(f"The argument `{name}` of a DataLoader can't be used in a program.")
+    reach.check_given((kept.get("generator"),))
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
+
+
+def padded_together(
+    sequences: Any, batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+) -> Tensor:
+    """`pad_sequence(sequences)`: sequences side by side, the shorter ones filled up to the longest, by steps of torch's own."""
+    parts = list(sequences)
+    longest = max(len(each) for each in parts)
+    rows = []
+    for each in parts:
+        missing = (0, longest - len(each)) if padding_side == "right" else (longest - len(each), 0)
+        rows.append(torch.nn.functional.pad(each, (0, 0) * (each.dim() - 1) + missing, value=padding_value))
+    return torch.stack(rows, 0 if batch_first else 1)

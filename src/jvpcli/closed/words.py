@@ -150,14 +150,23 @@ class Path(Inert):
 
 
 class Types(Inert):
-    """What types are written with: what is derived from it is derived from nothing, but where it gets fields by it."""
+    """What types are written with: what is derived from it is derived from nothing, but where it gets fields by it.
+
+    Args:
+        named_tuple: by which a class gets fields.
+    """
+
+    def __init__(self, named_tuple: Any) -> None:
+        object.__setattr__(self, "_named_tuple", named_tuple)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """A type."""
         return self
 
     def __getattr__(self, name: str) -> Any:
-        return super().__getattr__(name) if name[:2] == "__" or name in ("NamedTuple", "TypedDict") else self
+        if name == "NamedTuple":
+            return self._named_tuple
+        return super().__getattr__(name) if name[:2] == "__" or name == "TypedDict" else self
 
     def __getitem__(self, index: Any) -> Any:
         return self

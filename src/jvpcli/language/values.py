@@ -303,7 +303,7 @@ def not_dense(tensor: Tensor) -> tuple[str, str] | None:
         return "nested", "Give its parts one by one, or padded: x.to_padded_tensor(0.0)."
     if tensor.layout is not torch.strided:
         as_it_is = "A function of yours is given it as it is where `wrt` names other inputs"
-        if tensor.layout is torch._mkldnn:
+        if tensor.is_mkldnn:
             return "in the layout of oneDNN", f"Give x.to_dense(). {as_it_is}."
         layout = str(tensor.layout).removeprefix("torch.")
         alone = "by its values alone it is differentiated where they are the input and your function makes it from them"

@@ -30,7 +30,7 @@ class Call:
         casts: the autocast in force, as `Equation` has it.
         differentiable: whether a result carries a gradient.
         depth: how many steps without a gradient it stands upon.
-        state: the state that random numbers started from, where the call draws some.
+        state: where the call draws random numbers, whose they are and the state that they started from.
         results: the tensors that it gave, while they live, by the indices that lead to them.
         hooks: by the same indices the hooks of these tensors, each by its number.
     """
@@ -45,7 +45,7 @@ class Call:
     casts: tuple[tuple[str, torch.dtype], ...] = ()
     differentiable: bool = False
     depth: int = 0
-    state: Tensor | None = None
+    state: tuple[torch.Generator, Tensor] | None = None
     results: dict[tuple[int, ...], weakref.ref[Tensor]] = field(default_factory=dict)
     hooks: dict[tuple[int, ...], Mapping[int, Any]] = field(default_factory=dict)
 

@@ -147,7 +147,8 @@ class Recorder(TorchFunctionMode):
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
         producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
         if _draws(func):
-            call.state = torch.get_rng_state()
+            stream = keywords.get("generator") or torch.default_generator
+            call.state = stream, stream.get_state()
         held = {x: x.grad for x in inputs_of(func, args, keywords)} if leaves_gradients(func, args, keywords) else None
         result = self._attempted(make, func, args, keywords)
         if held is not None:

@@ -437,18 +437,19 @@ def operation_of(function: Callable[..., Any]) -> str:
     return next((f"call:{each}" for each in (own, path) if catalog.is_function(each)), "")
 
 
-def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[..., Any]:
+def _from_state(function: Callable[..., Any], state: tuple[torch.Generator, Tensor] | None) -> Callable[..., Any]:
     """The function; one that draws random numbers draws those that it drew when it was recorded."""
     if state is None:
         return function
+    stream, start = state
 
     def again(*arguments: Any, **keywords: Any) -> Any:
-        before = torch.get_rng_state()
-        torch.set_rng_state(state)
+        before = stream.get_state()
+        stream.set_state(start)
         try:
             return function(*arguments, **keywords)
         finally:
-            torch.set_rng_state(before)
+            stream.set_state(before)
 
     return again
 
