@@ -236,10 +236,15 @@ def _said(number: int, count: int, line: int) -> str:
     return f"the program was run as Python runs it, and this is {made}, on line {line}"
 
 
-def raised(error: BaseException, line: int) -> EvaluationError:
-    """What PyTorch raises in a program's own call, as it says it."""
-    said = words_of(error)
-    return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
+def raised(error: BaseException, line: int) -> JvpError:
+    """What PyTorch raises in a program's own call, with what it means where that is known."""
+    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
+
+    said, meaning = words_of(error), explained_chain(error, None)
+    if meaning is None or not meaning.causes:
+        return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
+    meaning.message = f"PyTorch raises in the call on line {line}: {meaning.message[:1].lower()}{meaning.message[1:]}"
+    return meaning
 
 
 def _named(call: Derivative) -> Derivative:
