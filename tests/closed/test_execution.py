@@ -733,6 +733,31 @@ def test_gradcheck_asks_for_the_derivative_that_it_checks():
     assert to_dict(as_run(text))["vjp"]["x"]["value"] == [6.0, 12.0]
 
 
+def test_gradgradcheck_asks_for_the_derivative_of_the_gradient():
+    """The gradient of the sum of k x³ is 3 k x², its Jacobian diag(6 k x); by what requires a gradient alone."""
+    text = (
+        "import torch\nfrom torch.autograd import gradgradcheck\n"
+        "x = torch.tensor([1., 2.], dtype=torch.double, requires_grad=True)\nk = torch.tensor([2., 1.], dtype=torch.double)\n"
+        "class Cube:\n    def __call__(self, x, k):\n        return k * x ** 3\nassert gradgradcheck(Cube(), (x, k))\n"
+    )
+    found = as_run(text)
+    assert to_dict(found)["jacobian"]["y"]["x"]["value"] == [[12.0, 0.0], [0.0, 12.0]]
+    assert [*found.vjp] == ["x"]
+
+
+def test_a_second_derivative_that_loses_what_forward_keeps_is_wrong_by_no_hook():
+    """∂(6·g)/∂x is 0; the backward multiplies by a constant copy of 2x and divides by x."""
+    text = (
+        "import torch\nfrom torch.autograd import Function, gradgradcheck\nclass Six(Function):\n"
+        "    @staticmethod\n    def forward(ctx, x):\n        ctx.twice, ctx.x = 2 * x, x\n        return 6 * x\n"
+        "    @staticmethod\n    def backward(ctx, g):\n        return 3 * g * ctx.twice / ctx.x\n"
+        "gradgradcheck(Six.apply, torch.tensor([1., 2.], dtype=torch.double, requires_grad=True))\n"
+    )
+    report = as_run(text, "check")
+    assert (report.verdict, report.worst.numeric) == ("wrong_backward", 0)
+    assert report.explanation == "What the code computes has another derivative than autograd finds in it."
+
+
 def test_steps_are_noted_down_as_late_as_may_do():
     """From the last call before on that gave its graph up, or kept one without making another, or from the beginning on."""
     start = "import torch\nx = torch.ones(2, requires_grad=True)\ny = (x ** 3).sum()\n"

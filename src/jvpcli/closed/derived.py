@@ -281,14 +281,32 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
 def checks(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
     """What compares derivatives with finite differences, as a program has it: the derivative is what is asked for."""
 
-    def gradcheck(func: Any, inputs: Any, *_: Any, **__: Any) -> bool:
-        given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-        places = tuple(k for k, x in enumerate(given) if isinstance(x, torch.Tensor) and x.requires_grad)
-        values = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in given)
-        watch.asked(lambda: Asked(func, values, {}, places), line())
-        return True
+    def checking(second: bool) -> Callable[..., bool]:
+        def gradcheck(func: Any, inputs: Any, *_: Any, **__: Any) -> bool:
+            given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+            places = tuple(k for k, x in enumerate(given) if isinstance(x, torch.Tensor) and x.requires_grad)
+            values = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in given)
+            function = _gradient(func, places) if second else func
+            watch.asked(lambda: Asked(function, values, {}, places, base=func if second else None), line())
+            return True
 
-    return {"gradcheck": gradcheck}
+        return gradcheck
+
+    return {"gradcheck": checking(False), "gradgradcheck": checking(True)}
+
+
+def _gradient(func: Callable[..., Any], places: Sequence[int]) -> Callable[..., tuple[Tensor, ...]]:
+    """The gradients of the sum of all that a function gives by its arguments at some places, as backward has them."""
+
+    def gradient(*arguments: Any) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            values = [x.requires_grad_() if k in places and not x.requires_grad else x for k, x in enumerate(arguments)]
+            found = func(*values)
+            outputs = [y for y in (found if isinstance(found, (tuple, list)) else (found,)) if y.requires_grad]
+            ones = [torch.ones_like(y) for y in outputs]
+            return torch.autograd.grad(outputs, [values[k] for k in places], ones, create_graph=True)
+
+    return gradient
 
 
 def forward(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:

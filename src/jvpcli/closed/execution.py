@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import torch
 from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
+from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed import integers, reach
 from jvpcli.closed.derived import After, Asked, Watch
@@ -226,7 +227,7 @@ def _apart() -> Iterator[None]:
 
     Behind it torch's settings are as they were.  Warnings would show lines of the program on a terminal, as they stand.
     """
-    dtype, enabled = torch.get_default_dtype(), torch.is_grad_enabled()
+    dtype, enabled, first = torch.get_default_dtype(), torch.is_grad_enabled(), RemovableHandle.next_id
     handles = [
         register(_check_name)
         for register in (
@@ -242,6 +243,8 @@ def _apart() -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        if RemovableHandle.next_id == first + len(handles):  # by which a function that registers hooks is known
+            RemovableHandle.next_id = first
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(enabled)
 

@@ -157,7 +157,6 @@ def _spaces() -> dict[str, Any]:
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
             "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
                                                               autograd.function.once_differentiable}),
-            "gradgradcheck": INERT,
         }),
         "utils": Namespace("torch.utils", {"benchmark": INERT, "tensorboard": INERT, "checkpoint": savings()["checkpoint"],
                                            "data": data()}),
