@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -118,12 +117,13 @@ class Watch:
         """Counts a derivative of a function that is no part of another; its number, 0 of one that is."""
         return 0 if self.depth else self.counts(line, call, After.FUNCTION)
 
-    @contextmanager
-    def inside(self, number: int = 0) -> Iterator[None]:
-        """Inside, what is asked is a part of another derivative; what that raises is noted by its number."""
+    def inside(self, number: int, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+        """What a function gives: what is asked as it runs is a part of another derivative; what it raises is noted by the number
+        of that, but of 0.
+        """
         self.depth += 1
         try:
-            yield
+            return function(*arguments, **keywords)
         except Exception as error:
             if number:
                 self.failed[number] = error
@@ -169,8 +169,7 @@ class Derived:
             lambda: Asked(self.function, arguments, keywords, self.places, ignored=self.aux, base=self.base),
             self._line(),
         )
-        with watch.inside(number):
-            return watch.carry(self.of, arguments, keywords)
+        return watch.inside(number, watch.carry, self.of, arguments, keywords)
 
 
 def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
@@ -194,19 +193,16 @@ def transforms(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
 
     def jvp(function: Any, primals: Any, tangents: Any, **options: Any) -> Any:
         number = watch.asked(lambda: Asked(function, tuple(primals), {}, tuple(range(len(primals))), tangent=tangents), line())
-        with watch.inside(number):
-            return watch.carry(func.jvp, (function, primals, tangents), options)
+        return watch.inside(number, watch.carry, func.jvp, (function, primals, tangents), options)
 
     def vjp(function: Any, *primals: Any, **options: Any) -> Any:
-        with watch.inside():
-            value, pull, *rest = func.vjp(function, *primals, **options)
+        value, pull, *rest = watch.inside(0, func.vjp, function, *primals, **options)
         watch.pulls = True
 
         def pulled(*cotangents: Any, **more: Any) -> Any:
             given = cotangents[0] if len(cotangents) == 1 else cotangents
             number = watch.asked(lambda: Asked(function, primals, {}, tuple(range(len(primals))), cotangent=given), line())
-            with watch.inside(number):
-                return pull(*cotangents, **more)
+            return watch.inside(number, pull, *cotangents, **more)
 
         return (value, pulled, *rest)
 
@@ -261,9 +257,8 @@ def functionals(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
             ways = {} if direction is None or v is None else {direction: v}
             base = func if second else None
             number = watch.asked(lambda: Asked(function, tuple(given), {}, places, base=base, **ways), line())
-            with watch.inside(number):
-                arguments = (func, inputs) if name in ("jacobian", "hessian") else (func, inputs, v)
-                return watch.carry(getattr(functional, name), arguments, options)
+            arguments = (func, inputs) if name in ("jacobian", "hessian") else (func, inputs, v)
+            return watch.inside(number, watch.carry, getattr(functional, name), arguments, options)
 
         return ask
 

@@ -29,6 +29,7 @@ from jvpcli.closed.wall import is_walled, walled
 from jvpcli.closed.words import Ended
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
+from jvpcli.language.guards.integers import as_integer
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative, graph_after, read_call, read_end
@@ -267,21 +268,6 @@ def _in_order(seed: int) -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
-@lru_cache(maxsize=8192)
-def _operation(func: Callable[..., Any]) -> tuple[str, bool]:
-    """The catalogue's name of a function that torch calls, empty of one of torch's own library; whether small arguments are
-    all right.
-
-    Raises:
-        ForbiddenError: it is one that nothing may call.
-    """
-    op = operation_of(func)
-    name = resolve_name(func) or getattr(func, "__name__", "")
-    if not op and func is not APPLIED and not UNNAMED.fullmatch(name):
-        raise ForbiddenError(f"`{name}` can't be called in a program.")
-    return op, bool(op) and guards.is_free(op) and forecast.is_bounded(op)
-
-
 APPLIED = torch._functorch.autograd_function.custom_function_call
 """How torch applies a program's `Function` inside of a transform; its class comes first."""
 
@@ -296,14 +282,18 @@ SMALL = {int: 1 << 10, float: float("inf"), bool: 1, str: 0, type(None): 0, torc
 
 
 def _are_small(values: Iterable[Any]) -> bool:
-    """Whether arguments are numbers and tensors that are so small that nothing that is made of them is large."""
+    """Whether arguments are numbers and tensors that are so small that nothing that is made of them is large.
+
+    A tensor of one whole number is that number: torch takes it for it.
+    """
     elements = 1
     for value in values:
         kind = type(value)
         if kind in reach.TENSORS:
-            if not value.is_floating_point():
+            count = value.numel()
+            if count == 1 and not value.is_floating_point() and abs(as_integer(value)) > SMALL[int]:
                 return False
-            elements *= value.numel() + 1
+            elements *= count + 1
         elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]) or (kind is str and reach.ELSEWHERE.fullmatch(value)):
             return False
     return elements < forecast.SMALL // 64
@@ -343,13 +333,20 @@ class _Guard(TorchFunctionMode):
             self.recorder.stop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        func, keywords = FILLED.get(func, func), kwargs or {}
+        if self.recorder is not None or self.watch.ended is not None or self.watch.pulls:
+            return self._watched(func, args, kwargs or {})
+        carry, op, free = _manner(func)
+        if carry is None or (free and _are_small((*args, *kwargs.values()) if kwargs else args)):
+            return func(*args, **(kwargs or {}))
+        return carry(self, op, func, args, kwargs or {})
+
+    def _watched(self, func: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+        """What a call of torch's gives that is noted down, or comes behind what has ended the program or trusts its integers."""
         if self.recorder is not None:
+            func = FILLED.get(func, func)
             return self.recorder.note(func, args, keywords, lambda: self._unnoted(func, args, keywords))
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
-        if not self.watch.pulls:
-            return self._called(func, args, keywords)
         whole = [x for x in (*args, *keywords.values()) if type(x) in reach.TENSORS and integers.are_whole(x)]
         before = [x._version for x in whole]
         inner = any(map(torch._C._functorch.is_functorch_wrapped_tensor, whole))  # whose changes are not counted
@@ -360,18 +357,22 @@ class _Guard(TorchFunctionMode):
 
     def _called(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """What a call of torch's gives, where nothing is to be said against its arguments."""
-        if func in DERIVATIVES:
-            return self._derivative(func, args, keywords)
-        if func in integers.INSTEAD or func is torch.Tensor.register_hook:
-            return self._shared(func, args, keywords)
-        if getattr(func, "__name__", "") == "__get__":  # an attribute: which, is looked at where it is read
-            return func(*args, **keywords)
+        carry, op, _ = _manner(func)
+        return func(*args, **keywords) if carry is None else carry(self, op, func, args, keywords)
+
+    def _filled(self, _: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Zeros, in the place of memory as it was left."""
+        return self._called(FILLED[func], args, keywords)
+
+    def _refused(self, name: str, *_: Any) -> NoReturn:
+        """Ends the program where it calls what nothing may call."""
+        raise self._end(ForbiddenError(f"`{name}` can't be called in a program."))
+
+    def _asked(self, op: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Makes a call whose arguments are looked at first, as the language's are."""
         try:
             if func is torch.Tensor.view:
                 integers.check_view(*args, *keywords.values())
-            op, free = _operation(func)
-            if free and _are_small((*args, *keywords.values()) if keywords else args):
-                return func(*args, **keywords)
             reach.check_given((*args[func is APPLIED :], *keywords.values()))
             if op:
                 integers.check_gradient(op, args, keywords)
@@ -395,7 +396,7 @@ class _Guard(TorchFunctionMode):
         self.watch.ended = error
         return Ended(error)
 
-    def _shared(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    def _shared(self, _: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """What leads to a tensor's memory, or is called while torch goes back through a graph, without its guard."""
         if func is torch.Tensor.register_hook:
             return func(args[0], _guarded(self, args[1]))
@@ -414,7 +415,7 @@ class _Guard(TorchFunctionMode):
             type(mode) is _Guard for mode in _get_current_function_mode_stack()
         )
 
-    def _derivative(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    def _derivative(self, _: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Makes a derivative call, and counts it if it is one of the program's own."""
         if self.watch.depth >= MOST_NESTED:
             raise self._end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
@@ -423,10 +424,30 @@ class _Guard(TorchFunctionMode):
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
-        with self.watch.inside(number):
-            given = func(*args, **keywords)
+        given = self.watch.inside(number, func, *args, **keywords)
         self.watch.given = given if number else self.watch.given
         return given
+
+
+@lru_cache(maxsize=8192)
+def _manner(func: Callable[..., Any]) -> tuple[Callable[..., Any] | None, str, bool]:
+    """How a call of a function of torch's is made: by which method of the guard, None: as it is; the catalogue's name of the
+    function, empty of one of torch's own library; whether small arguments are all right.
+    """
+    if func in DERIVATIVES:
+        return _Guard._derivative, "", False
+    if func in integers.INSTEAD or func is torch.Tensor.register_hook:
+        return _Guard._shared, "", False
+    if func in FILLED:
+        return _Guard._filled, "", False
+    if getattr(func, "__name__", "") == "__get__":  # an attribute: which, is looked at where it is read
+        return None, "", True
+    op = operation_of(func)
+    name = resolve_name(func) or getattr(func, "__name__", "")
+    if not op and func is not APPLIED and not UNNAMED.fullmatch(name):
+        return _Guard._refused, name, False
+    free = func is not torch.Tensor.view and (not op or (guards.is_free(op) and forecast.is_bounded(op)))
+    return _Guard._asked, op, free
 
 
 def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After:
@@ -437,8 +458,12 @@ def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After
 def _direct_line() -> int:
     """The line of a derivative call that is being made, where it is one of the program's own; 0 of a function that it calls."""
     frame = sys._getframe(2)
-    while frame is not None and (
-        frame.f_code.co_filename.startswith(HANDED_ON) or frame.f_code.co_filename.startswith(OURS)
-    ):
+    while frame is not None and _hands_on(frame.f_code.co_filename):
         frame = frame.f_back  # type: ignore[assignment]
     return frame.f_lineno if frame is not None and frame.f_code.co_filename == PROGRAM else 0
+
+
+@lru_cache(maxsize=256)
+def _hands_on(path: str) -> bool:
+    """Whether what a file has stands between a derivative call of a program and where it is made."""
+    return path.startswith(HANDED_ON) or path.startswith(OURS)

@@ -57,6 +57,7 @@ def _optimizer(name: str) -> type:
         with torch._C.DisableTorchFunction() if _holds_tensors(self) else nullcontext():
             clear(self, bool(set_to_none))
 
+    stepped.hooked = True  # type: ignore[attr-defined]  # else torch puts a label for its profiler around each step
     return type(name, (kind,), {**plain, "step": stepped, "zero_grad": cleared})
 
 

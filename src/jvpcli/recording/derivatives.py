@@ -124,10 +124,12 @@ def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[s
 
 def graph_after(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether the graph that a derivative call goes through is there after it, and whether the call makes one of its own."""
-    before = ("outputs", "inputs", "weights") if func is torch.autograd.grad else ("outputs", "weights")
-    given = {**dict(zip((*before, "retain_graph", "create_graph"), args, strict=False)), **keywords}
-    creates, keeps = bool(given.get("create_graph")), given.get("retain_graph")
-    return creates if keeps is None else bool(keeps), creates
+    places = (3, 4) if func is torch.autograd.grad else (2, 3)
+    keeps, creates = [
+        keywords.get(name, args[k] if k < len(args) else None)
+        for name, k in zip(("retain_graph", "create_graph"), places, strict=True)
+    ]
+    return bool(creates if keeps is None else keeps), bool(creates)
 
 
 def leaves_gradients(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:

@@ -49,7 +49,8 @@ def is_integer(value: Any) -> bool:
 def as_integer(value: Any) -> Any:
     """A tensor of one integer as a plain integer; anything else as it is."""
     if isinstance(value, Tensor) and is_integer(value):
-        return int(unbatched(value).flatten()[0])
+        whole = unbatched(value)
+        return int(whole if whole is value else whole.flatten()[0])
     return value
 
 
