@@ -121,8 +121,9 @@ def inspect(
             names in `state_dict`, by the submodule that they are in, or by a pattern: `"0.weight"`, `"0"`, `"*.weight"`.
         call: where the expression is a program with several derivative calls, which of them is asked about, counted from 1
             as `report.calls` has them.  By default the last.
-        as_python: whether Python itself may run a program of several lines that the language does not read, between guards, as
-            the command line does.  They are a weaker wall than the language's: for programs of your own, or of people you trust.
+        as_python: whether Python itself may run a program of several statements that the language does not read, between
+            guards, as the command line does.  They are a weaker wall than the language's: for programs of your own, or of
+            people you trust.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.

@@ -413,7 +413,7 @@ OPTIONS: tuple[Option, ...] = (
            "For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.",
            doors=(COMMAND_LINE, PYTHON)),
     Option("as_python", FLAG, ("batch", "serve"), ("--as-python",), None,
-           "Have Python itself run programs of several lines that the language does not read, between guards, as the other "
+           "Have Python itself run programs of several statements that the language does not read, between guards, as the other "
            "commands do. These are a weaker wall: for programs of your own, or of people you trust.", False,
            doors=(COMMAND_LINE, PYTHON)),  # for who starts it to say, and not for a line of data
     Option("save", PATH, ("inspect",), ("--save",), "FILE",

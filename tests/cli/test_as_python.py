@@ -406,3 +406,12 @@ def test_what_grad_holds_behind_a_call_is_the_result(jvp, clear, added):
     checked = json.loads(jvp("check", "-", "--json", stdin=text).out)
     assert checked["passed"]
     assert ("which isn't in this" in checked["warnings"][-1]["message"]) == bool(added)
+
+
+def test_statements_of_one_line_are_run_as_well(jvp):
+    text = "x = torch.ones(2, requires_grad=True); y = sorted([x.sum(), (3 * x).prod()], key=float)[-1]; y.backward()"
+    found = json.loads(jvp("inspect", text, "--json").out)
+    assert found["vjp"]["x"]["value"] == [9.0, 9.0]  # by x: 9 x[0] x[1], of the greater
+    assert [each["code"] for each in found["warnings"]] == ["as_python"]
+    refused = json.loads(jvp("batch", "-", stdin=json.dumps({"expression": text})).out)["error"]
+    assert refused["hints"][-1] == WAY.format(command="inspect")

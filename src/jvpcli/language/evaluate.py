@@ -627,12 +627,7 @@ def _run(
 ) -> Run:
     handlers = sequences.HANDLERS
     if program.has_statements:
-        from jvpcli.language import (  # most texts have no statements but assignments
-            derivatives,
-            flow,
-            hooked,
-            transforms,
-        )
+        from jvpcli.language import derivatives, flow, transforms  # most texts have no statements but assignments
 
-        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **hooked.HANDLERS}
+        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS}
     return Run(program, inputs, memory_limit, functions, handlers)

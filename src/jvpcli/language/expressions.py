@@ -11,7 +11,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import array_names, catalog, refusals
-from jvpcli.language.lowering import Hooked, Lowering, Scope
+from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on, without_mode
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
@@ -615,10 +615,6 @@ class Expressions(Lowering):
         known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
         return Const(None, f"torch.{WORDS[name]}") if known else None
 
-    def hooked(self, node: Hooked, depth: int) -> Operand:
-        """A tensor with a hook that gives a gradient back."""
-        return self.emit(f"hook:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
-
     # Dictionaries
 
     def dictionary(self, node: ast.Dict, depth: int) -> Operand:
@@ -654,7 +650,6 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Lambda: Expressions.function,
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
-    Hooked: Expressions.hooked,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 

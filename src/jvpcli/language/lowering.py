@@ -13,16 +13,6 @@ from jvpcli.language.source import SourceText
 from jvpcli.program import IMPORTED, Block, Const, Equation, Known, Operand, Pack, Ref, refs
 
 
-class Hooked(ast.expr):
-    """A tensor with a hook: `parts` are the tensor, the hook and what that reads; no text is read as one."""
-
-    _fields = ("parts",)
-
-    def __init__(self, name: str, parts: list[ast.expr]) -> None:
-        super().__init__()
-        self.name, self.parts = name, parts
-
-
 @dataclass
 class Scope:
     """The names of a text, or of one of its functions.

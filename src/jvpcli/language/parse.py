@@ -28,13 +28,26 @@ def read_program(source: str) -> tuple[SourceText, ast.Module]:
 
     Raises:
         ExpressionSyntaxError: with the place, in Python's own words.
-        ForbiddenError: it has a class of its own, which only Python can run.
+        ForbiddenError: it has a class of its own, or a hook of a tensor, which only Python can run.
         LimitError: it is too long, or nests deeper than Python can read.
     """
     text, tree = read_source(source)
     if "class" in source:
         _refuse_classes(text, tree)
+    if ".register_" in source:
+        _refuse_hooks(text, tree)
     return text, tree
+
+
+def _refuse_hooks(text: SourceText, tree: ast.Module) -> None:
+    """Raises at the first hook of a tensor, which changes gradients wherever that is used."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in HOOKS:
+            raise refusals.hook(ast.unparse(node)).with_context(span=text.span(node), source=text.source)
+
+
+HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+"""Methods that give a tensor a hook."""
 
 
 def _refuse_classes(text: SourceText, tree: ast.Module) -> None:
@@ -75,10 +88,6 @@ def _parse(
     text, tree = read_program(source)
     if functions:
         tree = names.with_modules_apart(tree)
-    if ".register_hook" in source:
-        from jvpcli.language.hooks import with_hooks
-
-        tree = with_hooks(text, tree)
     return lowered(text, tree, input_names, functions)
 
 
@@ -222,7 +231,6 @@ class _Statements(Expressions):
 
     level = 0
     in_loop = False
-    looking: frozenset[int] = frozenset()
     """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
     read: Collection[str] = frozenset()
@@ -246,10 +254,6 @@ class _Statements(Expressions):
         owners = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
         loads = (part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load))
         self.read = {part.id for part in loads if id(part) not in owners}
-        if ".register_" in self.text.source:
-            from jvpcli.language.hooks import looking_hooks
-
-            self.looking = frozenset(map(id, looking_hooks(tree)))
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
         return Program(
@@ -277,7 +281,7 @@ class _Statements(Expressions):
         """One statement."""
         from jvpcli.language.statements import is_setting, is_shown  # most texts are one expression
 
-        if id(node) in self.looking or is_setting(node) or (is_shown(node) and not _is_print(node)):
+        if is_setting(node) or (is_shown(node) and not _is_print(node)):
             return
         if (default := names.default_set(node)) is not None:
             if default == (self.default or "torch.float32"):

@@ -17,7 +17,6 @@ from jvpcli.language.given import (
     with_open_tuples,
     with_printed,
 )
-from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
     plainly_made,
@@ -102,9 +101,9 @@ def _is_read(request: Request) -> bool:
 
 
 def _can_run(request: Request) -> bool:
-    """Whether a program can be run as it stands: it has several lines, calls nothing of a file, and has numbers for its sizes."""
+    """Whether a program can be run as it stands: several statements, nothing of a file, sizes of numbers."""
     text = request.expression
-    return isinstance(text, str) and "\n" in text and not (request.shape or request.imports)
+    return isinstance(text, str) and ("\n" in text or ";" in text) and not (request.shape or request.imports)
 
 
 def _as_read(request: Request) -> Request:
@@ -464,14 +463,13 @@ def _earlier(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) 
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
-    """The statements of a program that are not carried out: `print`, assertions, hooks that only look."""
-    found, hooks = [], looking_hooks(tree)
+    """The statements of a program that are not carried out: `print` and assertions."""
+    found = []
     for node in ast.walk(tree):
         shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
         shows |= isinstance(node, ast.stmt) and called_by(node) in CHECKS  # which are among the calls
-        if isinstance(node, ast.stmt) and (is_passed_over(node) or node in hooks) and not shows:
-            what = "assert" if isinstance(node, ast.Assert) else "register_hook" if node in hooks else called_by(node)
-            found.append(PassedOver(what, _line(node, text)))
+        if isinstance(node, ast.stmt) and is_passed_over(node) and not shows:
+            found.append(PassedOver("assert" if isinstance(node, ast.Assert) else called_by(node), _line(node, text)))
     return tuple(found)
 
 

@@ -264,13 +264,16 @@ def member(name: str, called: bool, owner: str | None = None) -> JvpError:
     if not called and catalog.is_method(name):
         return ExpressionSyntaxError(f"`.{name}` is a method: call it, as in .{name}().")
     reason = catalog.why_forbidden(f"torch.Tensor.{name}")
-    if name == "register_hook":
-        reason = "a hook that gives a gradient back stands in a statement of its own that is in no block"
     if reason is None and any(hasattr(kind, name) for kind in (str, list, dict, set)):
         reason = "it belongs to Python's own types, not to tensors"
     if reason:
         return ForbiddenError(f"`.{name}` can't be used: {reason}.")
     return UnknownNameError(f"A tensor has no `.{name}`.", hints=_did_you_mean(catalog.suggest(f".{name}")))
+
+
+def hook(written: str) -> JvpError:
+    """`y.register_hook`, and the like."""
+    return ForbiddenError(f"`{written}` can't be used: only Python can run a hook, which changes or sees gradients.")
 
 
 def called_flag(flag: str) -> JvpError:
