@@ -527,3 +527,16 @@ def test_inputs_in_a_tuple_that_has_a_name(jvp, call):
         torch.testing.assert_close(torch.tensor([document["vjp"][name]["value"] for name in names]), torch.stack(result[1]))
     else:
         torch.testing.assert_close(torch.tensor(document["jvp"]["y"]["value"]), result[1])
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        ("gradcheck(lambda a, b: a * a * b, (x, y))", [12.0, 30.0]),  # 2xy
+        ("gradgradcheck(lambda a, b: a * a * b, (x, y))", [6.0 + 4.0, 10.0 + 6.0]),  # of 2xy and x² together: 2y + 2x
+    ],
+)
+def test_gradcheck_differentiates_by_what_requires_a_gradient(check, expected):
+    text = f"x = torch.tensor([2., 3.], requires_grad=True)\ny = torch.tensor([3., 5.])\ntorch.autograd.{check}\n"
+    found = jvpcli.inspect(text)
+    assert {name: product.tolist() for name, product in found.vjp.items()} == {"x": expected}

@@ -362,7 +362,7 @@ def _gradcheck(call: ast.Call, source: str) -> Pasted | None:
     note = f"{name} compares this derivative with finite differences, as jvp check does"
     if name == "gradgradcheck" and functions:
         argnums = f", argnums={(*range(len(inputs)),)}" if len(inputs) > 1 else ""
-        total = parsed(f"lambda *values: {text_of(functions[0], source)}(*values).sum()")
+        total = parsed(f"lambda *values: ({text_of(functions[0], source)})(*values).sum()")
         functions = [parsed(f"torch.func.grad({ast.unparse(total)}{argnums})")]
         note = f"{note}, for the gradient of the sum of all entries"
     found = _of_function(functions, inputs, source)

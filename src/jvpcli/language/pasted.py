@@ -10,7 +10,7 @@ from typing import Any
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_construct, may_pass_over, refusals
-from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, text_of
+from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, is_block, name_of, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.given import (
     with_open_dictionaries,
@@ -344,6 +344,10 @@ def _apart(program: _Program, reader: Reader, subject: Subject | None) -> _Parts
     if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
         end = subject.calls[-1].place + 1 if subject.calls else None
         return _Parts(None, *without_leaves(reader.statements[:end], program.code))
+    if subject.calls and name_of(subject.calls[-1].call) in CHECKS:  # by what requires a gradient alone
+        constants = plainly_made(subject.asked.wrt, kept)
+        wrt = tuple(name for name in subject.asked.wrt if name not in constants)
+        subject = replace(subject, asked=replace(subject.asked, wrt=wrt or subject.asked.wrt))
     if subject.calls and uses_graph(subject.calls[-1].call):
         notes = map(NO_LEAF.format, plainly_made(subject.asked.wrt, kept))
         subject = replace(subject, asked=replace(subject.asked, notes=(*subject.asked.notes, *notes)))
