@@ -186,9 +186,12 @@ class Problem:
         )
 
     def size(self, output: str) -> float:
-        """How large the terms that an output is summed from may be taken to be: as its largest finite entry."""
+        """How large the terms that an output is summed from may be taken to be: as its largest finite entry; 1 if none is."""
         y = self.evaluation.outputs[output].detach()
-        return float(y.abs().nan_to_num(nan=0.0, posinf=0.0).max()) if y.numel() else 0.0
+        if not y.numel():
+            return 0.0
+        found = float(y.abs().nan_to_num(nan=0.0, posinf=0.0).max())
+        return found if found or bool(y.isfinite().any()) else 1.0
 
     @cached_property
     def files(self) -> tuple[str, ...]:

@@ -138,3 +138,19 @@ def test_sparse_gradients_are_dense(expression, plain, repeat):
     assert torch.equal(
         torch.as_tensor(found.jacobian["y"]["x"].value), torch.as_tensor(expected.jacobian["y"]["x"].value)
     )
+
+
+@pytest.mark.parametrize("factor", [1e-320, 1e-44, 1e-45, 1e-30])
+def test_entries_that_are_too_small_for_a_number_are_zero(factor):
+    x, w = torch.linspace(-1, 1, 125).reshape(5, 5, 5), torch.linspace(1, 2, 250).reshape(5, 5, 10)
+    text, inputs = f"torch.addbmm(z, x, w, alpha={factor})", {"z": torch.ones(5, 10), "x": x, "w": w}
+    assert "the result" in str(jvpcli.inspect(text, inputs))  # whose words tell which entries are zero
+    by_rows = torch.autograd.functional.jacobian(lambda x: torch.addbmm(torch.ones(5, 10), x, w, alpha=factor), x)
+    assert jvpcli.jacobian(text, inputs)["y", "x"].nnz == int(torch.count_nonzero(by_rows))
+
+
+@pytest.mark.parametrize(("shift", "size"), [("nan", 1.0), ("inf", 1.0), ("0", 2.0), ("torch.tensor([nan, 0])", 1.5)])
+def test_an_output_without_one_finite_number_tells_nothing_of_its_size(shift, size):
+    shift = shift.replace("nan", "float('nan')").replace("inf", "float('inf')")
+    inputs = {"x": torch.tensor([2.0, 1.5])}
+    assert Problem(parse(f"x + {shift}", inputs.keys()), inputs, ("x",)).size("y") == size

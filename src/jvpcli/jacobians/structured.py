@@ -283,16 +283,28 @@ def is_filled(term: Term) -> bool:
 
 
 def _count_nonzero(term: KroneckerMap) -> int:
-    """Of a product of factors over disjoint axes, the product of their counts."""
+    """Of a product of factors over disjoint axes, the product of their counts; but where products get too small for numbers."""
     if term.scale == 0:
         return 0
     held = [k for f in term.factors for k in f.labels]
-    if len(held) == len(set(held)):
+    if len(held) == len(set(held)) and not _may_vanish(term):
         number = count(set(term.labels) - set(held), term.sizes)
         for factor in term.factors:
             number *= int(torch.count_nonzero(factor.values))
         return number
     return int(torch.count_nonzero(term.values()))
+
+
+def _may_vanish(term: KroneckerMap) -> bool:
+    """Whether a product of numbers that are not zero may be: the smallest of each factor make less than a normal number."""
+    if not term.factors or (len(term.factors) == 1 and abs(term.scale) >= 1):
+        return False
+    smallest = abs(term.scale)
+    for factor in term.factors:
+        sizes = factor.values.detach().abs()
+        some = sizes[sizes > 0]
+        smallest *= float(some.min()) if some.numel() else 1.0
+    return smallest < torch.finfo(term.factors[0].values.dtype).tiny
 
 
 def _apply_regular(term: KroneckerMap, v: Tensor, forwards: bool) -> Tensor:
