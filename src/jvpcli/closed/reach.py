@@ -608,12 +608,10 @@ MOST_ITEMS = 10_000_000
 
 
 FLOATING = frozenset({float, Tensor, nn.Parameter})
+"""Types of which an operator makes nothing large, whatever the other operand is."""
 
-
-def are_bounded(left: Any, right: Any) -> bool:
-    """Whether two operands make nothing large by any operator, as far as their types tell: one is a float or a tensor."""
-    kind = type(left)
-    return kind in FLOATING or (kind is int and type(right) in FLOATING)
+MOST_WHOLE = {"Mult": (1 << 2048, 1 << 2048), "Pow": (1 << 63, 64), "LShift": (1 << 63, 4000), "Mod": (1 << 4096, 1 << 4096)}
+"""How large two whole numbers may be, by which an operator makes nothing large."""
 
 
 def check_sizes(name: str, left: Any, right: Any) -> None:

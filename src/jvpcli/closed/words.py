@@ -23,6 +23,19 @@ class Ended(BaseException):
         self.error = error
 
 
+class _Nothing:
+    """A block in which nothing is done, by C itself, since each call of a function of a program is one.
+
+    An empty text is filled in with whatever a block is left by: it stays empty, and an error goes on.
+    """
+
+    __slots__ = ()
+    __enter__ = __exit__ = "".format
+
+
+NOTHING: Any = _Nothing()
+
+
 class Namespace:
     """A module as a program sees it: what it holds is what there is of it."""
 
