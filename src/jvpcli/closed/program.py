@@ -21,7 +21,7 @@ from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
 from jvpcli.closed.standard_modules import PLOTTED, SHOWN, is_absent, leave, opened, standard_modules
 from jvpcli.closed.training import Dataset
-from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Types, parts_of
+from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Types, as_seen, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, UsageError
 from jvpcli.language import limits
 
@@ -67,7 +67,8 @@ class Program:
             **namespaces(watch, seed, keeps_seed, self._kept),
         }
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
-        self.globals["__builtins__"] = {**_builtins(), **self._guards(), **unimported(self.spaces)}
+        own = {**_builtins(), **self._guards(), **self._about_names()}
+        self.globals["__builtins__"] = {**{name: as_seen(name, x) for name, x in own.items()}, **unimported(self.spaces)}
 
     # Guards
 
@@ -91,30 +92,27 @@ class Program:
             syntax.CAUGHT: self.caught,
             "__build_class__": self._build,
             "__import__": _loaded,
-            "getattr": lambda *given: self._getattr(*given),
-            "setattr": self._kept(self._set),
-            "hasattr": lambda *given: self._hasattr(*given),
-            "dir": lambda *given: self._dir(*given),
-            "globals": lambda: self._named(),
-            "vars": self._kept(self._vars),
-            "open": self._kept(opened),
         }
 
-    def _vars(self, *values: Any) -> dict[str, Any]:
-        """`vars(x)`; without one the names of the program, where it stands in no function."""
-        if values:
-            return _vars(*values)
-        if sys._getframe(2).f_code.co_name != "<module>":
-            raise ForbiddenError("vars() of a function can't be used in a program.")
-        return self._named()
+    def _about_names(self) -> dict[str, Any]:
+        """Python's own functions that go by the names of attributes, and by those of the program."""
 
-    def _named(self) -> dict[str, Any]:
-        """The names that the program has given, with what has them."""
-        return {name: x for name, x in self.globals.items() if name[:2] != "__"}
+        def named() -> dict[str, Any]:
+            return {name: x for name, x in self.globals.items() if name[:2] != "__"}
 
-    def _set(self, value: Any, name: Any, given: Any) -> None:
-        word = reach.word(name)
-        setattr(reach.settable(value, word), word, given)
+        def listed(*values: Any) -> list[str]:
+            names = dir(values[0]) if values else list(self.globals)
+            return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
+
+        def held(*values: Any) -> dict[str, Any]:
+            if values:
+                return _vars(*values)
+            if sys._getframe(2).f_code.co_name != "<module>":
+                raise ForbiddenError("vars() of a function can't be used in a program.")
+            return named()
+
+        own = {"getattr": _get, "setattr": _set, "hasattr": _has, "dir": listed, "globals": named, "vars": held, "open": opened}
+        return {name: self._kept(as_seen(name, function)) for name, function in own.items()}
 
     def _given(self, name: str, *own: Any) -> Any:
         """What is given for a name, of the kind of the program's own value.
@@ -232,30 +230,6 @@ class Program:
             self.globals.update({word: each for word, each in _entries(found).items() if not word.startswith("_")})
         return found
 
-    def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
-        word = reach.word(name)
-        try:
-            return getattr(_read(value, word), word, *default)
-        except ForbiddenError as error:
-            if default and not hasattr(value, word):
-                return default[0]
-            raise self.watch.end(error) from None
-
-    def _hasattr(self, value: Any, name: Any) -> bool:
-        """`hasattr(x, name)`; where Python has an attribute that no program can read, neither answer would do."""
-        word = reach.word(name)
-        try:
-            return hasattr(_read(value, word), word)
-        except ForbiddenError as error:
-            if hasattr(value, word):
-                raise self.watch.end(error) from None
-            return False
-
-    def _dir(self, *values: Any) -> list[str]:
-        """`dir(x)`: the names that can be read from an object; without one those of the program."""
-        names = dir(values[0]) if values else list(self.globals)
-        return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
-
     def _build(self, body: Any, name: str, *bases: Any) -> type:
         """A class of the program."""
         real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
@@ -312,6 +286,34 @@ def _kinds(kinds: Any) -> Any:
 def _read(value: Any, name: str) -> Any:
     """What an attribute is read from; `m.__class__` of a module is `type(m)`."""
     return _OfKind(value) if name == "__class__" and isinstance(value, nn.Module) else reach.read(value, name)
+
+
+def _get(value: Any, name: Any, *default: Any) -> Any:
+    """`getattr(x, name)`"""
+    word = reach.word(name)
+    try:
+        return getattr(_read(value, word), word, *default)
+    except ForbiddenError:
+        if default and not hasattr(value, word):
+            return default[0]
+        raise
+
+
+def _has(value: Any, name: Any) -> bool:
+    """`hasattr(x, name)`; where Python has an attribute that no program can read, neither answer would do."""
+    word = reach.word(name)
+    try:
+        return hasattr(_read(value, word), word)
+    except ForbiddenError:
+        if hasattr(value, word):
+            raise
+        return False
+
+
+def _set(value: Any, name: Any, given: Any) -> None:
+    """`setattr(x, name, given)`"""
+    word = reach.word(name)
+    setattr(reach.settable(value, word), word, given)
 
 
 def _is_readable(value: Any, name: str) -> bool:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.arguments import Parser
-from jvpcli.closed.savings import Scaler
+from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.syntax import READABLE
 from jvpcli.closed.words import Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
@@ -100,7 +100,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (DataLoader, frozenset({"dataset", "batch_size"})),
     (Parser, frozenset({"add_argument", "add_argument_group", "add_mutually_exclusive_group", "set_defaults", "parse_args",
                         "parse_known_args"})),
-    (Scaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
+    (GradScaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
     (BaseException, frozenset({"args"})),
     (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
@@ -534,6 +534,7 @@ def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise ForbiddenError("An array of anything but numbers can't be used.")
         return found
 
+    made.__name__ = made.__qualname__ = getattr(function, "__name__", made.__name__)
     return made
 
 

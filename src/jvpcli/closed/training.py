@@ -86,7 +86,7 @@ def _holds_tensors(optimizer: Any) -> bool:
 def data() -> Namespace:
     """torch.utils.data as a program has it."""
     return Namespace("torch.utils.data", {
-        "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": Dataset, "Subset": _Subset, "random_split": _split,
+        "DataLoader": _loader, "TensorDataset": TensorDataset, "Dataset": Dataset, "Subset": Subset, "random_split": _split,
     })  # fmt: skip
 
 
@@ -104,7 +104,7 @@ class _Row(Dataset, torch.utils.data.ConcatDataset[Any]):
     __array_ufunc__ = None
 
 
-class _TensorDataset(Dataset, torch.utils.data.TensorDataset):
+class TensorDataset(Dataset, torch.utils.data.TensorDataset):
     """Tensors alone, whose lengths are asked of torch."""
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -113,7 +113,7 @@ class _TensorDataset(Dataset, torch.utils.data.TensorDataset):
         super().__init__(*tensors)
 
 
-class _Subset(Dataset, torch.utils.data.Subset[Any]):
+class Subset(Dataset, torch.utils.data.Subset[Any]):
     """Some of a data set's items; no array is made of it."""
 
     __array__ = reach.no_array
@@ -122,7 +122,7 @@ class _Subset(Dataset, torch.utils.data.Subset[Any]):
 
 def _split(dataset: Any, lengths: Any) -> list[Any]:
     """`random_split(dataset, lengths)`"""
-    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
+    return [Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
 
 
 SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout"})
