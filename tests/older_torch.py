@@ -15,8 +15,8 @@ TORCH_2_6 = {
     "test_deep_and_huge_is_an_error_and_no_crash[x.T.T.T.T.T.": "Python 3.10 reads a chain of attributes of any length",
     "test_what_has_no_numbers_or_no_tensor_is_let_be": "torch.autograd.backward takes no edges of a graph",
     "test_a_checkpointed_module_in_every_answer": "where a trace opens a checkpoint, torch keeps others than where it runs again",
-    "test_what_cannot_be_known_is_watched_each_time[<lambda>]": "a walk through 400 functions in each other is not too deep there",
+    "test_what_cannot_be_known_is_watched_each_time[<lambda>]": "400 functions in each other are not too deep there",
     "test_numbers_too_small_for_a_formula_cut_no_graph": "torch's gradient of atan2 at 1e-200 is infinite, and 0 later",
-    "test_a_function_s_end_close_by_is_no_kink[<lambda>-1e-160]": "differences of numbers below 1e-308 are taken for exact there",
+    "test_a_function_s_end_close_by_is_no_kink[<lambda>-1e-160]": "the differences come out as 0 there, beyond what is let pass",
     "_stays_within_its_budget": "each detach counts twice: a call that it makes itself does, too",
 }

@@ -11,7 +11,9 @@ from executed import as_run, by_python, fits
 import jvpcli
 from jvpcli.answers import report_of
 from jvpcli.closed.arguments import Parser
+from jvpcli.closed.derived import Watch
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
+from jvpcli.closed.words import Ended
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.render.json import to_dict
 from jvpcli.request import Request
@@ -836,9 +838,49 @@ def test_what_is_not_run_is_refused_as_the_language_refuses_it(text):
         as_run(text)
 
 
-def test_a_program_without_an_end_is_told_to_have_too_many_turns():
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while True:\n    pass\n",
+        "[0 for k in range(10**7)]\n",
+        "{k: {j for j in range(10**4)} for k in range(10**4)}\n",
+        "sum(0 for k in range(10**7))\n",
+        "for k in [1, 2]:\n    try:\n        [0 for j in range(10**7)]\n    except Exception:\n        pass\n",
+        "f = lambda k: k\nall(map(f, range(1, 10**7)))\n",
+    ],
+)
+def test_a_program_without_an_end_is_told_to_have_too_many_turns(text):
     with pytest.raises(LimitError, match="turns of loops and calls"):
-        as_run("import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nwhile True:\n    pass\n")
+        as_run(f"import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\n{text}")
+
+
+def test_each_turn_raises_what_was_refused_until_that_is_over():
+    watch, refusal = Watch(), ForbiddenError("no")
+    assert next(watch.turns)
+    assert watch.end(refusal).error is refusal
+    for _ in range(2):
+        with pytest.raises(Ended) as told:
+            next(watch.turns)
+        assert told.value.error is refusal
+    watch.ended = None
+    assert next(watch.turns)
+
+
+WHOLE = (0, -1, 7, 64, -65, 3900, 2**63, -(2**64), 2**2047, -(2**2048), 2**4090)
+
+
+@pytest.mark.parametrize("operator", ["*", "**", "<<", "%"])
+def test_operators_on_whole_numbers_are_pythons_and_end_where_they_grow_too_large(operator):
+    for left in WHOLE:
+        for right in [each for each in WHOLE if operator in "*%" or abs(each) < 4000]:
+            if (operator in "%<<" and right <= 0) or (operator == "**" and right < 0):
+                continue
+            result = eval(f"({left}) {operator} ({right})")
+            told = f"assert c == {result:#x}" if abs(result) < 2**5000 else ""
+            for change in (f"c = a {operator} b", f"c = a\nc {operator}= b"):
+                ended = run_through(compiled(f"a, b = {left}, {right}\n{change}\n{told}\n"), Settings())[1]
+                assert ended is None or (isinstance(ended, LimitError) and abs(result) >= 2**1500)
+                assert isinstance(ended, LimitError) or abs(result) < 2**4097
 
 
 def test_torch_s_own_calls_of_the_program_stand_behind_the_guard():

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 import torch
 from executed import by_python, fits
 
 import jvpcli
 from jvpcli.answers import report_of
+from jvpcli.closed.derived import Watch
+from jvpcli.closed.execution import Settings, compiled, run_through
+from jvpcli.closed.program import Program
+from jvpcli.closed.words import NOTHING, Named, Namespace
 from jvpcli.errors import JvpError
 from jvpcli.language.pasted import as_meant
 from jvpcli.render.json import to_dict
@@ -318,3 +324,44 @@ def test_a_gpu_that_is_not_there_is_where_the_program_runs():
     text = "y = x.cuda()\n(y ** 2).backward(torch.ones(3, device='cuda'))"
     found = to_dict(report_of(as_meant(Request(HEAD + text), may_run=True)))
     assert found["vjp"]["x"]["value"] == [2.0, -4.0, 6.0]
+
+
+def handed_out(name: str, value: object, seen: set[int]) -> list[tuple[str, object]]:
+    """What a program finds by a name, and below it: functions and classes of ours, each with its last name."""
+    if isinstance(value, (Namespace, Named)):
+        if id(value) in seen:
+            return []
+        seen.add(id(value))
+        return [found for word, each in vars(value).items() for found in handed_out(word, each, seen)]
+    code = getattr(value, "__globals__", {}).get("__name__", "") if isinstance(value, FunctionType) else ""
+    return [(name, value)] if f"{code}{getattr(value, '__module__', '')}".startswith("jvpcli.") and ":" not in name else []
+
+
+def test_what_is_handed_to_a_program_has_the_name_that_the_program_has_for_it():
+    program = Program(0, False, Watch(), lambda: NOTHING, {})
+    names = {**program.globals["__builtins__"], **program.spaces}
+    found = [each for name, value in names.items() for each in handed_out(name, value, set())]
+    own = [(name, value) for name, value in found if isinstance(value, (FunctionType, type)) and not name.startswith("__")]
+    assert len(own) > 1000
+    assert [(name, value) for name, value in own if {value.__name__, value.__qualname__} != {name}] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("setattr(1)", "setattr() missing 2 required positional arguments: 'name' and 'given'"),
+        ("getattr(1)", "getattr() missing 1 required positional argument: 'name'"),
+        ("isinstance(1)", "isinstance() missing 1 required positional argument: 'kinds'"),
+        ("globals(1)", "globals() takes 0 positional arguments but 1 was given"),
+        ("torch.manual_seed()", "manual_seed() missing 1 required positional argument: 'seed'"),
+        ("torch.random.manual_seed(1, 2)", "manual_seed() takes 1 positional argument but 2 were given"),
+        ("torch.load()", "load() missing 1 required positional argument: 'f'"),
+        ("torch.utils.data.TensorDataset(a=1)", "TensorDataset.__init__() got an unexpected keyword argument 'a'"),
+        ("torch.autocast()", "autocast.__init__() missing 1 required positional argument: 'device_type'"),
+        ("torch.FloatTensor(a=1)", "FloatTensor() got an unexpected keyword argument 'a'"),
+    ],
+)
+def test_what_python_says_of_arguments_goes_by_the_names_of_the_program(line, told):
+    error = run_through(compiled(f"import torch\n{line}\n"), Settings())[1]
+    assert isinstance(error, TypeError)
+    assert str(error) == told

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from jvpcli.closed.words import Ended
+from jvpcli.errors import LimitError
 from jvpcli.recording.derivatives import read_dual
 
 
@@ -47,6 +50,10 @@ class After(Enum):
     GIVEN_UP, KEPT, CREATED, FUNCTION = range(4)
 
 
+MOST_TURNS = 3_000_000
+"""Turns of loops and calls of functions."""
+
+
 @dataclass
 class Watch:
     """The derivative calls of a program, counted as it makes them.
@@ -64,6 +71,11 @@ class Watch:
         given: what the last has given that was made.
         ended: what was refused, after which the program does nothing more; None: nothing.
         pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
+        left: as many bytes as the program may take turns of loops and calls; none once it has ended.
+        turns: gives something for each turn.
+
+    Raises:
+        Ended: by `turns`: the program has ended, or takes more turns than it may.
     """
 
     target: int | None = None
@@ -80,6 +92,31 @@ class Watch:
     given: Any = None
     ended: BaseException | None = None
     pulls: bool = False
+    left: bytearray = field(default_factory=bytearray)
+    turns: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = chain.from_iterable(self._taken())
+
+    def _taken(self) -> Iterator[Iterable[int]]:
+        """A byte for each turn, which C itself takes away one by one; where none is left, it is asked why."""
+        while True:
+            self.left = bytearray(b"1") * MOST_TURNS
+            yield self.left
+            yield iter(self._refuse, None)
+
+    def _refuse(self) -> None:
+        """Ends the program that takes a turn: it is refused something, or has taken them all."""
+        if self.ended is not None:
+            raise Ended(self.ended)
+        if self.left:
+            raise self.end(LimitError(f"The program takes more than {MOST_TURNS:,} turns of loops and calls."))
+
+    def end(self, error: BaseException) -> Ended:
+        """What ends the program, at its next turn at the latest."""
+        self.ended = error
+        self.left.clear()
+        return Ended(error)
 
     @property
     def count(self) -> int:

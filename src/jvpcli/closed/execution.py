@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
 from types import CodeType
@@ -26,7 +26,7 @@ from jvpcli.closed.given import Given, with_given
 from jvpcli.closed.program import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
-from jvpcli.closed.words import Ended
+from jvpcli.closed.words import NOTHING, Ended
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.guards.integers import as_integer
@@ -157,7 +157,7 @@ def _met(
 
 
 def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
-    program = Program(settings.seed, settings.keeps_seed, watch, partial(_inside, guard), settings.given)
+    program = Program(settings.seed, settings.keeps_seed, watch, guard.inside, settings.given)
     try:
         with walled():
             exec(code, program.globals)
@@ -178,17 +178,6 @@ def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> Bas
     return watch.ended
 
 
-def _inside(guard: _Guard) -> AbstractContextManager[Any] | None:
-    """The guard and the wall for a function of the program; None where it runs inside of them.
-
-    torch takes a guard away while it carries a call out that the guard has passed on: what it calls of the program meanwhile
-    (hooks, backward) has it again.
-    """
-    if not is_walled():
-        return _behind(guard)
-    return None if guard.is_up() else _again(guard)
-
-
 def _guarded(guard: _Guard, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that is called where there is no guard: the program's own have one with them, torch's have none."""
     if reach.has_guard(function):
@@ -196,7 +185,7 @@ def _guarded(guard: _Guard, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function, WRAPPER_ASSIGNMENTS, ())
     def guarded(*arguments: Any, **keywords: Any) -> Any:
-        with _inside(guard) or nullcontext():
+        with guard.inside():
             return function(*arguments, **keywords)
 
     guarded.__name__ = getattr(function, "__name__", type(function).__name__)  # a module's has none
@@ -318,7 +307,7 @@ class _Guard(TorchFunctionMode):
 
     def __init__(self, watch: Watch, memory_limit: int | None) -> None:
         super().__init__()
-        self.watch, self.memory_limit = watch, memory_limit
+        self.watch, self.memory_limit, self._turn = watch, memory_limit, watch.turns.__next__
         self.recorder: Recorder | None = None
 
     def note_down(self, recorder: Recorder) -> None:
@@ -352,7 +341,7 @@ class _Guard(TorchFunctionMode):
         inner = any(map(torch._C._functorch.is_functorch_wrapped_tensor, whole))  # whose changes are not counted
         found = None if inner else self._called(func, args, keywords)
         if inner or before != [x._version for x in whole]:
-            raise self._end(ForbiddenError("Integers can't be changed in a program that has called torch.func.vjp."))
+            raise self.watch.end(ForbiddenError("Integers can't be changed in a program that has called torch.func.vjp."))
         return found
 
     def _called(self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -366,7 +355,7 @@ class _Guard(TorchFunctionMode):
 
     def _refused(self, name: str, *_: Any) -> NoReturn:
         """Ends the program where it calls what nothing may call."""
-        raise self._end(ForbiddenError(f"`{name}` can't be called in a program."))
+        raise self.watch.end(ForbiddenError(f"`{name}` can't be called in a program."))
 
     def _asked(self, op: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Makes a call whose arguments are looked at first, as the language's are."""
@@ -380,7 +369,7 @@ class _Guard(TorchFunctionMode):
                 forecast.check_parts(op, args, keywords)
                 forecast.check_memory(op, args, keywords, 0, self.memory_limit)
         except JvpError as error:
-            raise self._end(error) from None
+            raise self.watch.end(error) from None
         return func(*args, **keywords)
 
     def _unnoted(self, func: Any, args: Any, keywords: Any) -> Any:
@@ -391,11 +380,6 @@ class _Guard(TorchFunctionMode):
         finally:
             self.recorder = recorder
 
-    def _end(self, error: JvpError) -> Ended:
-        """What ends the program."""
-        self.watch.ended = error
-        return Ended(error)
-
     def _shared(self, _: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """What leads to a tensor's memory, or is called while torch goes back through a graph, without its guard."""
         if func is torch.Tensor.register_hook:
@@ -405,20 +389,26 @@ class _Guard(TorchFunctionMode):
                 reach.check_given((*args, *keywords.values()))
             return integers.INSTEAD[func](*args, **keywords)
         except JvpError as error:
-            raise self._end(error) from None
+            raise self.watch.end(error) from None
 
-    def is_up(self) -> bool:
-        """Whether torch's calls in this thread go through a guard."""
-        if torch._C._is_torch_function_all_disabled() or not torch._C._len_torch_function_stack():
-            return False
-        return type(torch._C._get_function_stack_at(0)) is _Guard or any(
-            type(mode) is _Guard for mode in _get_current_function_mode_stack()
-        )
+    def inside(self) -> AbstractContextManager[Any]:
+        """The guard and the wall for a function of the program; nothing where the guard is there, which stands within the wall.
+
+        torch takes a guard away while it carries a call out that the guard has passed on: what it calls of the program meanwhile
+        (hooks, backward) has it again. A call is a turn.
+        """
+        self._turn()
+        if torch._C._is_torch_function_mode_enabled() and (
+            type(torch._C._get_function_stack_at(0)) is _Guard
+            or any(type(mode) is _Guard for mode in _get_current_function_mode_stack())
+        ):
+            return NOTHING
+        return _again(self) if is_walled() else _behind(self)
 
     def _derivative(self, _: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Makes a derivative call, and counts it if it is one of the program's own."""
         if self.watch.depth >= MOST_NESTED:
-            raise self._end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
+            raise self.watch.end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
         line = 0 if self.watch.depth else _direct_line()
         number = self.watch.counts(line, lambda: read_call(func, args, keywords), _after(func, args, keywords)) if line else 0
         if any(type(x) not in GIVEN for x in keywords.values()):

@@ -24,10 +24,10 @@ from jvpcli.closed.derived import (
     transforms,
 )
 from jvpcli.closed.saved import saving
-from jvpcli.closed.savings import Autocast, savings
+from jvpcli.closed.savings import autocast, savings
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.training import data, optimizers, padded_together
-from jvpcli.closed.words import INERT, Named, Namespace
+from jvpcli.closed.words import INERT, Named, Namespace, as_seen
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import DTYPES, NAMES
@@ -70,7 +70,7 @@ def names_unimported() -> frozenset[str]:
 def modules() -> Mapping[str, type]:
     """The classes of torch.nn that may be constructed, and derived from."""
     found = {name: getattr(nn, name) for name in (*CLASSES, *WHOLE, *CONTAINERS) if hasattr(nn, name)}
-    return {**found, "ParameterDict": _ParameterDict}
+    return {**found, "ParameterDict": ParameterDict}
 
 
 @lru_cache(maxsize=1)
@@ -168,7 +168,7 @@ def _spaces() -> dict[str, Any]:
         "device": Named("torch.device", torch.device, reach.device),
         "set_default_dtype": _default_dtype, "get_default_dtype": torch.get_default_dtype, "set_default_tensor_type": INERT,
         "set_default_device": _default_device,
-        "amp": savings()["amp"], "autocast": Autocast,
+        "amp": savings()["amp"], "autocast": autocast,
         "cpu": Namespace("torch.cpu", {"amp": savings()["cpu"]}), "profiler": INERT,
         "cuda": Namespace("torch.cuda", {"amp": savings()["cuda"],
                                          "is_available": lambda: False, "manual_seed": INERT, "manual_seed_all": INERT,
@@ -186,7 +186,7 @@ def _spaces() -> dict[str, Any]:
     return {"torch": Namespace("torch", entries), "math": Namespace("math", _of_catalogue("math"))}
 
 
-class _ParameterDict(nn.ParameterDict):
+class ParameterDict(nn.ParameterDict):
     """A dictionary of parameters, which torch keeps as attributes: by names that have no other meaning."""
 
     def _key_to_attr(self, key: str) -> str:
@@ -338,7 +338,7 @@ def _deriving(watch: Watch, seed: int, keeps_seed: bool, guard: Callable[..., An
     kept["Generator"] = _streams(seed if keeps_seed else None)
     return {
         "torch": Namespace("torch", {**torch_, "autograd": held, "func": space, "vmap": func["vmap"], **kept,
-                                     **{name: guard(function) for name, function in saving().items()}}),
+                                     **{name: guard(as_seen(name, function)) for name, function in saving().items()}}),
         "functorch": Namespace("functorch", {
             **func, "make_functional": make_functional, "make_functional_with_buffers": make_functional_with_buffers,
         }),

@@ -8,7 +8,8 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import WRAPPER_ASSIGNMENTS, lru_cache, wraps
+from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
+from itertools import compress
 from typing import Any
 
 from torch import nn
@@ -29,12 +30,9 @@ from jvpcli.closed.standard_modules import (
     standard_modules,
 )
 from jvpcli.closed.training import Dataset, IterableDataset, Sampler
-from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
-from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
+from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Types, as_seen, parts_of
+from jvpcli.errors import ForbiddenError, JvpError, UsageError
 from jvpcli.language import limits
-
-MOST_TURNS = 3_000_000
-"""Turns of loops and calls of functions."""
 
 ERRORS = (
     "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
@@ -56,17 +54,20 @@ BASES = (nn.Module, Function, object, Dataset, IterableDataset, Sampler, *(getat
 
 
 class Program:
-    """A program as it runs: its names, and how many turns it has taken."""
+    """A program as it runs: its names, and the guards that stand in it.
+
+    `inside` counts a call of a function of the program, and gives what it runs in: the guards of torch's calls, `NOTHING` where
+    they are there already.
+    """
 
     def __init__(
         self,
         seed: int,
         keeps_seed: bool,
         watch: Watch,
-        inside: Callable[[], AbstractContextManager[Any] | None],
+        inside: Callable[[], AbstractContextManager[Any]],
         given: Mapping[str, Given],
     ) -> None:
-        self.turns = 0
         self.watch = watch
         self.given = given
         self.inside = inside
@@ -75,33 +76,25 @@ class Program:
             **namespaces(watch, seed, keeps_seed, self._kept),
         }
         self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
-        self.globals["__builtins__"] = {**_builtins(), **self._guards(), **unimported(self.spaces)}
+        own = {**_builtins(), **self._guards(), **self._about_names()}
+        self.globals["__builtins__"] = {**{name: as_seen(name, x) for name, x in own.items()}, **unimported(self.spaces)}
 
     # Guards
 
     def _guards(self) -> dict[str, Any]:
-        def binary(name: str, left: Any, right: Any) -> Any:
-            return OPERATORS[name](left, right) if reach.are_bounded(left, right) else made(OPERATORS, name, left, right)
-
-        def changed(name: str, left: Any, right: Any) -> Any:
-            return CHANGES[name](left, right) if reach.are_bounded(left, right) else made(CHANGES, name, left, right)
-
-        @self._kept
-        def made(operators: Mapping[str, Callable[..., Any]], name: str, left: Any, right: Any) -> Any:
-            reach.check_sizes(name, left, right)
-            return operators[name](left, right)
-
         return {
             syntax.READ: self._known(_read, reach.is_free),
             syntax.SET: self._known(reach.settable, reach.is_free_to_set),
             syntax.STORE: self._kept(reach.storable),
             syntax.FETCH: self._fetch,
-            syntax.TURN: self.turn,
-            syntax.INSIDE: _Inside(self),
+            syntax.TURN: self.watch.turns.__next__,
+            syntax.INSIDE: self.inside,
             syntax.WITHIN: self.within,
             syntax.OVER: self.over,
-            syntax.BINARY: binary,
-            syntax.CHANGED: changed,
+            syntax.COUNTED: partial(compress, selectors=self.watch.turns),
+            **{syntax.BINARY + name: self._bounded(name, operate) for name, operate in OPERATORS.items()},
+            **{syntax.CHANGED + name: self._bounded(name, change) if name in OPERATORS else change
+               for name, change in CHANGES.items()},
             syntax.RESUMED: self.resumed,
             syntax.GIVEN: self._given,
             syntax.PARTS: parts_of,
@@ -109,30 +102,27 @@ class Program:
             syntax.FORMATTED: self._kept(_formatted),
             "__build_class__": self._build,
             "__import__": _loaded,
-            "getattr": lambda *given: self._getattr(*given),
-            "setattr": self._kept(self._set),
-            "hasattr": lambda *given: self._hasattr(*given),
-            "dir": lambda *given: self._dir(*given),
-            "globals": lambda: self._named(),
-            "vars": self._kept(self._vars),
-            "open": self._kept(opened),
         }
 
-    def _vars(self, *values: Any) -> dict[str, Any]:
-        """`vars(x)`; without one the names of the program, where it stands in no function."""
-        if values:
-            return _vars(*values)
-        if sys._getframe(2).f_code.co_name != "<module>":
-            raise ForbiddenError("vars() of a function can't be used in a program.")
-        return self._named()
+    def _about_names(self) -> dict[str, Any]:
+        """Python's own functions that go by the names of attributes, and by those of the program."""
 
-    def _named(self) -> dict[str, Any]:
-        """The names that the program has given, with what has them."""
-        return {name: x for name, x in self.globals.items() if name[:2] != "__"}
+        def named() -> dict[str, Any]:
+            return {name: x for name, x in self.globals.items() if name[:2] != "__"}
 
-    def _set(self, value: Any, name: Any, given: Any) -> None:
-        word = reach.word(name)
-        setattr(reach.settable(value, word), word, given)
+        def listed(*values: Any) -> list[str]:
+            names = dir(values[0]) if values else list(self.globals)
+            return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
+
+        def held(*values: Any) -> dict[str, Any]:
+            if values:
+                return _vars(*values)
+            if sys._getframe(2).f_code.co_name != "<module>":
+                raise ForbiddenError("vars() of a function can't be used in a program.")
+            return named()
+
+        own = {"getattr": _get, "setattr": _set, "hasattr": _has, "dir": listed, "globals": named, "vars": held, "open": opened}
+        return {name: self._kept(as_seen(name, function)) for name, function in own.items()}
 
     def _given(self, name: str, *own: Any) -> Any:
         """What is given for a name, of the kind of the program's own value.
@@ -143,7 +133,7 @@ class Program:
         try:
             return as_own(name, self.given[name], *own)
         except UsageError as error:
-            raise self.end(error) from None
+            raise self.watch.end(error) from None
 
     def _kept(self, guard: Callable[..., Any]) -> Callable[..., Any]:
         """A guard, whose refusal ends the program whatever it catches."""
@@ -152,9 +142,30 @@ class Program:
             try:
                 return guard(*arguments, **keywords)
             except ForbiddenError as error:
-                raise self.end(error) from None
+                raise self.watch.end(error) from None
 
         return kept
+
+    def _bounded(self, name: str, operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """An operator that makes nothing too large; what most operands are is looked at first."""
+        most, other_most = reach.MOST_WHOLE[name]
+
+        @self._kept
+        def asked(left: Any, right: Any) -> Any:
+            reach.check_sizes(name, left, right)
+            return operate(left, right)
+
+        def bounded(left: Any, right: Any) -> Any:
+            kind = type(left)
+            if kind in reach.FLOATING:
+                return operate(left, right)
+            if kind is int:
+                other = type(right)
+                if other in reach.FLOATING or (other is int and -most < left < most and -other_most < right < other_most):
+                    return operate(left, right)
+            return asked(left, right)
+
+        return bounded
 
     def _known(self, guard: Callable[..., Any], is_free: Callable[[type, str], bool]) -> Callable[..., Any]:
         """The guard of an attribute, which remembers by type and name what is free whatever the object holds."""
@@ -174,23 +185,6 @@ class Program:
 
         return looked_at
 
-    def end(self, error: BaseException) -> Ended:
-        """What ends the program."""
-        self.watch.ended = error
-        return Ended(error)
-
-    def turn(self) -> None:
-        """Counts a turn of a loop, or a call.
-
-        Raises:
-            Ended: there were too many.
-        """
-        self.turns += 1
-        if self.turns > MOST_TURNS:
-            raise self.end(LimitError(f"The program takes more than {MOST_TURNS:,} turns of loops and calls."))
-        if self.watch.ended is not None:
-            raise Ended(self.watch.ended)
-
     def caught(self) -> None:
         """Stands where an error may end: what is refused, by what a program calls too, goes on from there.
 
@@ -199,7 +193,7 @@ class Program:
         """
         error = sys.exc_info()[1]
         if isinstance(error, (Ended, JvpError)):
-            raise self.end(error.error if isinstance(error, Ended) else error) from None
+            raise self.watch.end(error.error if isinstance(error, Ended) else error) from None
 
     def resumed(self, given: Any) -> Any:
         """What a generator is given as it goes on, where what it is asked by runs between the guards.
@@ -207,18 +201,17 @@ class Program:
         Raises:
             Ended: it does not.
         """
-        self.turn()
-        if self.inside() is not None:
-            raise self.end(ForbiddenError("A generator of the program goes on outside of it."))
+        if self.inside() is not NOTHING:
+            raise self.watch.end(ForbiddenError("A generator of the program goes on outside of it."))
         return given
 
     def within(self, body: Callable[[], Any]) -> Any:
         """What a lambda gives."""
-        with self.globals["__builtins__"][syntax.INSIDE]:
+        with self.inside():
             return body()
 
     def over(self, items: Any) -> Iterator[Any]:
-        """The items of a comprehension, counted."""
+        """The items that a generator goes through, counted."""
         for item in items:
             self.resumed(None)
             yield item
@@ -229,7 +222,7 @@ class Program:
         if found is None and is_absent(root):
             raise ModuleNotFoundError(f"No module named '{root}'")  # as Python says it
         if found is None:
-            raise self.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
+            raise self.watch.end(ForbiddenError(f"`import {root}`: there is no {root} in a program."))
         if isinstance(found, Inert):
             if name == "*" and module in ("pylab", "matplotlib.pylab", "matplotlib.pyplot"):
                 numbers = vars(self.spaces["numpy"]) if module.endswith("pylab") else {}
@@ -240,36 +233,12 @@ class Program:
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):
             found = found if isinstance(found, Inert) else _entries(found).get(part, _MISSING)
             if found is _MISSING:
-                raise self.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
+                raise self.watch.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
         if name == "*" and not isinstance(found, Namespace):
-            raise self.end(ForbiddenError(f"`from {module} import *` can't be used in a program: it is no module."))
+            raise self.watch.end(ForbiddenError(f"`from {module} import *` can't be used in a program: it is no module."))
         if name == "*":
             self.globals.update({word: each for word, each in _entries(found).items() if not word.startswith("_")})
         return found
-
-    def _getattr(self, value: Any, name: Any, *default: Any) -> Any:
-        word = reach.word(name)
-        try:
-            return getattr(_read(value, word), word, *default)
-        except ForbiddenError as error:
-            if default and not hasattr(value, word):
-                return default[0]
-            raise self.end(error) from None
-
-    def _hasattr(self, value: Any, name: Any) -> bool:
-        """`hasattr(x, name)`; where Python has an attribute that no program can read, neither answer would do."""
-        word = reach.word(name)
-        try:
-            return hasattr(_read(value, word), word)
-        except ForbiddenError as error:
-            if hasattr(value, word):
-                raise self.end(error) from None
-            return False
-
-    def _dir(self, *values: Any) -> list[str]:
-        """`dir(x)`: the names that can be read from an object; without one those of the program."""
-        names = dir(values[0]) if values else list(self.globals)
-        return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
 
     def _build(self, body: Any, name: str, *bases: Any) -> type:
         """A class of the program."""
@@ -279,7 +248,7 @@ class Program:
         for base in real:
             if any(base is each for each in (*BASES, *modules().values())) or reach.is_own(base):
                 continue
-            raise self.end(
+            raise self.watch.end(
                 ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`.")
             )
         made = reach.owned(builtins.__build_class__(body, name, *real))
@@ -300,29 +269,6 @@ class Program:
             return self.within(lambda: function(*arguments, **keywords))
 
         return classmethod(guarded) if isinstance(called, classmethod) else staticmethod(guarded)
-
-
-class _Inside:
-    """The guards of torch's calls around a function of the program, whoever calls it; nothing where they are there already."""
-
-    __slots__ = ("_entered", "_program")
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        self._entered: list[AbstractContextManager[Any] | None] = []
-
-    def __enter__(self) -> None:
-        program = self._program
-        program.turn()
-        entered = program.inside()
-        if entered is not None:
-            entered.__enter__()
-        self._entered.append(entered)
-
-    def __exit__(self, *error: Any) -> None:
-        entered = self._entered.pop()
-        if entered is not None:
-            entered.__exit__(*error)
 
 
 _MISSING = object()
@@ -352,6 +298,34 @@ def _kinds(kinds: Any) -> Any:
 def _read(value: Any, name: str) -> Any:
     """What an attribute is read from; `m.__class__` of a module is `type(m)`."""
     return _OfKind(value) if name == "__class__" and isinstance(value, nn.Module) else reach.read(value, name)
+
+
+def _get(value: Any, name: Any, *default: Any) -> Any:
+    """`getattr(x, name)`"""
+    word = reach.word(name)
+    try:
+        return getattr(_read(value, word), word, *default)
+    except ForbiddenError:
+        if default and not hasattr(value, word):
+            return default[0]
+        raise
+
+
+def _has(value: Any, name: Any) -> bool:
+    """`hasattr(x, name)`; where Python has an attribute that no program can read, neither answer would do."""
+    word = reach.word(name)
+    try:
+        return hasattr(_read(value, word), word)
+    except ForbiddenError:
+        if hasattr(value, word):
+            raise
+        return False
+
+
+def _set(value: Any, name: Any, given: Any) -> None:
+    """`setattr(x, name, given)`"""
+    word = reach.word(name)
+    setattr(reach.settable(value, word), word, given)
 
 
 def _is_readable(value: Any, name: str) -> bool:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.arguments import Parser
-from jvpcli.closed.savings import Scaler
+from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.syntax import READABLE
 from jvpcli.closed.words import Inert, Named, Namespace
@@ -105,7 +105,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (DataLoader, frozenset({"dataset", "batch_size"})),
     (Parser, frozenset({"add_argument", "add_argument_group", "add_mutually_exclusive_group", "set_defaults", "parse_args",
                         "parse_known_args"})),
-    (Scaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
+    (GradScaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
     (BaseException, frozenset({"args"})),
     (torch.Generator, frozenset({"manual_seed", "initial_seed", "device"})),
@@ -554,6 +554,7 @@ def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise ForbiddenError("An array of anything but numbers can't be used.")
         return found
 
+    made.__name__ = made.__qualname__ = getattr(function, "__name__", made.__name__)
     return made
 
 
@@ -647,12 +648,10 @@ MOST_WIDE = 999
 
 
 FLOATING = frozenset({float, Tensor, nn.Parameter})
+"""Types of which an operator makes nothing large, whatever the other operand is."""
 
-
-def are_bounded(left: Any, right: Any) -> bool:
-    """Whether two operands make nothing large by any operator, as far as their types tell: one is a float or a tensor."""
-    kind = type(left)
-    return kind in FLOATING or (kind is int and type(right) in FLOATING)
+MOST_WHOLE = {"Mult": (1 << 2048, 1 << 2048), "Pow": (1 << 63, 64), "LShift": (1 << 63, 4000), "Mod": (1 << 4096, 1 << 4096)}
+"""How large two whole numbers may be, by which an operator makes nothing large."""
 
 
 def check_sizes(name: str, left: Any, right: Any) -> None:

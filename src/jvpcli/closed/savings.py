@@ -15,12 +15,12 @@ from jvpcli.closed.words import Namespace
 
 def savings() -> dict[str, Namespace]:
     """The namespaces, by their names in torch."""
-    on_cpu = {"autocast": Autocast, "GradScaler": Scaler}
-    elsewhere = {"autocast": lambda *_, **__: Autocast("cuda"), "GradScaler": lambda *_, **__: Scaler(enabled=False)}
+    on_cpu = {"autocast": autocast, "GradScaler": GradScaler}
+    elsewhere = {"autocast": lambda *_, **__: autocast("cuda"), "GradScaler": lambda *_, **__: GradScaler(enabled=False)}
     return {
         "checkpoint": Namespace("torch.utils.checkpoint", {"checkpoint": checkpoint, "checkpoint_sequential": in_a_row}),
         "amp": Namespace("torch.amp", on_cpu),
-        "cpu": Namespace("torch.cpu.amp", {"autocast": lambda *a, **k: Autocast("cpu", *a, **k), "GradScaler": Scaler}),
+        "cpu": Namespace("torch.cpu.amp", {"autocast": lambda *a, **k: autocast("cpu", *a, **k), "GradScaler": GradScaler}),
         "cuda": Namespace("torch.cuda.amp", elsewhere),
     }
 
@@ -42,7 +42,7 @@ def in_a_row(functions: Any, segments: int, given: Any, **options: Any) -> Any:
     return given
 
 
-class Autocast:
+class autocast:
     """`torch.autocast(device_type, dtype)`: of a device that isn't here it has no effect.
 
     torch's own keeps what it is to set again for the last time alone that it was entered: each time has one of its own here.
@@ -71,7 +71,7 @@ class Autocast:
         self._entered.pop().__exit__(*error)
 
 
-class Scaler:
+class GradScaler:
     """`torch.amp.GradScaler(…)`: what it multiplies a loss by, it divides the gradients by again before a step."""
 
     def __init__(

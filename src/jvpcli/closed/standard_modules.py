@@ -62,7 +62,7 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
             "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {
-            "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": _Suppressed}),
+            "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": suppress}),
         "heapq": Namespace("heapq", {name: getattr(heapq, name) for name in (
             "heappush", "heappop", "heapify", "heappushpop", "heapreplace", "nlargest", "nsmallest")}),
         "bisect": Namespace("bisect", {name: getattr(bisect, name) for name in (
@@ -154,7 +154,7 @@ def opened(path: Any, mode: Any = "r", *_: Any, **__: Any) -> Inert:
 # What computes
 
 
-class _Suppressed(contextlib.suppress):
+class suppress(contextlib.suppress):
     """`suppress(…)`, of errors: what is refused goes on."""
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:

@@ -16,11 +16,12 @@ from typing import Any
 from jvpcli.errors import ForbiddenError
 
 READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
-BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:binary", "jvp:changed", "jvp:inside", "jvp:within", "jvp:resumed"
-GIVEN, PARTS, CAUGHT, FORMATTED = "jvp:given", "jvp:parts", "jvp:caught", "jvp:formatted"
-"""Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, what is iterated over; of an
-operator, one with `=`, a function, a lambda, and of a generator that goes on; of what gives a value in the place of the program's
-own, of what is assigned to several names, of an error that may end where it is handled, and of a format that is computed."""
+BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:", "jvp:in-place:", "jvp:inside", "jvp:within", "jvp:resumed"
+COUNTED, GIVEN, PARTS, CAUGHT, FORMATTED = "jvp:counted", "jvp:given", "jvp:parts", "jvp:caught", "jvp:formatted"
+"""Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, and what a generator goes
+through; of an operator, one with `=` (each with the name of its kind behind it), a function, a lambda, and a generator that goes
+on; of what a list is made from, of what gives a value in the place of the program's own, of what is assigned to several names,
+of an error that may end where it is handled, and of a format that is computed."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -136,7 +137,7 @@ class _Guarding(ast.NodeTransformer):
             _check_generator(node.body)
             node.body.insert(0, _at(node, ast.Expr(_at(node, _call(RESUMED, ast.Constant(None))))))
         else:
-            node.body = [_at(node, ast.With([ast.withitem(_at(node, ast.Name(INSIDE, ast.Load())))], node.body))]
+            node.body = [_at(node, ast.With([ast.withitem(_at(node, _call(INSIDE)))], node.body))]
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
@@ -175,10 +176,13 @@ class _Guarding(ast.NodeTransformer):
         node.body.insert(0, self._turn(node))
         return node
 
-    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
         self.generic_visit(node)
-        node.iter = _at(node.iter, _call(OVER, node.iter))
+        for each in node.generators:
+            each.iter = _at(each.iter, _call(OVER if isinstance(node, ast.GeneratorExp) else COUNTED, each.iter))
         return node
+
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
 
     def _turn(self, node: ast.stmt) -> ast.stmt:
         return _at(node, ast.Expr(_at(node, _call(TURN))))
@@ -225,7 +229,7 @@ class _Guarding(ast.NodeTransformer):
         self.generic_visit(node)
         if not isinstance(node.op, UNBOUNDED) or _is_small(node.op, node.left, node.right):
             return node
-        return _at(node, _call(BINARY, ast.Constant(type(node.op).__name__), node.left, node.right))
+        return _at(node, _call(BINARY + type(node.op).__name__, node.left, node.right))
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         """`a.b op= c` reads `a.b` and sets it, each through its guard; what stands before the last name is found once.
@@ -260,7 +264,7 @@ class _Guarding(ast.NodeTransformer):
         else:
             load, store = places(partial(ast.Subscript, once(target.value), once(target.slice)))
         value: Any = self.visit(node.value)
-        changed = _at(node, _call(CHANGED, ast.Constant(type(node.op).__name__), load, value))
+        changed = _at(node, _call(CHANGED + type(node.op).__name__, load, value))
         return [*before, _at(node, ast.Assign([store], changed))]
 
     # Texts

@@ -90,10 +90,10 @@ def data() -> Namespace:
     """torch.utils.data as a program has it."""
     samplers = {name: _sampler(getattr(torch.utils.data, name)) for name in SAMPLERS}
     return Namespace("torch.utils.data", {
-        "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": Dataset,
+        "DataLoader": _loader, "TensorDataset": TensorDataset, "Dataset": Dataset,
         "IterableDataset": IterableDataset, "Sampler": Sampler,
-        "Subset": _Subset, "random_split": _split,
-        "ConcatDataset": _Row, "dataset": Namespace("torch.utils.data.dataset", {"Dataset": Dataset}), **samplers,
+        "Subset": Subset, "random_split": _split,
+        "ConcatDataset": ConcatDataset, "dataset": Namespace("torch.utils.data.dataset", {"Dataset": Dataset}), **samplers,
     })  # fmt: skip
 
 
@@ -106,7 +106,7 @@ class Dataset(torch.utils.data.Dataset[Any]):
     """A data set, several of which in a row are one of which no array is made."""
 
     def __add__(self, other: Any) -> Any:
-        return _Row([self, other])
+        return ConcatDataset([self, other])
 
 
 class IterableDataset(Dataset, torch.utils.data.IterableDataset[Any]):
@@ -117,14 +117,14 @@ class Sampler(torch.utils.data.Sampler[Any]):
     """What chooses the items of a data set."""
 
 
-class _Row(Dataset, torch.utils.data.ConcatDataset[Any]):
+class ConcatDataset(Dataset, torch.utils.data.ConcatDataset[Any]):
     """Data sets in a row."""
 
     __array__ = reach.no_array
     __array_ufunc__ = None
 
 
-class _TensorDataset(Dataset, torch.utils.data.TensorDataset):
+class TensorDataset(Dataset, torch.utils.data.TensorDataset):
     """Tensors alone, whose lengths are asked of torch."""
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -133,7 +133,7 @@ class _TensorDataset(Dataset, torch.utils.data.TensorDataset):
         super().__init__(*tensors)
 
 
-class _Subset(Dataset, torch.utils.data.Subset[Any]):
+class Subset(Dataset, torch.utils.data.Subset[Any]):
     """Some of a data set's items; no array is made of it."""
 
     __array__ = reach.no_array
@@ -144,7 +144,7 @@ def _split(dataset: Any, lengths: Any, generator: Any = None) -> list[Any]:
     """`random_split(dataset, lengths)`"""
     reach.check_given((generator,))
     stream = generator or torch.default_generator
-    return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths, stream)]
+    return [Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths, stream)]
 
 
 SAMPLERS = ("RandomSampler", "SequentialSampler", "SubsetRandomSampler", "WeightedRandomSampler", "BatchSampler")

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from math import prod
+from types import FunctionType
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, words_of
@@ -23,13 +24,39 @@ class Ended(BaseException):
         self.error = error
 
 
+class _Nothing:
+    """A block in which nothing is done, by C itself, since each call of a function of a program is one.
+
+    An empty text is filled in with whatever a block is left by: it stays empty, and an error goes on.
+    """
+
+    __slots__ = ()
+    __enter__ = __exit__ = "".format
+
+
+NOTHING: Any = _Nothing()
+
+
+def as_seen(name: str, value: Any) -> Any:
+    """A function of ours by the name that a program has for it, which Python says of its arguments; anything else as it is."""
+    if type(value) is not FunctionType or value.__qualname__ == name or not value.__globals__["__name__"].startswith(OURS):
+        return value
+    made = FunctionType(value.__code__, value.__globals__, name, value.__defaults__, value.__closure__)
+    made.__dict__.update(value.__dict__)
+    made.__qualname__, made.__kwdefaults__, made.__doc__ = name, value.__kwdefaults__, value.__doc__
+    return made
+
+
+OURS = "jvpcli."
+
+
 class Namespace:
     """A module as a program sees it: what it holds is what there is of it."""
 
     __slots__ = ("__dict__", "_path")
 
     def __init__(self, path: str, entries: dict[str, Any]) -> None:
-        vars(self).update(entries)
+        vars(self).update({name: as_seen(name, value) for name, value in entries.items()})
         self._path = path
 
     def __repr__(self) -> str:
@@ -46,8 +73,8 @@ class Named:
     __slots__ = ("__dict__", "_make", "_path", "kind")
 
     def __init__(self, path: str, kind: type, make: Any, entries: dict[str, Any] | None = None) -> None:
-        self._path, self.kind, self._make = path, kind, make
-        vars(self).update(entries or {})
+        self._path, self.kind, self._make = path, kind, as_seen(path.rpartition(".")[2], make)
+        vars(self).update({name: as_seen(name, value) for name, value in (entries or {}).items()})
 
     def __repr__(self) -> str:
         return self._path
