@@ -97,9 +97,25 @@ def data() -> Namespace:
     })  # fmt: skip
 
 
-def _sampler(kind: type) -> type:
-    """A class that chooses items, of which no array is made."""
-    return type(kind.__name__, (kind,), {"__array__": reach.no_array, "__array_ufunc__": None})
+def _sampler(kind: Any) -> type:
+    """A class that chooses items, not more at once than a list may have, and of which no array is made."""
+
+    def begun(self: Any, *arguments: Any, **keywords: Any) -> None:
+        for each in (*arguments, *keywords.values()):
+            _check_count(each)
+        kind.__init__(self, *arguments, **keywords)
+
+    return type(kind.__name__, (kind,), {"__init__": begun, "__array__": reach.no_array, "__array_ufunc__": None})
+
+
+def _check_count(number: Any) -> None:
+    """Refuse to choose more items than a list may have.
+
+    Raises:
+        ForbiddenError: they are more.
+    """
+    if isinstance(number, int) and number > reach.MOST_ITEMS:
+        raise ForbiddenError("A list or text of so many items can't be used.")
 
 
 class Dataset(torch.utils.data.Dataset[Any]):
@@ -165,6 +181,7 @@ def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options:
     for name in kept.keys() - {"drop_last", "collate_fn", "generator", "sampler", "batch_sampler"}:
         raise ForbiddenError(f"The argument `{name}` of a DataLoader can't be used in a program.")
     reach.check_given((kept.get("generator"),))
+    _check_count(batch_size)
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
 
 
