@@ -332,7 +332,7 @@ def test_why_python_does_not_answer_either_is_told(jvp):
     error = answer(jvp, "inspect", SEVERAL.replace("c * x ** 3", "c @ torch.ones(3)"))["error"]
     assert error["code"] == "shape_mismatch"
     assert error["torch_message"]
-    assert [(each["text"], each["shape"]) for each in error["operands"]] == [("c", [2])]
+    assert [(each["text"], each["shape"]) for each in error["operands"]] == [("c", [2]), ("torch.ones(3)", [3])]
     error = answer(jvp, "inspect", SEVERAL.replace("3., 5.", "3., five"))["error"]
     assert (error["code"], error["message"]) == ("unknown_name", "the program reads `five` on line 9, which has no value")
     assert error["hints"] == ["--five VALUE gives it one"]

@@ -14,7 +14,7 @@ from jvpcli.closed.arguments import Parser
 from jvpcli.closed.derived import Watch
 from jvpcli.closed.execution import Settings, asks_for_none, compiled, run_through
 from jvpcli.closed.words import Ended
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, UnknownNameError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, ShapeMismatchError, UnknownNameError
 from jvpcli.render.json import to_dict
 from jvpcli.request import Request
 
@@ -1048,3 +1048,46 @@ slopes(2.)
     found = as_run(text)
     assert found.vjp["x"].value.tolist() == [48, 96]  # d/dx of 24·x²
     assert [call.explained for call in found.calls] == [False]
+
+
+BUGGY = {
+    "a layer of another width": (
+        "import torch.nn as nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.fc = nn.Linear(8, 2)\n    def forward(self, x):\n        return self.fc(x)\n"
+        "Net()(torch.ones(3, 5)).sum().backward()\n",
+        ShapeMismatchError, "A linear layer for 8 features gets 5", "line 7, in forward, module fc: self.fc(x)",
+        "Linear fc was made for in_features=8 and gets 5",
+    ),
+    "a loss of plain numbers": (
+        "class A: pass\nx = torch.ones(2, requires_grad=True)\nloss = torch.tensor((x * 2).sum().item())\nloss.backward()\n",
+        EvaluationError, "PyTorch raises in the call on line 4: there is no graph: ", "line 3: (x * 2).sum().item()",
+        "the graph ends at line 3, `(x * 2).sum().item()`: it gives plain numbers",
+    ),
+    "a graph that is walked twice": (
+        "x, total = torch.ones(2, requires_grad=True), 0\nfor k in range(2):\n    total += (x * k).sum()\n    total.backward()\n",
+        EvaluationError, "PyTorch raises in the call on line 4: the graph was used up ", "line 4: total.backward()",
+        "The backward pass at line 4, `total.backward()`, went through 3 of the same steps before",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUGGY)
+def test_what_a_program_s_error_means_is_told_by_its_own_steps(name):
+    text, kind, message, place, meaning = BUGGY[name]
+    with pytest.raises(kind) as caught:
+        as_run(text)
+    error = caught.value
+    assert error.message.startswith(message)
+    assert error.details[0] == place
+    assert error.explanation.startswith(meaning) or f": {meaning}" in error.explanation.splitlines()[0]
+
+
+def test_an_error_that_the_program_catches_is_told_by_itself():
+    text = (
+        "class A: pass\nx = torch.ones(2, requires_grad=True)\ny = x.detach().sum()\n"
+        "try:\n    y.backward()\nexcept RuntimeError:\n    pass\n"
+    )
+    with pytest.raises(EvaluationError) as caught:
+        as_run(text)
+    assert caught.value.message.startswith("PyTorch raises in the call on line 5: there is no graph: ")
+    assert caught.value.causes

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from jvpcli.answers.arguments import below
-from jvpcli.answers.program_call import Executed, met, raised
+from jvpcli.answers.program_call import Executed, met
 from jvpcli.answers.question import differentiated
 from jvpcli.answers.run import compared, difference, other_gradient
 from jvpcli.errors import (
@@ -89,7 +89,7 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
         if _counts(error, refusal, found):
             raise
         if found.failed is not None:
-            raise raised(found.failed, found.line) from None
+            raise found.failed() from None
         raise refusal if isinstance(error, JvpError) else _both(refusal, EvaluationError(words_of(error))) from None
 
 
@@ -99,7 +99,9 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
     """
     if not isinstance(error, JvpError):
         return False
-    if found.failed is not None or isinstance(error, (UsageError, LimitError)):
+    if found.failed is not None:
+        return not isinstance(error, NotDifferentiableError)
+    if isinstance(error, (UsageError, LimitError)):
         return True
     return found.beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
 
@@ -225,7 +227,7 @@ def _answered(found: Executed, answer: Callable[[Request], Any]) -> Any:
         if found.made is not None and found.made.gradients:
             report = _compared(report, found)
     if found.failed is not None and getattr(report, "refusal", None) is None:
-        raise raised(found.failed, found.line)
+        raise found.failed()
     report = replace(report, warnings=(*report.warnings, found.note))
     return replace(answered, report=report) if hasattr(answered, "report") else report
 

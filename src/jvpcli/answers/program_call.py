@@ -43,7 +43,7 @@ class Executed:
         note: how it was found.
         made: what the program's own call gives; None: it is of a function, which the answer calls itself.
         line: where it is asked for.
-        failed: what PyTorch raises there.
+        failed: what is told of that which PyTorch raises there; None: it raises nothing.
         whole: whether the program ran to its end.
         held: the names of the leaves whose `.grad` holds something before the call, which adds to it.
         beside: whether something else was asked than its call says.
@@ -55,7 +55,7 @@ class Executed:
     note: Notice
     made: Made | None
     line: int
-    failed: BaseException | None
+    failed: Callable[[], JvpError] | None
     whole: bool
     held: tuple[str, ...] = ()
     beside: bool = False
@@ -74,6 +74,7 @@ def met(request: Request) -> Executed:
         at_call,
         code_of,
         compiled,
+        noted_down,
         run_through,
     )
 
@@ -83,11 +84,13 @@ def met(request: Request) -> Executed:
     lines, failed = seen.lines, seen.failed
     if isinstance(error, JvpError):  # what Python goes on to do isn't known
         raise error
+    proved = partial(_proved, partial(noted_down, code, settings))
     if not lines:
-        raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error)
+        raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error, proved(error))
     number, calls = _picked(lines, request.call, text)
     line = next(call.line for call in calls if call.explained)
-    end = "" if error is None or error is failed.get(number) else f"; {_ended(error).message}"
+    end = "" if error is None or error is failed.get(number) else f"; {_ended(error, _meaning(error)).message}"
+    raised = partial(_raised, failed[number], line, proved) if number in failed else None
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
     def meet(call: Derivative | Asked, recorder: Recorder, whole: bool) -> Executed | None:
@@ -100,8 +103,8 @@ def met(request: Request) -> Executed:
             if adds and isinstance(call, Derivative):
                 meant = replace(_asked(with_held(call, held, recorder), recorder, plain), calls=calls)
         except JvpError:
-            if whole and number in failed:
-                raise raised(failed[number], line) from None
+            if whole and raised is not None:
+                raise raised() from None
             if whole:
                 raise
             return None
@@ -109,7 +112,7 @@ def met(request: Request) -> Executed:
             return None
         note, dtype = Notice("as_python", _said(number, len(lines), line) + end), torch.get_default_dtype()
         ended = error is None and number not in failed
-        return Executed(meant, own, dtype, note, made, line, failed.get(number), ended, tuple(held))
+        return Executed(meant, own, dtype, note, made, line, raised, ended, tuple(held))
 
     if request.call is None and error is None and number not in failed and seen.creates_value:
         at_end = partial(_at_end, plain, tuple(replace(each, explained=False) for each in calls), line)
@@ -166,15 +169,27 @@ def _ends(code: str) -> tuple[tuple[str, ...], ...]:
     return tuple(names for _, names in sorted(found, reverse=True) if names)
 
 
-def _ended(error: BaseException) -> JvpError:
-    """What a program of its own raises, as far as Python runs it between guards; explained where torch's message is known.
+def _proved(again: Callable[[], tuple[BaseException | None, Recorder]], error: BaseException) -> JvpError | None:
+    """What an error of a program means, by its steps as they are noted down when it is run again; None where nothing is known."""
+    found, recorder = again()
+    if found is None or (type(found), words_of(found)) != (type(error), words_of(error)):  # one that the program catches
+        return _meaning(error)
+    return _meaning(found, recorder)
+
+
+def _meaning(error: BaseException, recorder: Recorder | None = None) -> JvpError | None:
+    """What an error of a program means; None where nothing is known of it."""
+    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
+
+    return explained_chain(error, recorder)
+
+
+def _ended(error: BaseException, meaning: JvpError | None) -> JvpError:
+    """What a program of its own raises, as far as Python runs it between guards; with what it means where that is known.
 
     It has a place in the program where it is why there is no answer, whatever the language says of the same text.
     """
-    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
-
-    meaning = explained_chain(error, None)
-    if meaning is not None and meaning.causes:
+    if meaning is not None and meaning.explanation:
         return meaning
     own = [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
     where = f" on line {own[-1].tb_lineno}" if own else ""
@@ -236,12 +251,10 @@ def _said(number: int, count: int, line: int) -> str:
     return f"the program was run as Python runs it, and this is {made}, on line {line}"
 
 
-def raised(error: BaseException, line: int) -> JvpError:
+def _raised(error: BaseException, line: int, proved: Callable[[BaseException], JvpError | None]) -> JvpError:
     """What PyTorch raises in a program's own call, with what it means where that is known."""
-    from jvpcli.answers.uncaught import explained_chain  # loaded only where a program fails
-
-    said, meaning = words_of(error), explained_chain(error, None)
-    if meaning is None or not meaning.causes:
+    said, meaning = words_of(error), proved(error)
+    if meaning is None or not meaning.explanation:
         return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
     meaning.message = f"PyTorch raises in the call on line {line}: {meaning.message[:1].lower()}{meaning.message[1:]}"
     return meaning

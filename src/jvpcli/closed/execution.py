@@ -116,6 +116,16 @@ def run_through(code: CodeType, settings: Settings) -> tuple[Watch, BaseExceptio
     return watch, error
 
 
+def noted_down(code: CodeType, settings: Settings) -> tuple[BaseException | None, Recorder]:
+    """Runs a program to its end with all its steps noted down: what ended it before its end, None: nothing; and the notes."""
+    watch, recorder = Watch(), Recorder()
+    guard = _Guard(watch, settings.memory_limit)
+    with _in_order(settings.seed), guard:
+        guard.note_down(recorder)
+        error = _run(code, settings, watch, guard)
+    return error, recorder
+
+
 def at_call(
     code: CodeType, seen: Watch, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
 ) -> Any:
