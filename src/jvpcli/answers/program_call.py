@@ -18,6 +18,7 @@ from jvpcli.closed.derived import Asked
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError, words_of
 from jvpcli.language.pasted import no_such_call
 from jvpcli.language.trees import Arguments, is_below, leaves
+from jvpcli.messages.matcher import worded
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.held import held_before, with_held
@@ -185,10 +186,10 @@ def _said(number: int, count: int, line: int) -> str:
     return f"the program was run as Python runs it, and this is {made}, on line {line}"
 
 
-def raised(error: BaseException, line: int) -> EvaluationError:
+def raised(error: BaseException, line: int) -> JvpError:
     """What PyTorch raises in a program's own call, as it says it."""
     said = words_of(error)
-    return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
+    return worded(EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said))
 
 
 def _named(call: Derivative) -> Derivative:

@@ -400,11 +400,14 @@ class _Guard(TorchFunctionMode):
         if self.watch.depth >= MOST_NESTED:
             raise self.watch.end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
         line = 0 if self.watch.depth else _direct_line()
-        number = self.watch.counts(line, lambda: read_call(func, args, keywords), _after(func, args, keywords)) if line else 0
+        after = _after(func, args, keywords)
+        number = self.watch.counts(line, lambda: read_call(func, args, keywords), after) if line else 0
         if any(type(x) not in GIVEN for x in keywords.values()):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
-        return self.watch.inside(number, func, *args, **keywords)
+        finds_nan = self.watch.finds_nan and after is not After.CREATED  # else torch would read the code of each step's place
+        with torch.autograd.set_detect_anomaly(True) if finds_nan else NOTHING:
+            return self.watch.inside(number, func, *args, **keywords)
 
 
 @lru_cache(maxsize=8192)
