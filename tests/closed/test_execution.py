@@ -856,6 +856,22 @@ def test_operators_on_whole_numbers_are_pythons_and_end_where_they_grow_too_larg
                 assert isinstance(ended, LimitError) or abs(result) < 2**4097
 
 
+def test_single_numbers_inside_of_vmap_are_let_through_as_outside():
+    """Complex, whole, and truth values, one of each sample: no decision may hang on what they are."""
+    text = """
+import torch
+x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+z = torch.vmap(lambda a: (a * a).abs() * (a + 2j).abs())(x + 1j)
+whole = torch.vmap(lambda n, a: (n + 1) * a)(torch.arange(3) + 5000, x)
+truth = torch.vmap(lambda n, a: (n > 5001) * a)(torch.arange(3) + 5000, x)
+(z + whole + truth).sum().backward()
+"""
+    scope: dict = {}
+    exec(text, scope)
+    found = to_dict(as_run(text))["vjp"]["x"]["value"]
+    torch.testing.assert_close(torch.tensor(found), scope["x"].grad)
+
+
 DETECTED = {
     "torch.autograd.set_detect_anomaly(True)\n{call}": True,
     "torch.autograd.set_detect_anomaly(True)\ntorch.autograd.set_detect_anomaly(False)\n{call}": False,

@@ -92,8 +92,8 @@ class Watch:
     ended: BaseException | None = None
     pulls: bool = False
     finds_nan: bool = False
-    left: bytearray = field(default_factory=bytearray)
-    turns: Iterator[int] = field(init=False)
+    left: bytearray = field(default_factory=bytearray, repr=False)
+    turns: Iterator[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.turns = chain.from_iterable(self._taken())

@@ -269,7 +269,7 @@ def _are_small(values: Iterable[Any]) -> bool:
         kind = type(value)
         if kind in reach.TENSORS:
             count = value.numel()
-            if count == 1 and not value.is_floating_point() and abs(as_integer(value)) > SMALL[int]:
+            if count == 1 and not value.is_floating_point() and (value.is_complex() or abs(as_integer(value)) > SMALL[int]):
                 return False
             elements *= count + 1
         elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]) or (kind is str and reach.ELSEWHERE.fullmatch(value)):
