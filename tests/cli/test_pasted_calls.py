@@ -476,6 +476,17 @@ def test_a_with_that_changes_no_number(jvp, block):
     torch.testing.assert_close(tensors(asked(jvp, text)["vjp"]), [scope_of(text)["x"].grad])
 
 
+@pytest.mark.parametrize(
+    ("switch", "told"),
+    [("set_detect_anomaly(True)", True), ("set_detect_anomaly(False)", False), ("detect_anomaly(check_nan=False)", False)],
+)
+def test_what_anomaly_detection_would_raise_is_said_where_it_is_switched_on(jvp, switch, told):
+    """The language looks at no step of a pass, and shows NaN where PyTorch gives nothing."""
+    text = f"torch.autograd.{switch}\nx = torch.zeros(2, requires_grad=True)\n(torch.sqrt(x) * 0).sum().backward()\nx.grad\n"
+    said = jvp("inspect", text).err
+    assert ("under anomaly detection (line 1) PyTorch raises where a step of a backward pass gives NaN" in said) is told
+
+
 # Every door
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 import pytest
 import torch
@@ -881,6 +882,56 @@ def test_operators_on_whole_numbers_are_pythons_and_end_where_they_grow_too_larg
                 ended = run_through(compiled(f"a, b = {left}, {right}\n{change}\n{told}\n"), Settings())[1]
                 assert ended is None or (isinstance(ended, LimitError) and abs(result) >= 2**1500)
                 assert isinstance(ended, LimitError) or abs(result) < 2**4097
+
+
+def test_single_numbers_inside_of_vmap_are_let_through_as_outside():
+    """Complex, whole, and truth values, one of each sample: no decision may hang on what they are."""
+    text = """
+import torch
+x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+z = torch.vmap(lambda a: (a * a).abs() * (a + 2j).abs())(x + 1j)
+whole = torch.vmap(lambda n, a: (n + 1) * a)(torch.arange(3) + 5000, x)
+truth = torch.vmap(lambda n, a: (n > 5001) * a)(torch.arange(3) + 5000, x)
+(z + whole + truth).sum().backward()
+"""
+    scope: dict = {}
+    exec(text, scope)
+    found = to_dict(as_run(text))["vjp"]["x"]["value"]
+    torch.testing.assert_close(torch.tensor(found), scope["x"].grad)
+
+
+DETECTED = {
+    "torch.autograd.set_detect_anomaly(True)\n{call}": True,
+    "torch.autograd.set_detect_anomaly(True)\ntorch.autograd.set_detect_anomaly(False)\n{call}": False,
+    "torch.autograd.set_detect_anomaly(True, check_nan=False)\n{call}": False,
+    "with torch.autograd.detect_anomaly():\n    {call}": True,
+    "with torch.autograd.set_detect_anomaly(True):\n    pass\n{call}": False,
+    "with torch.autograd.detect_anomaly():\n    pass\n{call}": False,
+    "from torch.autograd import anomaly_mode\nanomaly_mode.set_detect_anomaly(mode=True)\n{call}": True,
+}
+
+
+@pytest.mark.parametrize("around", DETECTED)
+@pytest.mark.parametrize("call", ["y.backward()", "g, = torch.autograd.grad(y, x)"])
+@pytest.mark.filterwarnings("ignore:Anomaly Detection", "ignore:Error detected")
+def test_where_anomaly_detection_raises_in_python_that_is_told(around, call):
+    text = "import torch\nx = torch.tensor([0.0, 1.0], requires_grad=True)\ny = (torch.sqrt(x) * 0).sum()\n"
+    text += f"{around.format(call=call)}\n"
+    with torch.autograd.set_detect_anomaly(False):
+        try:
+            exec(text, {})
+            said = None
+        except RuntimeError as error:
+            said = str(error)
+    assert (said is not None) is DETECTED[around]
+    if said is None:
+        assert [math.isnan(float(value)) for value in to_dict(as_run(text))["vjp"]["x"]["value"]] == [True, False]
+    else:
+        with pytest.raises(EvaluationError) as raised:
+            as_run(text)
+        assert raised.value.torch_message == said
+        assert "sqrt has an infinite slope at 0" in " ".join(raised.value.causes)
+    assert not torch.is_anomaly_enabled()
 
 
 def test_torch_s_own_calls_of_the_program_stand_behind_the_guard():

@@ -71,6 +71,7 @@ class Watch:
         given: what the last has given that was made.
         ended: what was refused, after which the program does nothing more; None: nothing.
         pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
+        finds_nan: whether a backward pass raises where a step of it gives NaN.
         left: as many bytes as the program may take turns of loops and calls; none once it has ended.
         turns: gives something for each turn.
 
@@ -92,8 +93,9 @@ class Watch:
     given: Any = None
     ended: BaseException | None = None
     pulls: bool = False
-    left: bytearray = field(default_factory=bytearray)
-    turns: Iterator[int] = field(init=False)
+    finds_nan: bool = False
+    left: bytearray = field(default_factory=bytearray, repr=False)
+    turns: Iterator[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.turns = chain.from_iterable(self._taken())
@@ -360,3 +362,31 @@ def forward(watch: Watch, line: Callable[[], int]) -> dict[str, Any]:
         return found
 
     return {"dual_level": forward_ad.dual_level, "make_dual": make_dual, "unpack_dual": unpack_dual}
+
+
+def anomalies(watch: Watch) -> dict[str, Any]:
+    """torch's anomaly detection as a program has it: it is on while torch goes back, which is when it may raise."""
+    return {
+        "set_detect_anomaly": lambda mode, check_nan=True: _Detecting(watch, bool(mode and check_nan)).begun(),
+        "detect_anomaly": lambda check_nan=True: _Detecting(watch, bool(check_nan)),
+    }
+
+
+class _Detecting:
+    """Anomaly detection, switched as torch switches it: from a call of `set_detect_anomaly` on, and in a block of either."""
+
+    __slots__ = ("_before", "_finds", "_watch")
+
+    def __init__(self, watch: Watch, finds: bool) -> None:
+        self._watch, self._finds, self._before = watch, finds, watch.finds_nan
+
+    def begun(self) -> _Detecting:
+        """Itself, switched on or off."""
+        self._watch.finds_nan = self._finds
+        return self
+
+    def __enter__(self) -> None:
+        self.begun()
+
+    def __exit__(self, *error: Any) -> None:
+        self._watch.finds_nan = self._before

@@ -33,12 +33,11 @@ from jvpcli.language.guards.integers import as_integer
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative, graph_after, read_call, read_end
-from jvpcli.recording.places import OURS, TORCH
 from jvpcli.recording.recorder import DERIVATIVES, Recorder
 from jvpcli.recording.tape import operation_of
 
-HANDED_ON = tuple(f"{TORCH}/{name}" for name in ("overrides.py", "_tensor.py", "autograd/__init__.py"))
-"""What stands between a derivative call of a program and where it is made."""
+HANDED_ON = frozenset({"torch.overrides", "torch._tensor", "torch.autograd"})
+"""Modules of torch's that stand between a derivative call of a program and where it is made, as jvp's own do."""
 
 
 class _Reached(BaseException):
@@ -290,7 +289,7 @@ def _are_small(values: Iterable[Any]) -> bool:
         kind = type(value)
         if kind in reach.TENSORS:
             count = value.numel()
-            if count == 1 and not value.is_floating_point() and abs(as_integer(value)) > SMALL[int]:
+            if count == 1 and not value.is_floating_point() and (value.is_complex() or abs(as_integer(value)) > SMALL[int]):
                 return False
             elements *= count + 1
         elif kind not in SMALL or (kind is int and abs(value) > SMALL[int]) or (kind is str and reach.ELSEWHERE.fullmatch(value)):
@@ -420,11 +419,14 @@ class _Guard(TorchFunctionMode):
         if self.watch.depth >= MOST_NESTED:
             raise self.watch.end(LimitError(f"Derivatives in derivatives, {MOST_NESTED} deep, can't be asked for in a program."))
         line = 0 if self.watch.depth else _direct_line()
-        number = self.watch.counts(line, lambda: read_call(func, args, keywords), _after(func, args, keywords)) if line else 0
-        if any(type(x) not in GIVEN for x in keywords.values()):
+        after = _after(func, args, keywords)
+        number = self.watch.counts(line, lambda: read_call(func, args, keywords), after) if line else 0
+        if not GIVEN.issuperset(map(type, keywords.values())):
             with self:  # torch would go through what the program generates without the guard
                 keywords = {key: x if type(x) in GIVEN else tuple(x) for key, x in keywords.items()}
-        given = self.watch.inside(number, func, *args, **keywords)
+        finds_nan = self.watch.finds_nan and after is not After.CREATED  # else torch would read the code of each step's place
+        with torch.autograd.set_detect_anomaly(True) if finds_nan else NOTHING:
+            given = self.watch.inside(number, func, *args, **keywords)
         self.watch.given = given if number else self.watch.given
         return given
 
@@ -458,12 +460,9 @@ def _after(func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> After
 def _direct_line() -> int:
     """The line of a derivative call that is being made, where it is one of the program's own; 0 of a function that it calls."""
     frame = sys._getframe(2)
-    while frame is not None and _hands_on(frame.f_code.co_filename):
+    while frame is not None and reach.OURS not in frame.f_globals:  # Python announces it where the code of a frame is read
+        module = frame.f_globals.get("__name__", "")
+        if module not in HANDED_ON and not module.startswith("jvpcli."):
+            return 0
         frame = frame.f_back  # type: ignore[assignment]
-    return frame.f_lineno if frame is not None and frame.f_code.co_filename == PROGRAM else 0
-
-
-@lru_cache(maxsize=256)
-def _hands_on(path: str) -> bool:
-    """Whether what a file has stands between a derivative call of a program and where it is made."""
-    return path.startswith(HANDED_ON) or path.startswith(OURS)
+    return 0 if frame is None else frame.f_lineno

@@ -16,6 +16,7 @@ from torch.autograd import Function
 from jvpcli.closed import integers, reach
 from jvpcli.closed.derived import (
     Watch,
+    anomalies,
     checks,
     forward,
     functionals,
@@ -141,7 +142,6 @@ def _spaces() -> dict[str, Any]:
     held["parameter"] = Namespace("torch.nn.parameter", {"Parameter": nn.Parameter})
     space = Namespace("torch.nn", held)
     autograd = torch.autograd
-    anomalies: dict[str, Any] = {"set_detect_anomaly": INERT, "detect_anomaly": INERT}
     entries: dict[str, Any] = {
         **_of_catalogue("torch"),
         "nn": space,
@@ -151,7 +151,6 @@ def _spaces() -> dict[str, Any]:
         "optim": optimizers(),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
-            **anomalies, "anomaly_mode": Namespace("torch.autograd.anomaly_mode", anomalies),
             "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
             "enable_grad": torch.enable_grad,
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
@@ -328,9 +327,10 @@ def _deriving(watch: Watch, seed: int, keeps_seed: bool, guard: Callable[..., An
     """Namespaces of one run: whose functions ask for derivatives, and keep what is saved."""
     func = transforms(watch, _line)
     torch_, autograd = vars(_spaces()["torch"]), vars(vars(_spaces()["torch"])["autograd"])
-    functional = Namespace("torch.autograd.functional", functionals(watch, _line))
+    functional, detecting = Namespace("torch.autograd.functional", functionals(watch, _line)), anomalies(watch)
     held = Namespace("torch.autograd", {
-        **autograd, "functional": functional, **checks(watch, _line),
+        **autograd, "functional": functional, **checks(watch, _line), **detecting,
+        "anomaly_mode": Namespace("torch.autograd.anomaly_mode", detecting),
         "forward_ad": Namespace("torch.autograd.forward_ad", forward(watch, _line)),
     })  # fmt: skip
     space = Namespace("torch.func", func)

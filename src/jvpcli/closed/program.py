@@ -6,6 +6,7 @@ import builtins
 import operator
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
@@ -148,7 +149,8 @@ class Program:
 
     def _bounded(self, name: str, operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """An operator that makes nothing too large; what most operands are is looked at first."""
-        most, other_most = reach.MOST_WHOLE[name]
+        floating, (most, other_most) = reach.FLOATING, reach.MOST_WHOLE[name]
+        least, other_least = -most, -other_most
 
         @self._kept
         def asked(left: Any, right: Any) -> Any:
@@ -157,29 +159,31 @@ class Program:
 
         def bounded(left: Any, right: Any) -> Any:
             kind = type(left)
-            if kind in reach.FLOATING:
+            if kind is float or kind in floating:
                 return operate(left, right)
             if kind is int:
                 other = type(right)
-                if other in reach.FLOATING or (other is int and -most < left < most and -other_most < right < other_most):
+                if other is int and least < left < most and other_least < right < other_most:
+                    return operate(left, right)
+                if other in floating:
                     return operate(left, right)
             return asked(left, right)
 
         return bounded
 
     def _known(self, guard: Callable[..., Any], is_free: Callable[[type, str], bool]) -> Callable[..., Any]:
-        """The guard of an attribute, which remembers by type and name what is free whatever the object holds."""
-        known: set[tuple[type, str]] = set()
+        """The guard of an attribute, which remembers by its name the types of which it is free whatever the object holds."""
+        known = defaultdict[str, set[type]](set)
         ask = self._kept(guard)
 
         def looked_at(value: Any, name: str) -> Any:
             kind = type(value)
-            if (kind, name) in known:
+            if kind in known[name]:
                 return value
             if kind is Namespace and guard is _read and name in value.__dict__:
                 return ask(value, name) if name[:2] == "__" else value
             if is_free(kind, name):
-                known.add((kind, name))
+                known[name].add(kind)
                 return value
             return ask(value, name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -302,7 +302,20 @@ def _program(source: str, seed: int | None) -> _Program | None:
     changed = body != imported or len(body) > len(tree.body)
     done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves(with_switches_apart([*opened(body)]))))
     statements, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
-    return _Program(source, text, tree, body, statements, own_seed, tuple(named), changed)
+    return _Program(source, text, tree, body, statements, own_seed, (*named, *_about_anomalies(tree, text)), changed)
+
+
+def _about_anomalies(tree: ast.Module, text: SourceText) -> Iterator[str]:
+    """What is to be said where anomaly detection is switched on: no step is looked at for it here."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and name_of(node) in ("detect_anomaly", "set_detect_anomaly"):
+            given = [*node.args, *[each.value for each in node.keywords]]
+            if not any(isinstance(each, ast.Constant) and each.value is False for each in given):
+                yield DETECTED.format(line=_line(node, text))
+                return
+
+
+DETECTED = "under anomaly detection (line {line}) PyTorch raises where a step of a backward pass gives NaN"
 
 
 def _subject(program: _Program, places: Sequence[Place], twice: bool, number: int | None) -> tuple[Reader, Subject | None]:

@@ -124,11 +124,9 @@ def inputs_of(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[s
 
 def graph_after(func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether the graph that a derivative call goes through is there after it, and whether the call makes one of its own."""
-    places = (3, 4) if func is torch.autograd.grad else (2, 3)
-    keeps, creates = [
-        keywords.get(name, args[k] if k < len(args) else None)
-        for name, k in zip(("retain_graph", "create_graph"), places, strict=True)
-    ]
+    place = 3 if func is torch.autograd.grad else 2
+    keeps = keywords.get("retain_graph", args[place] if place < len(args) else None)
+    creates = keywords.get("create_graph", args[place + 1] if place + 1 < len(args) else None)
     return bool(creates if keeps is None else keeps), bool(creates)
 
 
