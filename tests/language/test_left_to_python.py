@@ -26,7 +26,8 @@ CALL = "(w * u).pow(2).sum().backward()"
 
 LOOP, FUNCTION = "`{}` stands in a loop: the language reads", "`{}` stands in `f`: the language reads"
 MADE = "The language has no optimizers, which move weights as a program runs: `{}`."
-MOVED = "`{}` is changed behind a use of it: "
+MOVED = "`{}` is changed, or gets another leaf: "
+LATER = "`{}` becomes a leaf behind a use of it: "
 CLEARED = "`{}` has its gradient cleared between two calls of backward; `{}`"
 
 TRAINING = {
@@ -62,6 +63,10 @@ TRAINING = {
         "f = lambda: (w * u).sum()\ny = w * 2\n«w = torch.ones(2, requires_grad=True)»\n(f() * y).sum().backward()",
         MOVED.format("w"),
     ),
+    "a weight that is filled before": ("«w.data[0] = 5.»\nCALL", MOVED.format("w")),
+    "another leaf": (
+        "CALL\nold = w\n«w = torch.tensor([2., 1.], requires_grad=True)»\n(w * u).sum().backward()", MOVED.format("w"),
+    ),
     "parameters that move": (
         "net(w).backward()\n«for p in net.parameters():\n    p.data -= p.grad»\nnet(w).backward()",
         MOVED.format("net"),
@@ -86,6 +91,34 @@ def test_what_trains_is_left_to_python(name: str) -> None:
     assert text[slice(*caught.value.span)] == place
 
 
+LEAVES = {
+    "one that is filled": ("x = torch.zeros(2)\nx[0] = 1.\nx.requires_grad_()\nCALL", "x"),
+    "one that is read": ("x = w.detach() * 2\ny = torch.sin(x)\nx.requires_grad = True\n(x * y).sum().backward()", "x"),
+    "one that a function has read": (
+        "x = w.detach() * 2\ndef f():\n    return x ** 2\ny = f()\nx.requires_grad = True\n(f() * y).sum().backward()", "x",
+    ),
+    "one of two names": ("x = torch.ones(2)\nz = x\nz.requires_grad_()\n(x ** 2).sum().backward()", "x"),
+    "one that has its name in a value": ("x = torch.ones(2)\ny = 2 * x.requires_grad_()\n(x * y).sum().backward()", "x"),
+    "one that a block makes": ("if True:\n    x = torch.ones(2)\nx.requires_grad_()\n(x ** 2).sum().backward()", "x"),
+}
+"""Leaves that the language takes for none from their making on."""
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_leaves_that_are_made_of_other_tensors_later_are_left_to_python(name: str) -> None:
+    text, leaf = LEAVES[name]
+    text = HEAD + text.replace("CALL", "(x * w).sum().backward()")
+    with pytest.raises(ForbiddenError) as caught:
+        report_of(as_meant(Request(text)))
+    assert caught.value.message.startswith(LATER.format(leaf))
+    assert caught.value.hints == (WAY.format(command="inspect"),)
+    scope: dict[str, torch.Tensor] = {}
+    exec(text, scope)
+    found = jvpcli.inspect(text, as_python=True).vjp
+    assert found is not None
+    torch.testing.assert_close(found[leaf] if leaf in found else next(iter(found.values())), scope[leaf].grad)
+
+
 READ = {
     "two calls that add up": "CALL\n(w ** 3).sum().backward()",
     "one under another mode": "with torch.autograd.set_detect_anomaly(True):\n    CALL",
@@ -95,17 +128,7 @@ if w.grad is not None:
     w.grad.zero_()
     u.grad.zero_()
 (w * u).sum().backward()""",
-    "a weight that moves before": "w.data[0] = 5.\nCALL",
-    "a leaf that takes the name of another, beside one that stays": """CALL
-old = w
-w = torch.tensor([2., 1.], requires_grad=True)
-(w * u).sum().backward()
-(w ** 2).sum().backward()""",
     "weights that move behind": "CALL\ng = w.grad.clone()\nwith torch.no_grad():\n    w -= 0.1 * w.grad",
-    "another leaf that is filled between": """CALL
-v = torch.ones(2, requires_grad=True)
-v.data[0] = 3.
-(v ** 2 * u).sum().backward()""",
     "a function that nothing calls": "def f():\n    w.sum().backward()\nCALL",
     "a derivative in a function, as a value": """
 def f(t):
@@ -129,7 +152,6 @@ def test_what_stands_beside_is_read(name: str) -> None:
     text = HEAD + READ[name].replace("CALL", CALL)
     exec(text, scope)
     expected = {key: scope[key].grad for key in "wuv" if key in scope and scope[key].grad is not None}
-    expected |= {"w_1": scope["old"].grad} if "old" in scope else {}
     found = jvpcli.inspect(text).vjp
     assert found is not None
     torch.testing.assert_close({**found}, expected)

@@ -27,7 +27,6 @@ from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
     called_by,
-    is_passed_over,
     names_made,
 )
 
@@ -71,27 +70,6 @@ def given(value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
         elif _is_tensor(_part(statement, name), earlier):
             found[name] = None
     return tuple(found)
-
-
-def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where a tuple of tensors that only calls for derivatives are given is written out, a name for each."""
-    found = list(statements)
-    for place, statement in enumerate(statements):
-        parts = _tensors_of(statement, statements[:place])
-        name = names_made(statement)[0] if parts else ""
-        rest = statements[place + 1 :]
-        again = any(name in names_made(other) for other in rest)
-        if not parts or again or not _only_given(rest, name):
-            continue
-        names = [part.id if isinstance(part, ast.Name) else f"{name}_{number}" for number, part in enumerate(parts)]
-        if len(set(names)) < len(names) or not {*names}.isdisjoint(assigned(statements[place:])):
-            continue
-        own = [(each, part) for each, part in zip(names, parts, strict=True) if not isinstance(part, ast.Name)]
-        lines = [without_places(ast.parse(f"{each} = {ast.unparse(part)}").body[0]) for each, part in own]
-        opened = _Opened(name, names)
-        rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
-        return with_open_tuples([*statements[:place], *lines, *rest])
-    return found
 
 
 def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -147,45 +125,6 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
         found.append(statement)
     return found
-
-
-def _tensors_of(statement: ast.stmt, before: Sequence[ast.stmt]) -> list[ast.expr]:
-    """The tensors of a tuple that a statement gives a name to; none of another statement."""
-    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, (ast.Tuple, ast.List)):
-        return []
-    target, parts = statement.targets, statement.value.elts
-    return list(parts) if isinstance(target[0], ast.Name) and all(_is_tensor(part, before) for part in parts) else []
-
-
-def _reads(statement: ast.stmt, name: str) -> bool:
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(statement))
-
-
-def _only_given(statements: Sequence[ast.stmt], name: str) -> bool:
-    """Whether a name is nothing but an argument of calls for derivatives."""
-    nodes = [part for statement in statements if not is_passed_over(statement) for part in ast.walk(statement)]
-    calls = [part for part in nodes if isinstance(part, ast.Call) and name_of(part) in FUNCTIONAL]
-    given_ = [part for call in calls for part in call.args[1:] if isinstance(part, ast.Name) and part.id == name]
-    read = [part for part in nodes if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Load)]
-    return bool(given_) and len(given_) == len(read)
-
-
-class _Opened(ast.NodeTransformer):
-    """Writes a tuple out where its name stands."""
-
-    def __init__(self, name: str, parts: Sequence[str]) -> None:
-        self.name, self.parts = name, parts
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A name."""
-        if node.id != self.name:
-            return node
-        return without_places(ast.Tuple([ast.Name(part, ast.Load()) for part in self.parts], ast.Load()))
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        """Any other part, which stands nowhere in the text from here on."""
-        changed = super().generic_visit(node)
-        return without_places(changed) if isinstance(changed, (ast.expr, ast.stmt)) else changed
 
 
 def _read(value: ast.AST) -> list[str]:
