@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import jvpcli
 from jvpcli.answers import report_of
 from jvpcli.answers.executed import WAY
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, NotDifferentiableError
 from jvpcli.language.pasted import as_meant
 from jvpcli.request import Request
 
@@ -45,14 +46,6 @@ TRAINING = {
     "a Jacobian in a function": (
         "def f(t):\n    return «torch.autograd.functional.jacobian(torch.sin, t)»\nf(w)",
         FUNCTION.format("torch.autograd.functional.jacobian(torch.sin, t)"),
-    ),
-    "the rows of a Jacobian": (
-        "y = w * u\nrows = [«torch.autograd.grad(y, w, v, retain_graph=True)»[0] for v in torch.eye(2)]\ntorch.stack(rows)",
-        LOOP.format("torch.autograd.grad(y, w, v, retain_graph=True)"),
-    ),
-    "the rows of vmap": (
-        "y = w * u\ndef f(v):\n    return «torch.autograd.grad(y, w, v)»\ntorch.vmap(f)(torch.eye(2))",
-        "`torch.autograd.grad(y, w, v)` stands in a function that `vmap` runs: the language reads",
     ),
     "a function that clears": ("def f():\n    «w.grad».zero_()\nCALL\nf()\nCALL", FUNCTION.format("w.grad")),
     "a weight that moves": ("CALL\n«with torch.no_grad():\n    w -= w.grad»\nw.grad = u.grad = None\nCALL", MOVED.format("w")),
@@ -89,6 +82,27 @@ def test_what_trains_is_left_to_python(name: str) -> None:
     assert caught.value.hints == (WAY.format(command="inspect"),)
     assert caught.value.span is not None
     assert text[slice(*caught.value.span)] == place
+
+
+ROWS = [
+    "rows = [torch.autograd.grad(y, w, v, retain_graph=True)[0] for v in torch.eye(2)]\ntorch.stack(rows)",
+    "def f(v):\n    return torch.autograd.grad(y, w, v)\ntorch.vmap(f)(torch.eye(2))",
+    "torch.stack([torch.autograd.grad(y[0], w, retain_graph=True)[0], torch.autograd.grad(y[1], w)[0]])",
+]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_without_a_graph_have_no_derivative_but_their_own(rows: str) -> None:
+    text = f"{HEAD}y = w ** 3 * u\n{rows}"
+    with pytest.raises(NotDifferentiableError, match="no gradient reaches") as caught:
+        jvpcli.inspect(text)
+    assert "without create_graph=True" in caught.value.explanation
+    scope: dict[str, Any] = {}
+    exec(f"{HEAD}y = w ** 3 * u", scope)
+    found = jvpcli.inspect(text, as_python=True).vjp
+    assert found is not None
+    by = torch.eye(2) if "vmap" in rows else torch.eye(2)[1:]
+    torch.testing.assert_close(found["w"].reshape(-1, 2), 3 * scope["w"].detach() ** 2 * scope["u"].detach() * by)
 
 
 LEAVES = {

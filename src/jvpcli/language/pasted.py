@@ -40,14 +40,13 @@ from jvpcli.language.statements import (
     with_imports,
     without_annotations,
 )
-from jvpcli.language.subject import AS_VALUE, Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.subject import Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.training import (
     anew,
     refuse_anew,
     refuse_moved,
     refuse_partly_anew,
     refuse_partly_cleared,
-    refuse_rows,
     refuse_training,
 )
 from jvpcli.options import COMMAND_LINE, command, options_of
@@ -314,14 +313,11 @@ def _apart(program: _Program, reader: Reader, subject: Subject | None) -> _Parts
     """A program with its leaves apart from the rest, and what is meant by them.
 
     Raises:
-        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded, or its value is made of
-            derivatives without a graph, row by row.
+        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
     """
     kept, leaves = without_leaves(reader.statements if subject is None else subject.before, program.code)
     if subject is None:
         return _Parts(None, kept, leaves)
-    if not subject.calls and AS_VALUE in subject.asked.notes:
-        refuse_rows(program.text, reader.statements)
     if subject.calls and follows(subject, kept):
         subject = reader.as_value(subject)
     if (mode := mode_in_forward(subject)) is not None:

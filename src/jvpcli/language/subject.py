@@ -35,7 +35,7 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import imported, needed, root_of
-from jvpcli.language.given import derives, given, is_parts
+from jvpcli.language.given import derives, given
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
@@ -219,7 +219,7 @@ class Reader:
             if value is None or not derives(value, before):
                 continue
             wrt = self._given(value, before)
-            if not wrt and not (without_leaves(before, self.code)[1] and is_parts(value, before)):
+            if not wrt:
                 return None
             (*before, last), changed = _with_graphs([*before, ast.Expr(value)])
             assert isinstance(last, ast.Expr)

@@ -100,24 +100,6 @@ def refuse_partly_cleared(text: SourceText, statements: Sequence[ast.stmt], weig
                 raise _at(text, statement, refusals.partly_cleared(name, min(left)))
 
 
-def refuse_rows(text: SourceText, statements: Sequence[ast.stmt]) -> None:
-    """Refuse derivatives that a comprehension or `vmap` asks for row by row, without a graph: as a program's value they have
-    none, and are what is asked.
-
-    Raises:
-        ForbiddenError: there are some, with the place.
-    """
-    defined = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
-    for node in (each for part in statements for each in ast.walk(part)):
-        block: ast.AST | None = node if isinstance(node, (ast.ListComp, ast.GeneratorExp)) else None
-        if isinstance(node, ast.Call) and name_of(node) == "vmap" and node.args:
-            block = defined.get(path(node.args[0]), node.args[0])
-        for call in () if block is None else ast.walk(block):
-            if isinstance(call, ast.Call) and _derives(call, {*assigned(statements)}):
-                where = BLOCKS[ast.For] if block is node else "a function that `vmap` runs"
-                raise _at(text, call, refusals.in_block(ast.unparse(call), where))
-
-
 def _at(text: SourceText, node: ast.AST, refused: JvpError) -> JvpError:
     """An error with its place; what was made of others may have none."""
     return refused.with_context(span=text.span(node), source=text.source) if hasattr(node, "col_offset") else refused
