@@ -23,6 +23,8 @@ NODES: dict[type[ast.AST], str] = {
     ast.AsyncFor: "`async` is not part of the language",
     ast.AsyncWith: "`async` is not part of the language",
     ast.Try: "`try` is not part of the language",
+    ast.Global: "`global` is not part of the language: a function gives back what it makes",
+    ast.Nonlocal: "`nonlocal` is not part of the language: a function gives back what it makes",
     ast.Starred: "`*` can't stand here",
     ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
 }
