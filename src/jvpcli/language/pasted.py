@@ -300,9 +300,9 @@ def _program(source: str, seed: int | None) -> _Program | None:
 
 
 def _alone(program: _Program, reader: Reader, subject: Subject | None) -> Subject | None:
-    """What is meant, of a session in which a leaf gets the name of another one without the question about that one.
+    """What is meant; of a session in which a leaf takes the name of another one, with what it needs alone before it.
 
-    A session goes on behind a call that raises; a script ends there, so that what stands before is a part of it.
+    A session goes on behind a call that raises.  A script ends there, so that all that stands before is a part of it.
     """
     if subject is None or not is_session(program.source.splitlines()) or not anew(subject.before, reader.weights):
         return subject
