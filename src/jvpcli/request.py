@@ -64,8 +64,6 @@ class Request:
         call: which derivative call of a program is asked about, from 1; None: the one that it ends with.
         calls, passed_over: of a program that was read as this request, its derivative calls and what is not carried out of it.
         notes: what is to be said of how it was read.
-        earlier: of such a program the derivative calls before the one that is asked, with what they need, as a question of their
-            own; None where they stand in the expression.
         all_used: whether an input that no gradient reaches is refused, as the program's call has it in PyTorch.
         pasted: what was asked of a program before it was read; it is run as it stands where the language refuses it.
         runnable: the text of a program that Python could run as it stands, where whoever asks may not have that done.
@@ -112,7 +110,6 @@ class Request:
     calls: tuple[Call, ...] | None = None
     passed_over: tuple[PassedOver, ...] | None = None
     notes: tuple[str, ...] = ()
-    earlier: Request | None = None
     all_used: bool = False
     pasted: Request | None = None
     runnable: str | None = None

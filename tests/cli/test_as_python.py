@@ -415,3 +415,28 @@ def test_statements_of_one_line_are_run_as_well(jvp):
     assert [each["code"] for each in found["warnings"]] == ["as_python"]
     refused = json.loads(jvp("batch", "-", stdin=json.dumps({"expression": text})).out)["error"]
     assert refused["hints"][-1] == WAY.format(command="inspect")
+
+
+def test_names_of_what_is_around_a_function_are_pythons(jvp):
+    text = """
+x = torch.tensor([1., 2.], requires_grad=True)
+count, total = 0, 0 * x
+def add(t):
+    global count, total
+    count += 1
+    total = total + t * count
+def make(start):
+    value = start
+    def following(by):
+        nonlocal value
+        value = value * 2 + by
+        return value
+    return following
+following = make(x)
+for k in range(3):
+    add(following(k))
+total.sum().backward()
+"""
+    found = json.loads(jvp("inspect", "-", "--json", stdin=text).out)
+    assert [each["code"] for each in found["warnings"]] == ["as_python"]
+    assert found["vjp"]["x"]["value"] == [1 * 2 + 2 * 4 + 3 * 8] * 2  # `value` doubles before each is added, so many times

@@ -232,19 +232,25 @@ x = torch.tensor([7., 2.], requires_grad=True)
 
 @pytest.mark.parametrize("name", ANEW)
 def test_a_leaf_that_is_made_anew(jvp, name):
+    """A script is run by Python; a session, which goes on where a call has failed, is read where the last question is another."""
     scope = scope_of(ANEW[name])
-    found = asked(jvp, ANEW[name])["vjp"]
-    held = {key: scope[key].grad.double() for key in ("x", "w") if key in found and scope[key].grad is not None}
-    assert "x" in held
-    torch.testing.assert_close({key: tensors({key: found[key]})[0] for key in held}, held)
-    first = asked(jvp, ANEW[name], "--call", "1")["vjp"]
+
+    def compare(found):
+        held = {key: scope[key].grad for key in ("x", "w") if key in found and scope[key].grad is not None}
+        assert "x" in held
+        torch.testing.assert_close({key: torch.tensor(found[key]["value"]) for key in held}, held)
+
+    document = json.loads(jvp("inspect", ANEW[name], "--json").out)
+    assert [each["code"] for each in document["warnings"]] == ["as_python"]
+    compare(document["vjp"])
+    first = json.loads(jvp("inspect", ANEW[name], "--call", "1", "--json").out)["vjp"]
     assert first["x"]["value"] == ([1.0, 1.0] if "shares" in name else [2.0, 4.0])
-
-
-def test_what_stands_for_the_one_before_is_told(jvp):
-    told = jvp("inspect", ANEW["one that shares a leaf"])
-    assert "x_1 is a leaf whose name is given to another one later.\n" in told.err
-    assert "later" not in jvp("inspect", ANEW["two examples"]).err
+    session = "\n".join(f">>> {line}" for line in ANEW[name].replace("\n", "\nx.grad.nothing()\n", 1).split("\n"))
+    answer = json.loads(jvp("batch", "-", stdin=json.dumps({"expression": session})).out)
+    if name in ("two examples", "three times"):
+        compare(answer["vjp"])
+    else:
+        assert answer["error"]["code"] == "forbidden"
 
 
 @pytest.mark.parametrize("text", [

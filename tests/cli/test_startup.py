@@ -34,8 +34,8 @@ BEYOND_TORCH = {
 
 SELDOM = {
     "jvpcli.answers.failures", "jvpcli.answers.mismatch", "jvpcli.answers.silent", "jvpcli.gradcheck", "jvpcli.jacobians.engine",
-    "jvpcli.jacobians.local", "jvpcli.language.hooks", "jvpcli.language.failures", "jvpcli.language.files",
-    "jvpcli.language.imports", "jvpcli.language.pasted", "jvpcli.language.statements",
+    "jvpcli.jacobians.local", "jvpcli.language.failures", "jvpcli.language.files",
+    "jvpcli.language.imports", "jvpcli.language.pasted", "jvpcli.language.sessions", "jvpcli.language.statements",
     "jvpcli.messages", "jvpcli.render.check", "jvpcli.render.matrix", "jvpcli.render.trace",
     "jvpcli.repairs", "jvpcli.report.check", "jvpcli.report.trace", "jvpcli.symbolic", "jvpcli.tracing", "jvpcli.writer",
     *(f"jvpcli.language.guards.{name}" for name in ("binding", "extents", "overflow", "recurrent", "trusted")),

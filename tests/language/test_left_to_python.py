@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import jvpcli
 from jvpcli.answers import report_of
 from jvpcli.answers.executed import WAY
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, NotDifferentiableError
 from jvpcli.language.pasted import as_meant
 from jvpcli.request import Request
 
@@ -26,7 +27,8 @@ CALL = "(w * u).pow(2).sum().backward()"
 
 LOOP, FUNCTION = "`{}` stands in a loop: the language reads", "`{}` stands in `f`: the language reads"
 MADE = "The language has no optimizers, which move weights as a program runs: `{}`."
-MOVED = "`{}` is changed behind a use of it: "
+MOVED = "`{}` is changed, or gets another leaf: "
+LATER = "`{}` becomes a leaf behind a use of it: "
 CLEARED = "`{}` has its gradient cleared between two calls of backward; `{}`"
 
 TRAINING = {
@@ -45,14 +47,6 @@ TRAINING = {
         "def f(t):\n    return «torch.autograd.functional.jacobian(torch.sin, t)»\nf(w)",
         FUNCTION.format("torch.autograd.functional.jacobian(torch.sin, t)"),
     ),
-    "the rows of a Jacobian": (
-        "y = w * u\nrows = [«torch.autograd.grad(y, w, v, retain_graph=True)»[0] for v in torch.eye(2)]\ntorch.stack(rows)",
-        LOOP.format("torch.autograd.grad(y, w, v, retain_graph=True)"),
-    ),
-    "the rows of vmap": (
-        "y = w * u\ndef f(v):\n    return «torch.autograd.grad(y, w, v)»\ntorch.vmap(f)(torch.eye(2))",
-        "`torch.autograd.grad(y, w, v)` stands in a function that `vmap` runs: the language reads",
-    ),
     "a function that clears": ("def f():\n    «w.grad».zero_()\nCALL\nf()\nCALL", FUNCTION.format("w.grad")),
     "a weight that moves": ("CALL\n«with torch.no_grad():\n    w -= w.grad»\nw.grad = u.grad = None\nCALL", MOVED.format("w")),
     "weights that a loop moves": ("CALL\n«for p in (w, u):\n    p.data.sub_(p.grad)»\nCALL", MOVED.format("u")),
@@ -61,6 +55,10 @@ TRAINING = {
     "a leaf under a name that a function reads": (
         "f = lambda: (w * u).sum()\ny = w * 2\n«w = torch.ones(2, requires_grad=True)»\n(f() * y).sum().backward()",
         MOVED.format("w"),
+    ),
+    "a weight that is filled before": ("«w.data[0] = 5.»\nCALL", MOVED.format("w")),
+    "another leaf": (
+        "CALL\nold = w\n«w = torch.tensor([2., 1.], requires_grad=True)»\n(w * u).sum().backward()", MOVED.format("w"),
     ),
     "parameters that move": (
         "net(w).backward()\n«for p in net.parameters():\n    p.data -= p.grad»\nnet(w).backward()",
@@ -86,6 +84,55 @@ def test_what_trains_is_left_to_python(name: str) -> None:
     assert text[slice(*caught.value.span)] == place
 
 
+ROWS = [
+    "rows = [torch.autograd.grad(y, w, v, retain_graph=True)[0] for v in torch.eye(2)]\ntorch.stack(rows)",
+    "def f(v):\n    return torch.autograd.grad(y, w, v)\ntorch.vmap(f)(torch.eye(2))",
+    "torch.stack([torch.autograd.grad(y[0], w, retain_graph=True)[0], torch.autograd.grad(y[1], w)[0]])",
+]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_without_a_graph_have_no_derivative_but_their_own(rows: str) -> None:
+    text = f"{HEAD}y = w ** 3 * u\n{rows}"
+    with pytest.raises(NotDifferentiableError, match="no gradient reaches") as caught:
+        jvpcli.inspect(text)
+    assert "without create_graph=True" in caught.value.explanation
+    scope: dict[str, Any] = {}
+    exec(f"{HEAD}y = w ** 3 * u", scope)
+    found = jvpcli.inspect(text, as_python=True).vjp
+    assert found is not None
+    by = torch.eye(2) if "vmap" in rows else torch.eye(2)[1:]
+    torch.testing.assert_close(found["w"].reshape(-1, 2), 3 * scope["w"].detach() ** 2 * scope["u"].detach() * by)
+
+
+LEAVES = {
+    "one that is filled": ("x = torch.zeros(2)\nx[0] = 1.\nx.requires_grad_()\nCALL", "x"),
+    "one that is read": ("x = w.detach() * 2\ny = torch.sin(x)\nx.requires_grad = True\n(x * y).sum().backward()", "x"),
+    "one that a function has read": (
+        "x = w.detach() * 2\ndef f():\n    return x ** 2\ny = f()\nx.requires_grad = True\n(f() * y).sum().backward()", "x",
+    ),
+    "one of two names": ("x = torch.ones(2)\nz = x\nz.requires_grad_()\n(x ** 2).sum().backward()", "x"),
+    "one that has its name in a value": ("x = torch.ones(2)\ny = 2 * x.requires_grad_()\n(x * y).sum().backward()", "x"),
+    "one that a block makes": ("if True:\n    x = torch.ones(2)\nx.requires_grad_()\n(x ** 2).sum().backward()", "x"),
+}
+"""Leaves that the language takes for none from their making on."""
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_leaves_that_are_made_of_other_tensors_later_are_left_to_python(name: str) -> None:
+    text, leaf = LEAVES[name]
+    text = HEAD + text.replace("CALL", "(x * w).sum().backward()")
+    with pytest.raises(ForbiddenError) as caught:
+        report_of(as_meant(Request(text)))
+    assert caught.value.message.startswith(LATER.format(leaf))
+    assert caught.value.hints == (WAY.format(command="inspect"),)
+    scope: dict[str, torch.Tensor] = {}
+    exec(text, scope)
+    found = jvpcli.inspect(text, as_python=True).vjp
+    assert found is not None
+    torch.testing.assert_close(found[leaf] if leaf in found else next(iter(found.values())), scope[leaf].grad)
+
+
 READ = {
     "two calls that add up": "CALL\n(w ** 3).sum().backward()",
     "one under another mode": "with torch.autograd.set_detect_anomaly(True):\n    CALL",
@@ -95,17 +142,7 @@ if w.grad is not None:
     w.grad.zero_()
     u.grad.zero_()
 (w * u).sum().backward()""",
-    "a weight that moves before": "w.data[0] = 5.\nCALL",
-    "a leaf that takes the name of another, beside one that stays": """CALL
-old = w
-w = torch.tensor([2., 1.], requires_grad=True)
-(w * u).sum().backward()
-(w ** 2).sum().backward()""",
     "weights that move behind": "CALL\ng = w.grad.clone()\nwith torch.no_grad():\n    w -= 0.1 * w.grad",
-    "another leaf that is filled between": """CALL
-v = torch.ones(2, requires_grad=True)
-v.data[0] = 3.
-(v ** 2 * u).sum().backward()""",
     "a function that nothing calls": "def f():\n    w.sum().backward()\nCALL",
     "a derivative in a function, as a value": """
 def f(t):
@@ -129,7 +166,6 @@ def test_what_stands_beside_is_read(name: str) -> None:
     text = HEAD + READ[name].replace("CALL", CALL)
     exec(text, scope)
     expected = {key: scope[key].grad for key in "wuv" if key in scope and scope[key].grad is not None}
-    expected |= {"w_1": scope["old"].grad} if "old" in scope else {}
     found = jvpcli.inspect(text).vjp
     assert found is not None
     torch.testing.assert_close({**found}, expected)

@@ -293,10 +293,6 @@ def test_what_changes_a_module_is_carried_out_or_refused(change: str, asked: str
     """The language never leaves out what it does not read: what it gives is what Python gives."""
     start = "net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\nx = torch.tensor([1., 2.], requires_grad=True)\n"
     text = f"{start}{change}\n{asked}"
-    if change == "net[0].weight.zero_()":
-        with pytest.raises(JvpError) as caught:
-            jvpcli.inspect(text)
-        assert caught.value.torch_message == "a leaf Variable that requires grad is being used in an in-place operation."
     try:
         found = jvpcli.inspect(text).vjp
     except JvpError as error:

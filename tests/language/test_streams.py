@@ -1,4 +1,4 @@
-"""Random numbers that leaves are filled with, and what changes behind a hook, against Python running the same text."""
+"""Random numbers that leaves are filled with, against Python running the same text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_what_a_leaf_is_filled_with_is_drawn_before_what_comes_behind(text: str)
     torch.manual_seed(0)
     scope = {"torch": torch, "nn": nn, "math": math}
     exec(textwrap.dedent(text), scope)
-    found = jvpcli.inspect(textwrap.dedent(text), seed=0).to_dict()["vjp"]
+    found = jvpcli.inspect(textwrap.dedent(text), seed=0, as_python=True).to_dict()["vjp"]
     assert "k" in found
     for name, entry in found.items():
         torch.testing.assert_close(torch.tensor(entry["value"]), scope[name].grad)  # type: ignore[attr-defined]

@@ -53,7 +53,6 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
         raise request.refusal
     if problem is None:
         _refuse_detached(request)
-        _refuse_ended(request)
         problem = _read(request)
     try:
         _ = problem.evaluation
@@ -71,25 +70,6 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
 
         refuse_unreached(problem.evaluation, request.wrt or (), UNUSED)
     return problem
-
-
-def _refuse_ended(request: Request) -> None:
-    """Refuse a program that ends in Python before what is asked of it.
-
-    Raises:
-        JvpError: PyTorch raises in one of the derivative calls before, in its words.
-    """
-    if request.earlier is None:
-        return
-    try:
-        pose(request.earlier)
-    except JvpError as error:
-        if error.torch_message is None:  # whether PyTorch raises can't be told
-            return
-        asked = next(each for each in reversed(request.calls or ()) if each.explained)
-        error.message = f"the program ends before what is asked: {error.message[:1].lower()}{error.message[1:]}"
-        error.hints = [f"--call {asked.number} (in Python call={asked.number}) asks for what comes after it all the same."]
-        raise
 
 
 def _refuse_two_devices(problem: Problem) -> None:

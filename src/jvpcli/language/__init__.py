@@ -5,6 +5,10 @@ import re
 DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "hessian", "hvp", "vhp", "vmap", "Parameter(")
 
 
+BLANKS = " \t\f"
+"""What may stand before a line of Python."""
+
+
 def may_construct(text: str) -> bool:
     """Whether a text can construct modules of torch.nn."""
     if "nn." not in text and "torch.nn " not in text:  # which spares most texts the first use of the pattern

@@ -36,9 +36,6 @@ DTYPES = frozenset({"float16", "float32", "float64", "int32", "int64", "complex6
 SIZED = ("reshape", "transpose", "expand_dims", "item")
 """Those that take sizes and places behind an array."""
 
-RANDOM = frozenset(name for name in SIZES if name.startswith("random."))
-"""Those that draw from numpy's own stream."""
-
 NAMES = ELEMENTWISE | JOINING | MULTIPLYING | SIZES.keys()
 """All that can be called by a name of numpy's."""
 

@@ -33,7 +33,6 @@ class Pasted:
         seed: where random numbers begin, if the program says so.
         notes: what is to be said of further options of the call.
         calls: the derivative calls of the program, in their order, and which are explained.
-        earlier: those before, with what they need, as a program of their own; None where they stand in the expression.
         passed_over: the statements that are not carried out.
     """
 
@@ -48,7 +47,6 @@ class Pasted:
     seed: int | None = None
     notes: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
-    earlier: Pasted | None = None
     passed_over: tuple[PassedOver, ...] = ()
 
 

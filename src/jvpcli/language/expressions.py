@@ -12,7 +12,7 @@ from typing import Any
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import array_names, catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
-from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on, without_mode
+from jvpcli.language.names import LIST_METHODS, assigned, dotted, turns_on, without_mode
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
@@ -249,7 +249,7 @@ class Expressions(Lowering):
     def hide(self, target: ast.Name) -> int:
         """The slot of a comprehension's variable, which hides what else has its name."""
         slot = self.new_slot()
-        self.scope.names[self.loop_name(target.id, target)] = Ref(slot)
+        self.scope.names[self.own_name(target.id, target)] = Ref(slot)
         return slot
 
     def loop_target(self, target: ast.expr, slot_of: Callable[[ast.Name], int]) -> Any:
@@ -275,8 +275,7 @@ class Expressions(Lowering):
         own = [self.own_name(parameter.arg, parameter) for parameter in parameters]
         body: Sequence[ast.AST] = node.body if isinstance(node, ast.FunctionDef) else [node.body]
         self.around.append(self.scope)
-        outer = {name: self.owner(name, is_global, node) for name, is_global in declared(body).items()}
-        self.scope = Scope(assigned=frozenset([*own, *assigned(body)]) - {*outer}, outer=outer)
+        self.scope = Scope(assigned=frozenset([*own, *assigned(body)]))
         for name in self.scope.assigned:
             self.scope.names[name] = self.variable(name, self.scope)
         with self.block() as equations:
@@ -294,13 +293,6 @@ class Expressions(Lowering):
         block = Block(taken, tuple(equations), result)
         name = node.name if isinstance(node, ast.FunctionDef) else "lambda"
         return self.emit(f"function:{name}", defaults, node, named, (block,))
-
-    def owner(self, name: str, is_global: bool, node: ast.AST) -> tuple[Scope, int]:
-        """The scope that a name declared `global` or `nonlocal` belongs to, and how many functions lie between."""
-        for levels, scope in enumerate(reversed(self.around), 1):
-            if scope is self.around[0] if is_global else name in scope.assigned and scope is not self.around[0]:
-                return scope, levels
-        raise self.at(node, ExpressionSyntaxError(f"No function around this one has a name `{name}`."))
 
     def function_body(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Operand:
         """What a function gives where it doesn't return before its end."""

@@ -104,19 +104,6 @@ def set_name(run: Run, equation: Equation) -> Operand:
     return run.listed(run.held(equation.operands[0]))
 
 
-def set_outer(run: Run, equation: Equation) -> Operand:
-    """`y = value`, where y is a name of what is around the function by so many levels."""
-    value, levels, slot = equation.operands
-    assert isinstance(levels, Const)
-    assert isinstance(slot, Const)
-    frame = run.bound
-    for _ in range(levels.value):
-        assert isinstance(frame, Frame)
-        frame = frame.around
-    frame[slot.value] = run.listed(run.held(value))
-    return Const(None)
-
-
 def unset(run: Run, equation: Equation) -> Operand:
     """`del y`"""
     (name,) = equation.operands
@@ -492,7 +479,6 @@ _LIST_METHODS: Mapping[str, tuple[Callable[[Run, list[Operand], Sequence[Operand
 
 HANDLERS: Mapping[str, Handler] = {
     "set": set_name,
-    "outer": set_outer,
     "unset": unset,
     "dict": dictionary,
     "dict:of": dictionary_of,

@@ -11,9 +11,6 @@ from jvpcli.language.calls import (
     TRANSFORMS,
     argument,
     is_backward,
-    is_constant,
-    is_functional,
-    is_true,
     items,
     maker,
     name_of,
@@ -27,7 +24,6 @@ from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
     called_by,
-    is_passed_over,
     names_made,
 )
 
@@ -71,27 +67,6 @@ def given(value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
         elif _is_tensor(_part(statement, name), earlier):
             found[name] = None
     return tuple(found)
-
-
-def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where a tuple of tensors that only calls for derivatives are given is written out, a name for each."""
-    found = list(statements)
-    for place, statement in enumerate(statements):
-        parts = _tensors_of(statement, statements[:place])
-        name = names_made(statement)[0] if parts else ""
-        rest = statements[place + 1 :]
-        again = any(name in names_made(other) for other in rest)
-        if not parts or again or not _only_given(rest, name):
-            continue
-        names = [part.id if isinstance(part, ast.Name) else f"{name}_{number}" for number, part in enumerate(parts)]
-        if len(set(names)) < len(names) or not {*names}.isdisjoint(assigned(statements[place:])):
-            continue
-        own = [(each, part) for each, part in zip(names, parts, strict=True) if not isinstance(part, ast.Name)]
-        lines = [without_places(ast.parse(f"{each} = {ast.unparse(part)}").body[0]) for each, part in own]
-        opened = _Opened(name, names)
-        rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
-        return with_open_tuples([*statements[:place], *lines, *rest])
-    return found
 
 
 def with_printed(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -149,45 +124,6 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
-def _tensors_of(statement: ast.stmt, before: Sequence[ast.stmt]) -> list[ast.expr]:
-    """The tensors of a tuple that a statement gives a name to; none of another statement."""
-    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, (ast.Tuple, ast.List)):
-        return []
-    target, parts = statement.targets, statement.value.elts
-    return list(parts) if isinstance(target[0], ast.Name) and all(_is_tensor(part, before) for part in parts) else []
-
-
-def _reads(statement: ast.stmt, name: str) -> bool:
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(statement))
-
-
-def _only_given(statements: Sequence[ast.stmt], name: str) -> bool:
-    """Whether a name is nothing but an argument of calls for derivatives."""
-    nodes = [part for statement in statements if not is_passed_over(statement) for part in ast.walk(statement)]
-    calls = [part for part in nodes if isinstance(part, ast.Call) and name_of(part) in FUNCTIONAL]
-    given_ = [part for call in calls for part in call.args[1:] if isinstance(part, ast.Name) and part.id == name]
-    read = [part for part in nodes if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Load)]
-    return bool(given_) and len(given_) == len(read)
-
-
-class _Opened(ast.NodeTransformer):
-    """Writes a tuple out where its name stands."""
-
-    def __init__(self, name: str, parts: Sequence[str]) -> None:
-        self.name, self.parts = name, parts
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A name."""
-        if node.id != self.name:
-            return node
-        return without_places(ast.Tuple([ast.Name(part, ast.Load()) for part in self.parts], ast.Load()))
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        """Any other part, which stands nowhere in the text from here on."""
-        changed = super().generic_visit(node)
-        return without_places(changed) if isinstance(changed, (ast.expr, ast.stmt)) else changed
-
-
 def _read(value: ast.AST) -> list[str]:
     """The names that a value reads, in order; of a call of a derived function those of the arguments that are derived by."""
     if isinstance(value, FUNCTIONS):
@@ -219,73 +155,6 @@ def _part(statement: ast.Assign, name: str) -> ast.expr:
     """What an assignment gives to one of its names, where that stands there by itself; else all that it gives."""
     made, values = names_made(statement), items(statement.value)
     return values[made.index(name)] if name in made and len(values) == len(made) else statement.value
-
-
-def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> bool:
-    """Whether a value is nothing but what calls for derivatives give, taken apart and put together: rows of a Jacobian.
-
-    Where they are carried out again and again, not `alone`, they leave the graph as it is, or go through one of their own.
-    """
-    if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
-        (loop, *others), element = value.generators, value.elt
-        if others or not isinstance(loop.target, ast.Name) or root_of(element) != loop.target.id:
-            return is_parts(element, before, False)
-        return is_parts(element, [*before, ast.Assign([loop.target], loop.iter, lineno=0)], alone)
-    if isinstance(value, (ast.Tuple, ast.List)):
-        return bool(value.elts) and all(is_parts(part, before, alone) for part in value.elts)
-    if isinstance(value, (ast.Subscript, ast.Starred)):
-        return is_parts(value.value, before, alone)
-    if isinstance(value, ast.Name):
-        place = next(_makers(value, before), None)
-        part = None if place is None else before[place]
-        if not isinstance(part, ast.Assign):
-            return False
-        if isinstance(part.value, ast.List) and not part.value.elts:
-            added = [each for statement in before[place:] if (each := _appended(statement, value.id)) is not None]
-            return bool(added) and all(is_parts(each, before, False) for each in added)
-        return is_parts(part.value, before[:place], alone)
-    if not isinstance(value, ast.Call):
-        return False
-    if is_constant(value) and not is_backward(value):
-        keeps = any(keyword.arg == "retain_graph" and is_true(keyword.value) for keyword in value.keywords)
-        return alone or keeps or is_functional(value) or isinstance(argument(value, 0, "outputs"), ast.Call)
-    if transformed(value) is not None and maker(value) is not value:
-        return True
-    if name_of(value) in PUTTING_TOGETHER and value.args:
-        return is_parts(value.args[0], before, alone)
-    if isinstance(value.func, ast.Attribute) and value.func.attr in REARRANGING:
-        return is_parts(value.func.value, before, alone)
-    mapped = isinstance(value.func, ast.Call) and name_of(value.func) == "vmap"  # for PyTorch all rows are one call
-    function = argument(value.func, 0, "func") if mapped and isinstance(value.func, ast.Call) else value.func
-    if isinstance(function, ast.Lambda):
-        return is_parts(function.body, before, alone)
-    place = next(_makers(function, before), None) if isinstance(function, ast.Name) else None
-    definition = None if place is None else before[place]
-    if isinstance(definition, ast.Assign) and isinstance(definition.value, ast.Lambda):
-        return is_parts(definition.value.body, before, alone)
-    if not isinstance(definition, ast.FunctionDef) or any(map(_fills, ast.walk(definition))):  # what a graph may need
-        return False
-    found = [part.value for part in ast.walk(definition) if isinstance(part, ast.Return) and part.value is not None]
-    inside = [part for part in ast.walk(definition) if isinstance(part, (ast.Assign, ast.Expr))]
-    return bool(found) and all(is_parts(part, [*before, *inside], alone) for part in found)
-
-
-def _fills(node: ast.AST) -> bool:
-    """`one[i] = 1.`"""
-    return isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
-
-
-def _appended(statement: ast.stmt, name: str) -> ast.expr | None:
-    """What a statement appends to the list of that name; None where it does something else."""
-    call = statement.value if isinstance(statement, ast.Expr) else None
-    appends = isinstance(call, ast.Call) and path(call.func) == f"{name}.append"
-    return call.args[0] if isinstance(call, ast.Call) and appends and call.args else None
-
-
-PUTTING_TOGETHER = frozenset({"stack", "cat", "concat", "concatenate", "vstack", "hstack", "list", "tuple"})
-REARRANGING = frozenset(
-    {"reshape", "view", "flatten", "squeeze", "unsqueeze", "t", "transpose", "permute", "movedim", "detach", "clone"}
-)
 
 
 def _is_tensor(value: ast.AST, before: Sequence[ast.stmt]) -> bool:

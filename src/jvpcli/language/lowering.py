@@ -23,15 +23,12 @@ class Scope:
             by every assignment as it runs.  Empty in any other text.
         inputs: those of them that are read before, and so are inputs.
         slots: the slots of the assigned names.
-        outer: names that a function declares to be of a scope around it (`global`, `nonlocal`), with that scope and how many
-            functions lie between.
     """
 
     names: dict[str, Operand] = field(default_factory=dict)
     assigned: Collection[str] = ()
     inputs: Collection[str] = ()
     slots: dict[str, Ref] = field(default_factory=dict)
-    outer: Mapping[str, tuple[Scope, int]] = field(default_factory=dict)
 
 
 class Lowering:
@@ -83,9 +80,6 @@ class Lowering:
         """What a name that the text assigns stands for here; None for any other."""
         if name in self.scope.names:
             return self.scope.names[name]
-        if name in self.scope.outer:
-            scope, _ = self.scope.outer[name]
-            return scope.names.get(name) or self.variable(name, scope)
         for scope in reversed(self.around):
             if name in scope.names:
                 return scope.names[name]
@@ -148,10 +142,6 @@ class Lowering:
         last = self.equations[-1] if self.equations else None
         if last is not None and last.name is None and value == Ref(last.slot):
             self.equations[-1] = replace(last, name=name)
-        if name in self.scope.outer:
-            scope, levels = self.scope.outer[name]
-            self.emit("outer", (value, Const(levels), Const(self.variable(name, scope).slot)), target)
-            return
         if name in self.scope.assigned:
             slot = self.variable(name, self.scope)
             self.equations.append(Equation("set", (value,), slot.slot, self.text.span(target)))
@@ -163,13 +153,6 @@ class Lowering:
         if name in ("torch", "math") or name.startswith("__"):
             raise self.at(node, ForbiddenError(f"`{name}` can't be assigned."))
         return name
-
-    def loop_name(self, name: str, node: ast.AST) -> str:
-        """A name that a loop may give to its items."""
-        if name in self.scope.outer:
-            message = f"`{name}` belongs to what is around the function: a loop needs a name of its own."
-            raise self.at(node, ForbiddenError(message))
-        return self.own_name(name, node)
 
     def settled(self, operand: Operand, node: ast.AST) -> Operand:
         """An operand that no later assignment to a name changes."""

@@ -200,7 +200,6 @@ def construct(
     made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
-    maker.shared = frozenset(name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
@@ -400,8 +399,6 @@ class _Maker:
     computed: int = 0
     is_once: bool = True
     behind: _Behind | None = None
-    shared: frozenset[str] = frozenset()
-    """Names that functions give other values as they are called."""
     drawn: Any = None
     """The state of numpy's random numbers, as for a module."""
 
@@ -505,8 +502,7 @@ class _Maker:
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
-        known = self.shared.isdisjoint(free_names(node)) and isinstance(node, COMPUTED)
-        if self.behind is None or not self.is_once or not known:
+        if self.behind is None or not self.is_once or not isinstance(node, COMPUTED):
             return self.refuse(node)
         self.computed += 1
         if self.computed > MOST_COMPUTED:

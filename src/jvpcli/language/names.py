@@ -121,17 +121,6 @@ def free_names(node: ast.AST) -> set[str]:
     return (set().union(*map(free_names, body)) - own) | free_names(node.args)
 
 
-def declared(nodes: Iterable[ast.AST]) -> dict[str, bool]:
-    """The names that the statements of a function declare to be another scope's, and whether it is the outermost."""
-    found: dict[str, bool] = {}
-    for node in nodes:
-        if isinstance(node, (ast.Global, ast.Nonlocal)):
-            found.update((name, isinstance(node, ast.Global)) for name in node.names)
-        elif not isinstance(node, (ast.FunctionDef, ast.Lambda)):
-            found.update(declared(ast.iter_child_nodes(node)))
-    return found
-
-
 def read_first(statements: Iterable[ast.stmt]) -> set[str]:
     """The names that are read before anything is assigned to them."""
     first: dict[str, bool] = {}

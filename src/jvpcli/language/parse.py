@@ -395,7 +395,7 @@ class _Statements(Expressions):
 
     def looping(self, target: ast.Name) -> int:
         """The slot of a loop statement's variable, which goes on after the loop."""
-        slot = self.variable(self.loop_name(target.id, target), self.scope)
+        slot = self.variable(self.own_name(target.id, target), self.scope)
         self.scope.names[target.id] = slot
         return slot.slot
 
@@ -612,8 +612,6 @@ STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
     ast.Pass: _Statements.passed_over,
     ast.Assert: _Statements.passed_over,
     ast.Delete: _Statements.deletion,
-    ast.Global: _Statements.passed_over,
-    ast.Nonlocal: _Statements.passed_over,
     ast.If: _Statements.conditional_statement,
     ast.For: _Statements.for_statement,
     ast.While: _Statements.while_statement,

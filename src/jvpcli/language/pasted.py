@@ -14,17 +14,13 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_backward, i
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.given import (
     with_open_dictionaries,
-    with_open_tuples,
     with_printed,
 )
 from jvpcli.language.leaves import (
     from_intermediates,
     plainly_made,
     separate,
-    with_filled_leaves,
     with_named_leaves,
-    with_own_names,
-    with_switches_apart,
     with_weights,
     without_leaves,
     without_needless_asking,
@@ -44,13 +40,13 @@ from jvpcli.language.statements import (
     with_imports,
     without_annotations,
 )
-from jvpcli.language.subject import AS_VALUE, Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.subject import Place, Reader, Subject, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.training import (
-    may_move,
+    anew,
     refuse_anew,
     refuse_moved,
+    refuse_partly_anew,
     refuse_partly_cleared,
-    refuse_rows,
     refuse_training,
 )
 from jvpcli.options import COMMAND_LINE, command, options_of
@@ -146,9 +142,6 @@ def _as_read(request: Request) -> Request:
         calls=pasted.calls or None,
         passed_over=pasted.passed_over or None,
         notes=pasted.notes,
-        earlier=None if request.call is not None or request.inputs or pasted.earlier is None else replace(
-            request, expression=pasted.earlier.expression, inputs=pasted.earlier.inputs
-        ),
         all_used=pasted.all_used and not request.wrt,
     )
     if pasted.seed is not None and not request.seed_given:
@@ -223,7 +216,8 @@ def read_pasted(
     calls = list(calls_of(program.statements, program.code))
     if number is not None and calls and not 0 < number <= len(calls):
         raise no_such_call(number, _listed(calls, (), program))
-    reader, subject = _subject(program, calls, twice, number if calls else None)
+    reader = Reader(program.statements, program.code, twice, calls)
+    subject = _alone(program, reader, reader.ending() if number is None or not calls else reader.chosen(calls[number - 1]))
     _refuse_called_flags(program, subject)
     _refuse_changes(program, reader, subject)
     parts = _apart(program, reader, subject)
@@ -300,7 +294,7 @@ def _program(source: str, seed: int | None) -> _Program | None:
     imported = with_imports(without_annotations(tree.body))
     body = with_printed(imported)
     changed = body != imported or len(body) > len(tree.body)
-    done, named = with_named_leaves(with_open_dictionaries(with_filled_leaves(with_switches_apart([*opened(body)]))))
+    done, named = with_named_leaves(with_open_dictionaries([*opened(body)]))
     statements, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     return _Program(source, text, tree, body, statements, own_seed, (*named, *_about_anomalies(tree, text)), changed)
 
@@ -318,37 +312,25 @@ def _about_anomalies(tree: ast.Module, text: SourceText) -> Iterator[str]:
 DETECTED = "under anomaly detection (line {line}) PyTorch raises where a step of a backward pass gives NaN"
 
 
-def _subject(program: _Program, places: Sequence[Place], twice: bool, number: int | None) -> tuple[Reader, Subject | None]:
-    """What is meant of a program: the call of a number, or the one that it ends with; None is the value that it ends with.
+def _alone(program: _Program, reader: Reader, subject: Subject | None) -> Subject | None:
+    """What is meant; of a session in which a leaf takes the name of another one, with what it needs alone before it.
 
-    `places` are its calls.
+    A session goes on behind a call that raises.  A script ends there, so that all that stands before is a part of it.
     """
-    end = len(program.statements) if number is None else places[number - 1].place + 1
-    plain = with_open_tuples(program.statements[:end])
-    inputs: tuple[str, ...] = ()
-    while True:
-        statements = [*with_own_names(plain, inputs), *program.statements[end:]]
-        calls = list(calls_of(statements, program.code))
-        reader = Reader(statements, program.code, twice, calls, {*assigned(statements)} - {*assigned(plain)})
-        subject = reader.ending() if number is None else reader.chosen(calls[number - 1])
-        own = {} if subject is None else without_leaves(subject.before, program.code)[1]
-        if inputs or subject is None or not subject.asked.wrt or own.keys() & subject.asked.wrt:
-            return reader, subject
-        inputs = subject.asked.wrt  # made anew under one name, each has its own
+    if subject is None or not is_session(program.source.splitlines()) or not anew(subject.before, reader.weights):
+        return subject
+    return replace(subject, before=needed(_asking(subject.asked), subject.before))
 
 
 def _apart(program: _Program, reader: Reader, subject: Subject | None) -> _Parts:
     """A program with its leaves apart from the rest, and what is meant by them.
 
     Raises:
-        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded, or its value is made of
-            derivatives without a graph, row by row.
+        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
     """
     kept, leaves = without_leaves(reader.statements if subject is None else subject.before, program.code)
     if subject is None:
         return _Parts(None, kept, leaves)
-    if not subject.calls and AS_VALUE in subject.asked.notes:
-        refuse_rows(program.text, reader.statements)
     if subject.calls and follows(subject, kept):
         subject = reader.as_value(subject)
     if (mode := mode_in_forward(subject)) is not None:
@@ -370,7 +352,7 @@ def _apart(program: _Program, reader: Reader, subject: Subject | None) -> _Parts
 def _as_asked(program: _Program, reader: Reader, parts: _Parts, told: Pasted) -> Pasted:
     """What is meant as a request: the expression with what it needs, and the leaves that are read in it."""
     asked = None if parts.subject is None else parts.subject.asked
-    kept, earlier = _needed(program, reader, parts)
+    kept = _carried_out(parts)
     if parts.subject is not None and parts.subject.calls and parts.leaves and not parts.subject.asked.wrt:
         asked = replace(parts.subject.asked, wrt=_read_behind(reader, parts, kept))
     if asked is not None:
@@ -387,26 +369,15 @@ def _as_asked(program: _Program, reader: Reader, parts: _Parts, told: Pasted) ->
         seed=program.seed,
         notes=tuple(dict.fromkeys((*program.notes, *(asked or told).notes))),
         calls=told.calls,
-        earlier=earlier,
         passed_over=told.passed_over,
     )
-    meant = _without_unused(_of_what_is_read(found))
-    about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in reader.others)
-    return replace(meant, notes=(*meant.notes, *about))
+    return _without_unused(_of_what_is_read(found))
 
 
-def _needed(program: _Program, reader: Reader, parts: _Parts) -> tuple[list[ast.stmt], Pasted | None]:
-    """The statements that are carried out before what is meant, and the calls before it, where the statements leave them out."""
-    subject = parts.subject
-    shown = parts.kept[-1:] if subject is None else []  # what a program prints last is its result
-    kept = [part for part in parts.kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
-    if subject is None or reader.statements == program.statements:
-        return kept, None
-    end = subject.calls[-1].place if subject.calls else len(subject.before)
-    calls = [each for each in reader.calls if each.place < end]
-    goes_on = is_session(program.source.splitlines())  # where one has failed
-    earlier = _earlier(calls, reader.statements, program.code) if calls and not goes_on else None
-    return needed(_asking(subject.asked), kept), earlier  # leaves before the last are another question
+def _carried_out(parts: _Parts) -> list[ast.stmt]:
+    """The statements that are carried out before what is meant."""
+    shown = parts.kept[-1:] if parts.subject is None else []  # what a program prints last is its result
+    return [part for part in parts.kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
 
 
 def _read_behind(reader: Reader, parts: _Parts, kept: Sequence[ast.stmt]) -> tuple[str, ...]:
@@ -462,21 +433,13 @@ def _refuse_changes(program: _Program, reader: Reader, subject: Subject | None) 
     """
     last = subject.calls[-1] if subject is not None and subject.calls else None
     end = len(reader.statements) if last is None else last.place + 1
-    if may_move(reader.statements[:end]):
-        asked = {each.place: reader.holding(each) for each in reader.calls if uses_graph(each.call)}
-        refuse_moved(program.text, reader.statements[:end], reader.weights, asked)
-        refuse_anew(program.text, reader.statements[:end], reader.weights)
+    refuse_moved(program.text, reader.statements[: end - 1], reader.weights)
+    refuse_anew(program.text, reader.statements[:end] if subject is None else subject.before, reader.weights)
     backward = [each for each in reader.calls if is_backward(each.call) and each.place < end]
     for each in backward[:-1] if last is not None and is_backward(last.call) else ():
-        refuse_partly_cleared(program.text, reader.statements[each.place + 1 : end - 1], reader.holding(each))
-
-
-def _earlier(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:
-    """Some calls that go through the graph, with what they need, as a program of their own; None where there are none."""
-    asking = [statements[each.place] for each in calls if uses_graph(each.call)]
-    made = needed(ast.Module(asking, []), statements[: calls[-1].place])
-    kept, leaves = without_leaves([part for part in statements if part in asking or part in made], code)
-    return Pasted("\n".join([*(text_of(part, code) for part in kept), "torch.zeros(())"]), leaves) if asking else None
+        between, held = reader.statements[each.place + 1 : end - 1], reader.holding(each)
+        refuse_partly_cleared(program.text, between, held)
+        refuse_partly_anew(program.text, between, held)
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:

@@ -23,6 +23,8 @@ NODES: dict[type[ast.AST], str] = {
     ast.AsyncFor: "`async` is not part of the language",
     ast.AsyncWith: "`async` is not part of the language",
     ast.Try: "`try` is not part of the language",
+    ast.Global: "`global` is not part of the language: a function gives back what it makes",
+    ast.Nonlocal: "`nonlocal` is not part of the language: a function gives back what it makes",
     ast.Starred: "`*` can't stand here",
     ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
 }
@@ -112,8 +114,8 @@ def in_block(written: str, where: str) -> JvpError:
 
 
 def moved(name: str) -> JvpError:
-    """Weights that are changed where they are, or whose name is given to another leaf, behind a use of them."""
-    message = f"`{name}` is changed behind a use of it: the language answers at weights that stay as they are."
+    """Weights that are changed where they are, or whose name is given to another leaf behind a use of them."""
+    message = f"`{name}` is changed, or gets another leaf: the language answers at weights that stay as they are."
     return ForbiddenError(message)
 
 
@@ -136,6 +138,17 @@ def switched(name: str) -> JvpError:
         f"`{name}` is told to require a gradient, and may have a graph already: PyTorch leaves it as it is then.",
         hints=[f"Leave that out, or cut the graph before: {name} = {name}.detach()"],
     )
+
+
+def leaf_behind(name: str) -> JvpError:
+    """`x.requires_grad_()` where x has been used, or has another name."""
+    return ForbiddenError(f"`{name}` becomes a leaf behind a use of it: the language takes it for one from where it is made.")
+
+
+def made_again(name: str) -> JvpError:
+    """What a derivative is taken by that no single statement makes."""
+    message = f"`{name}` is made more than once, in a block or with others: the language takes no derivative by it."
+    return ForbiddenError(message)
 
 
 def no_result(node: ast.stmt) -> JvpError:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
-BLANKS = " \t\f"
+from jvpcli.language import BLANKS
+
 PROMPT = re.compile(r"[ \t]*(?:>>>?|In \[(?:\d+|None)\]:|\.\.\.:?)(?: |$)")
 """What a session of Python or IPython puts before a line that was typed."""
 
@@ -76,9 +77,6 @@ def _numbered(lines: Sequence[Line]) -> list[Line]:
 
 
 def _lines(source: str) -> Iterator[Line]:
-    if "\n" not in source and "\r" not in source:  # which spares most expressions the first use of the pattern
-        yield 0, source
-        return
     begin = 0
     for match in re.finditer(r"\r\n|\r|\n|\Z", source):
         yield begin, source[begin : match.start()]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
-from jvpcli.language.sessions import BLANKS, Line, typed, without_answers
+from jvpcli.language import BLANKS
 
 MAX_LENGTH = 500_000
 """Characters in an expression."""
@@ -100,7 +100,11 @@ CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.co
 
 
 def _readings(source: str) -> Iterator[SourceText]:
-    """The text as it was typed; then without what no Python reads, as it was copied along."""
+    """The text as it is, of one line; as it was typed; then without what no Python reads, as it was copied along."""
+    if "\n" not in source and "\r" not in source and not source.lstrip(BLANKS).startswith(("In", "tensor")):
+        yield from _ways(source, [(0, source)])
+    from jvpcli.language.sessions import typed, without_answers  # most texts are one line of Python
+
     lines = typed(source)
     yield from _ways(source, lines)
     rest = without_answers(lines)
@@ -108,14 +112,14 @@ def _readings(source: str) -> Iterator[SourceText]:
         yield from _ways(source, rest)
 
 
-def _ways(source: str, lines: Sequence[Line]) -> Iterator[SourceText]:
+def _ways(source: str, lines: Sequence[tuple[int, str]]) -> Iterator[SourceText]:
     """The lines as Python reads them; then with parts of modules by number, which no Python reads."""
     yield from _indentations(source, lines)
     if any(True for _, line in lines for _ in _numbered(line)):
         yield from map(_with_brackets, _indentations(source, lines))
 
 
-def _indentations(source: str, lines: Sequence[Line]) -> Iterator[SourceText]:
+def _indentations(source: str, lines: Sequence[tuple[int, str]]) -> Iterator[SourceText]:
     """The text without any indentation, which means nothing where there are no blocks; then with it, without its margin.
 
     The last is for a text whose first line was copied without its margin.
@@ -147,14 +151,14 @@ def _numbered(line: str) -> Iterator[tuple[int, str]]:
         yield from ((chain.start() + match.start(), match[1]) for match in NUMBER.finditer(chain[0]))
 
 
-def _without_margin(lines: Sequence[Line]) -> list[Line]:
+def _without_margin(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     """Lines without the blanks that all of them begin with (but those that say nothing)."""
     saying = [line for _, line in lines if line.strip(BLANKS) and not line.lstrip(BLANKS).startswith("#")]
     margin = min((len(line) - len(line.lstrip(BLANKS)) for line in saying), default=0)
     return [(start + margin, line[margin:]) if line[:margin].strip(BLANKS) == "" else (start, line) for start, line in lines]
 
 
-def _text(source: str, lines: Sequence[Line]) -> SourceText:
+def _text(source: str, lines: Sequence[tuple[int, str]]) -> SourceText:
     texts = tuple(line for _, line in lines)
     return SourceText(source, texts, tuple(start for start, _ in lines), tuple(map(characters_by_byte, texts)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.attributes import cached_property
@@ -35,7 +35,7 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import imported, needed, root_of
-from jvpcli.language.given import derives, given, is_parts
+from jvpcli.language.given import derives, given
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, copied, free_names, method_of, read_first
 from jvpcli.language.statements import (
@@ -57,6 +57,7 @@ from jvpcli.language.statements import (
     sources,
     updates,
 )
+from jvpcli.language.training import remade
 
 
 @dataclass(frozen=True)
@@ -189,14 +190,12 @@ class Reader:
         code: the program's text, in which they stand.
         twice: whether a call of a second derivative means its function.
         calls: all calls for derivatives.
-        others: leaves that another one has taken the name of.
     """
 
     statements: list[ast.stmt]
     code: str
     twice: bool
     calls: Sequence[Place]
-    others: Collection[str] = ()
 
     def ending(self) -> Subject | None:
         """The call that the program ends with, or the value that it makes of derivatives by no leaf.
@@ -220,7 +219,7 @@ class Reader:
             if value is None or not derives(value, before):
                 continue
             wrt = self._given(value, before)
-            if not wrt and not (without_leaves(before, self.code)[1] and is_parts(value, before)):
+            if not wrt:
                 return None
             (*before, last), changed = _with_graphs([*before, ast.Expr(value)])
             assert isinstance(last, ast.Expr)
@@ -318,7 +317,7 @@ class Reader:
     @cached_property
     def weights(self) -> set[str]:
         """The names of leaves and modules."""
-        return {*without_leaves(self.statements, self.code)[1], *modules_of(self.statements), *self.others}
+        return {*without_leaves(self.statements, self.code)[1], *modules_of(self.statements)}
 
     def holding(self, each: Place) -> set[str]:
         """The weights whose gradients a call of backward adds to; where none has a name, all that it is made of."""
@@ -330,22 +329,14 @@ class Reader:
         statement = self.statements[each.place]
         if not (_passes_back(statement) and isinstance(statement, ast.Expr) and statement.value is each.node):
             return False
-        gone = set().union(*map(cleared, self.statements[each.place + 1 : last.place]))
+        between = self.statements[each.place + 1 : last.place]
+        gone = remade(between).union(*map(cleared, between))
         roots = {name.partition(".")[0] for name in gone}  # one that has no name here may be of all
         return roots <= {*assigned(self.statements)} - self.holding(each)
 
     def _together(self, last: Place) -> list[Place]:
-        """The calls of backward whose gradients `.grad` holds as well at a later one, the last first.
-
-        One that is about leaves whose names others have taken counts only if it is about one of the others' leaves, too.
-        """
-        left = [each for each in reversed(self.calls) if each.place < last.place and self._is_left(each, last)]
-        found = [each for each in left if self.holding(each).isdisjoint(self.others)]
-        held = self.holding(last).union(*map(self.holding, found)) if left else set()
-        while more := [each for each in left if each not in found and not held.isdisjoint(self.holding(each))]:
-            found += more
-            held = held.union(*map(self.holding, more))
-        return [each for each in left if each in found]
+        """The calls of backward whose gradients `.grad` holds as well at a later one, the last first."""
+        return [each for each in reversed(self.calls) if each.place < last.place and self._is_left(each, last)]
 
     def _frees(self, last: Place) -> bool:
         """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from jvpcli.errors import JvpError
 from jvpcli.language import refusals
 from jvpcli.language.calls import CHECKS, is_backward, is_block, is_constant, makes_function, name_of, path
-from jvpcli.language.dependence import changed, root_of
+from jvpcli.language.dependence import OF_MODULES, changed, root_of
 from jvpcli.language.expressions import USUAL
 from jvpcli.language.names import assigned, free_names, imported_paths, in_order, method_of, targets
 from jvpcli.language.source import SourceText
@@ -35,62 +35,56 @@ def refuse_training(text: SourceText, statements: Sequence[ast.stmt]) -> None:
         raise _at(text, node, refused)
 
 
-def may_move(statements: Sequence[ast.stmt]) -> bool:
-    """Whether some statements may change something where it is, or give a name twice."""
-    made = [name for statement in statements for name in assigned([statement])]
-    return len({*made}) < len(made) or any(map(_moved, statements))
-
-
-def refuse_moved(
-    text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str], asked: Mapping[int, Collection[str]]
-) -> None:
-    """Refuse a program that changes weights where they are, behind a derivative by them, or a use whose value is read on.
-
-    `asked` are the weights by which a statement asks for a derivative, by its place.
+def refuse_moved(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
+    """Refuse a program that changes weights where they are.
 
     Raises:
-        ForbiddenError: it does, with the place of the change.
+        ForbiddenError: it does, with the place.
     """
-    functions = {*assigned(functions_of(statements))}  # which read what there is when they are called
-    made_of: dict[str, set[str]] = {}
-    stale: dict[str, tuple[ast.stmt, str]] = {}
-    behind: set[str] = set()
-    for place, statement in enumerate(statements):
-        if is_passed_over(statement):
-            continue
-        afresh = isinstance(statement, ast.Assign) and not changed(statement)
-        used = free_names(statement.value if isinstance(statement, ast.Assign) and afresh else statement)
-        reads = used.union(*(made_of.get(name, ()) for name in used))
-        runs = not functions_of([statement])
-        for name in sorted(reads & stale.keys()) if runs else ():
-            change, weight = stale[name]
-            raise _at(text, change, refusals.moved(weight))
-        for weight in sorted(_moved(statement) & {*weights}) if runs else ():
-            if weight in behind:
+    for statement in statements:
+        if not (is_passed_over(statement) or functions_of([statement])):
+            for weight in sorted(_moved(statement) & {*weights}):
                 raise _at(text, statement, refusals.moved(weight))
-            stale |= {name: (statement, weight) for name, of in made_of.items() if weight in of and name not in functions}
-        for name in {*assigned([statement]), *changed(statement)} - ({*weights} if not afresh else set()):
-            made_of[name] = reads if afresh else reads | made_of.get(name, set())
-            stale.pop(name, None)
-        behind.update(asked.get(place, ()))
+
+
+def anew(statements: Sequence[ast.stmt], weights: Collection[str]) -> dict[str, ast.stmt]:
+    """The weights whose names some statements give to another leaf, with the last statement that does."""
+    made: set[str] = set()
+    found: dict[str, ast.stmt] = {}
+    for statement in statements:
+        found |= {name: statement for name in assigned([statement]) if name in made & {*weights} and _is_anew(name, statement)}
+        made.update(assigned([statement]))
+    return found
 
 
 def refuse_anew(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
     """Refuse a program that gives the name of a leaf to another one, behind a use of it.
 
-    Where no function reads the name, the leaves have got names of their own before.
-
     Raises:
         ForbiddenError: it does, with the place where the other one is made.
     """
-    made: set[str] = set()
-    read: set[str] = set()
-    for statement in statements:
-        for name in assigned([statement]):
-            if name in made & read & {*weights} and _is_anew(name, statement):
-                raise _at(text, statement, refusals.moved(name))
-        made.update(assigned([statement]))
-        read |= free_names(statement.value if isinstance(statement, ast.Assign) else statement)
+    for name, statement in anew(statements, weights).items():
+        before = statements[: statements.index(statement)]
+        uses = (part.value if isinstance(part, ast.Assign) else part for part in (*before, statement))
+        if any(name in free_names(part) for part in uses):
+            raise _at(text, statement, refusals.moved(name))
+
+
+def refuse_partly_anew(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
+    """Refuse a session of which some statements, those between two calls of backward, make some weights anew, and others not.
+
+    Raises:
+        ForbiddenError: that is so, with the place.
+    """
+    names = remade(statements) & {*weights}
+    for statement in statements if {*weights} - names else ():
+        for name in sorted(names & {*assigned([statement])}):
+            raise _at(text, statement, refusals.moved(name))
+
+
+def remade(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names that some statements give to what isn't made of what they stood for."""
+    return {name for statement in statements for name in assigned([statement]) if _is_anew(name, statement)}
 
 
 def refuse_partly_cleared(text: SourceText, statements: Sequence[ast.stmt], weights: Collection[str]) -> None:
@@ -104,24 +98,6 @@ def refuse_partly_cleared(text: SourceText, statements: Sequence[ast.stmt], weig
         for name in sorted(cleared(statement)):
             if name.partition(".")[0] in weights:
                 raise _at(text, statement, refusals.partly_cleared(name, min(left)))
-
-
-def refuse_rows(text: SourceText, statements: Sequence[ast.stmt]) -> None:
-    """Refuse derivatives that a comprehension or `vmap` asks for row by row, without a graph: as a program's value they have
-    none, and are what is asked.
-
-    Raises:
-        ForbiddenError: there are some, with the place.
-    """
-    defined = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
-    for node in (each for part in statements for each in ast.walk(part)):
-        block: ast.AST | None = node if isinstance(node, (ast.ListComp, ast.GeneratorExp)) else None
-        if isinstance(node, ast.Call) and name_of(node) == "vmap" and node.args:
-            block = defined.get(path(node.args[0]), node.args[0])
-        for call in () if block is None else ast.walk(block):
-            if isinstance(call, ast.Call) and _derives(call, {*assigned(statements)}):
-                where = BLOCKS[ast.For] if block is node else "a function that `vmap` runs"
-                raise _at(text, call, refusals.in_block(ast.unparse(call), where))
 
 
 def _at(text: SourceText, node: ast.AST, refused: JvpError) -> JvpError:
@@ -193,8 +169,8 @@ def _moved(statement: ast.stmt) -> set[str]:
     Of a loop that does so for what it goes through, these are the names in that.
     """
     sets = isinstance(statement, ast.Assign) and path(statement.targets[0]).endswith(".requires_grad")
-    if sets or method_of(statement) in ("eval", "train", "requires_grad_"):
-        return set()  # which changes no number
+    if sets or method_of(statement) in {"requires_grad_", *OF_MODULES}:
+        return set()  # which changes no number, or is refused for what it is
     found = changed(statement)
     for node in ast.walk(statement):
         if isinstance(node, (ast.Assign, ast.AugAssign, ast.Expr)) and not cleared(node):
