@@ -557,3 +557,16 @@ def test_gradcheck_differentiates_by_what_requires_a_gradient(check, expected):
     text = f"x = torch.tensor([2., 3.], requires_grad=True)\ny = torch.tensor([3., 5.])\ntorch.autograd.{check}\n"
     found = jvpcli.inspect(text)
     assert {name: product.tolist() for name, product in found.vjp.items()} == {"x": expected}
+
+
+def test_a_constant_in_a_list_that_becomes_a_leaf_is_followed_as_python_runs_it(jvp):
+    """The gradient of 2 z by z is constant; told to require a gradient it is a leaf, from which nothing leads to z."""
+    text = (
+        "x = torch.ones(2, requires_grad=True)\nz = x + 1\n"
+        "grads = torch.autograd.grad(2 * z, z, torch.ones(2), create_graph=True)\n"
+        "for i in range(len(grads)):\n    grads[i].requires_grad_(requires_grad=True)\n"
+        "torch.autograd.grad(grads, z, torch.ones(2))\n"
+    )
+    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+    assert error["torch_message"].startswith("The differentiated Tensor at index 0 appears to not have been used in the graph")
+    assert error["message"].startswith("PyTorch raises in the call on line 6: input number 0 of torch.autograd.grad ")

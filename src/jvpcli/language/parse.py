@@ -311,6 +311,8 @@ class _Statements(Expressions):
             return  # modules are made so
         elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]
             self.bind(target, self.expr(node.value, 0))
+        elif method == "requires_grad_" and isinstance(target, ast.Subscript):  # what stands there becomes another
+            raise self.at(target, refusals.leaf_behind(ast.unparse(target)))
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node)):
             self.expr(node.value, 0)
 
