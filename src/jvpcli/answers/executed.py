@@ -21,6 +21,7 @@ from jvpcli.errors import (
     JvpError,
     LimitError,
     NotDifferentiableError,
+    ShapeMismatchError,
     UnknownNameError,
     UsageError,
     words_of,
@@ -99,10 +100,10 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
     """
     if not isinstance(error, JvpError):
         return False
-    if found.failed is not None:
-        return not isinstance(error, NotDifferentiableError)
-    if isinstance(error, (UsageError, LimitError)):
+    if isinstance(error, (UsageError, LimitError)) or (found.failed is not None and isinstance(error, ShapeMismatchError)):
         return True
+    if found.failed is not None:
+        return False
     return found.beside or (isinstance(error, EvaluationError) and not isinstance(refusal, EvaluationError))
 
 
