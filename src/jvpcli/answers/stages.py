@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from time import perf_counter
 from typing import TypeVar
 
 Found = TypeVar("Found")
@@ -25,12 +26,17 @@ def at_once(steps: Stages[Found]) -> Found:
             return found
 
 
-def in_turn(many: Sequence[Stages[Found]]) -> list[Found | None]:
-    """What each of several finds: the first stage of all of them, then the second; None of one that has failed."""
+def in_turn(many: Sequence[Stages[Found]], seconds: float) -> list[Found | None]:
+    """What each of several finds: the first stage of all of them, then the second; None of one that has failed.
+
+    No stage begins after so many seconds: what is under way then finds None, too.
+    """
     found: list[Found | None] = [None] * len(many)
-    under_way = dict(enumerate(many))
+    under_way, end = dict(enumerate(many)), perf_counter() + seconds
     while under_way:
         for place, steps in [*under_way.items()]:
+            if perf_counter() > end:
+                return found
             try:
                 next(steps)
             except StopIteration as done:
