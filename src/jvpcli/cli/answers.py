@@ -34,7 +34,7 @@ SOON = 0.005
 """Seconds up to which the answer to a line has taken no time: others of its text may be computed together."""
 
 TOGETHER_SECONDS = 0.5
-"""That lines may take which are computed together; what isn't done by then is answered alone."""
+"""That lines may take which are computed together; then one of them goes on, and the others are answered alone."""
 
 MOST_TEXTS = 64
 """Texts of which it is known that they take no time, and forms of which it is known what lines of them have in common."""
@@ -207,8 +207,8 @@ def answers_together(
 ) -> list[bytes | None]:
     """The documents of several lines, each computed by itself, stage after stage; None for one to be answered alone.
 
-    That is whatever `soon` does not hold, whatever fails, and what is not done in TOGETHER_SECONDS: its answer is that of `answer`,
-    with `may_run` as there.
+    That is whatever `soon` does not hold, whatever fails, and what is late for another that takes its time: its answer is that of
+    `answer`, with `may_run` as there.
     """
     from jvpcli.answers.inspect import inspect_together  # and torch with it
 
