@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 
@@ -11,6 +12,7 @@ import pytest
 from jvpcli.answers import inspect, question
 from jvpcli.answers.batch import request_of
 from jvpcli.cli.answers import Soon, answer, answers_together
+from jvpcli.request import Request
 from many_functions import FUNCTIONS
 
 KINKED = [
@@ -56,6 +58,13 @@ NUMBERS = {
     "large": lambda draw: draw.choice([1e30, -1e30, 1e-30, 3e38]),
 }
 WEIGHTS = [None, None, "ones", "randn", "zeros", "1,2", "onehot:0"]
+
+
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch):
+    """However slow a machine is, no line is left out for the time that it takes, or others."""
+    monkeypatch.setattr("jvpcli.cli.answers.TOGETHER_SECONDS", math.inf)
+    monkeypatch.setattr("jvpcli.cli.answers.SOON", math.inf)
 
 
 def filled(shape, draw, number):
@@ -133,15 +142,37 @@ def known_soon(request):
 
 
 def test_what_is_not_known_to_take_no_time_is_answered_alone():
-    one, other = ({"expression": text, "inputs": {"x": [1.0, 2.0]}} for text in ("x.sin()", "x.cos()"))
+    loop = "y = x\nfor _ in range(2):\n    y = y.sin()\ny"
+    one, other = ({"expression": text, "inputs": {"x": [1.0, 2.0]}} for text in ("x.sin()", loop))
     texts = [line_of(each) for each in (one, other, one, one | {"timeout": 5}, one | {"memory_limit": "1GB"})]
     soon = known_soon(one)
     alone = [None if found is None else without_id(found) for found in answers_together(texts, None, soon)]
     assert alone == [in_a_batch(one), None, None, None, None]  # those behind come with the next ones
     for text in texts[3:]:
         assert answers_together([text], None, soon) == [None]
-    soon.note(request_of(one), 1.0)
+    soon.note(request_of(one), math.inf)
     assert answers_together(texts[:1], None, soon) == [None]
+
+
+def test_lines_of_different_texts_are_answered_together_as_alone():
+    """Also beside one that fails, and one that is no program: those and what stands behind the latter are left out."""
+    draw = random.Random(0)
+    asked = [next(requests(expression, shapes, draw, len(NUMBERS))) for expression, shapes in [*FUNCTIONS, *KINKED, *RANDOM]]
+    asked.insert(3, {"expression": "x @ x @ x", "inputs": {"x": [1.0, 2.0]}})
+    found = answers_together([line_of(request) for request in [*asked, {"expression": "x +"}, asked[0]]], None, Soon())
+    alone = [in_a_batch(request) for request in asked]
+    together = [b'"ok":false' not in document[:30] for document in alone]
+    assert sum(together) > len(asked) / 2
+    assert not together[3]
+    expected = [document if is_there else None for document, is_there in zip(alone, together, strict=True)]
+    assert [document and without_id(document) for document in found] == [*expected, None, None]
+
+
+def test_lines_that_wait_for_one_that_takes_its_time_are_left_to_be_answered_alone():
+    first, second = inspect.inspect_together([Request("x.sin()", inputs={"x": [1.0]})] * 2, 0.0)
+    assert first is not None
+    assert second is None
+    assert inspect.inspect_together([Request("x @ w", inputs={"x": [1.0]})] * 2, 0.0) == [None, None]
 
 
 def test_what_torch_warns_of_once_in_a_process_is_told_on_every_line():
@@ -204,8 +235,8 @@ SMOOTH = [
 def test_lines_whose_words_are_known_say_what_they_say_alone(monkeypatch, expression, asked):
     """Of ordinary numbers nothing but the numbers is found out; of zeros, ties, and what overflows the ordinary way tells."""
     draw, ordinary = random.Random(expression), list[int]()
-    monkeypatch.setattr(inspect, "inspect_together", lambda found, known=inspect.inspect_together: (
-        ordinary.append(len(found)), known(found))[1])  # fmt: skip
+    monkeypatch.setattr(inspect, "inspect_together", lambda found, seconds, known=inspect.inspect_together: (
+        ordinary.append(len(found)), known(found, seconds))[1])  # fmt: skip
     names = [name for name in "xw" if name in re.findall(r"\w+", expression)]
 
     def line(kind):
@@ -221,8 +252,9 @@ def test_lines_whose_words_are_known_say_what_they_say_alone(monkeypatch, expres
     special = [line(kind) for kind in (*NUMBERS, "whole", "large", "not finite")]
     special.append({**first, "inputs": {name: [1.0, -0.0, 5e-324] for name in names}})
     special.append({**first, "inputs": {name: [1.0, 2.0] for name in names}})
-    found = [*answers_together(list(map(line_of, plain)), None, soon), *answers_together(list(map(line_of, special)), None, soon)]
-    assert ordinary[0] < 6  # where tanh is flat for once, another entry is zero
+    found = answers_together(list(map(line_of, plain)), None, soon)
+    assert sum(ordinary) < 6  # where tanh is flat for once, another entry is zero
+    found += answers_together(list(map(line_of, special)), None, soon)
     for request, document in zip([*plain, *special], found, strict=True):
         question._courses.cache_clear()
         alone = in_a_batch(request)

@@ -70,9 +70,9 @@ def investigate(request: Request) -> Inspection:
     return at_once(stages(request))
 
 
-def inspect_together(requests: Sequence[Request]) -> list[InspectReport | None]:
-    """The answers to several requests, each computed by itself, stage after stage; None of one that fails."""
-    inspections = in_turn([stages(request) for request in requests])
+def inspect_together(requests: Sequence[Request], seconds: float) -> list[InspectReport | None]:
+    """The answers to several requests, each computed by itself, stage after stage; None of one that fails, or is late."""
+    inspections = in_turn([stages(request) for request in requests], seconds)
     return [None if found is None else found.report for found in inspections]
 
 

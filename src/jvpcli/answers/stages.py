@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
+from time import perf_counter
 from typing import TypeVar
 
 Found = TypeVar("Found")
@@ -25,10 +27,13 @@ def at_once(steps: Stages[Found]) -> Found:
             return found
 
 
-def in_turn(many: Sequence[Stages[Found]]) -> list[Found | None]:
-    """What each of several finds: the first stage of all of them, then the second; None of one that has failed."""
+def in_turn(many: Sequence[Stages[Found]], seconds: float) -> list[Found | None]:
+    """What each of several finds: the first stage of all of them, then the second; None of one that has failed.
+
+    After so many seconds the one whose stage has just ended goes on to its end, and all others that are under way find None, too.
+    """
     found: list[Found | None] = [None] * len(many)
-    under_way = dict(enumerate(many))
+    under_way, end = dict(enumerate(many)), perf_counter() + seconds
     while under_way:
         for place, steps in [*under_way.items()]:
             try:
@@ -38,4 +43,9 @@ def in_turn(many: Sequence[Stages[Found]]) -> list[Found | None]:
                 del under_way[place]
             except Exception:  # whoever asks for it by itself gets to know why
                 del under_way[place]
+            if perf_counter() > end:
+                if place in under_way:
+                    with suppress(Exception):
+                        found[place] = at_once(steps)
+                return found
     return found

@@ -15,7 +15,9 @@ from jvpcli.answers.batch import request_of
 from jvpcli.cli.compute import FREE_PART, refuse
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError
+from jvpcli.language import may_construct
 from jvpcli.language.limits import json_float
+from jvpcli.language.parse import parse
 from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces, to_json
 from jvpcli.request import Request
@@ -30,6 +32,9 @@ tells of a failure; the whole document of a failure, which makes void what came 
 
 SOON = 0.005
 """Seconds up to which the answer to a line has taken no time: others of its text may be computed together."""
+
+TOGETHER_SECONDS = 0.5
+"""That lines may take which are computed together; then one of them goes on, and the others are answered alone."""
 
 MOST_TEXTS = 64
 """Texts of which it is known that they take no time, and forms of which it is known what lines of them have in common."""
@@ -123,15 +128,15 @@ PRINTED = Form(_computed, _document, error_to_json, files=True)
 
 
 class Soon:
-    """Which texts were answered soon: lines of them that wait are answered together.
+    """Which texts were answered soon: lines of them that wait are answered together, and of new texts without blocks.
 
     Attributes:
-        is_last: whether the last line was such a one.
+        is_last: whether the last line was answered soon.
     """
 
     def __init__(self) -> None:
         self.is_last = False
-        self._texts: dict[str, None] = {}
+        self._texts: dict[str, bool] = {}
         self._known: dict[str, Known | None] = {}
         self._tries: dict[str, float] = {}
 
@@ -139,20 +144,26 @@ class Soon:
         """How long the answer to a request took."""
         self.is_last = seconds < SOON and request.command == "inspect"
         self._texts.pop(request.expression, None)
-        if self.is_last:
-            self._texts[request.expression] = None
-            if len(self._texts) > MOST_TEXTS:
-                del self._texts[next(iter(self._texts))]
+        self._texts[request.expression] = self.is_last
+        if len(self._texts) > MOST_TEXTS:
+            del self._texts[next(iter(self._texts))]
 
     def holds(self, request: Request) -> bool:
-        """Whether a request is of such a text, and asks for nothing that takes another time."""
+        """Whether a request is of such a text, or of a new one without blocks, and asks for nothing that takes another time.
+
+        Raises:
+            JvpError: the text is refused.
+        """
         plain = not (request.imports or request.save or request.timeout or request.memory_limit)
-        return plain and request.command == "inspect" and request.expression in self._texts
+        if not plain or request.command != "inspect":
+            return False
+        soon = self._texts.get(request.expression)
+        return _is_flat(request) if soon is None else soon
 
     def known(self, fields: Mapping[str, Any]) -> Known | None:
         """How a line of such a text is answered whose words are known already."""
         expression = fields.get("expression")
-        return self._known.get(_form(fields)) if isinstance(expression, str) and expression in self._texts else None
+        return self._known.get(_form(fields)) if isinstance(expression, str) and self._texts.get(expression) else None
 
     def helped(self, fields: Mapping[str, Any], count: int) -> None:
         """So many lines of the form of one were answered by what is known."""
@@ -164,6 +175,8 @@ class Soon:
         """Tries to answer the request so that the words of others of its form are known."""
         from jvpcli.answers.again import known
 
+        if not self._texts.get(request.expression):
+            return
         form = _form(fields)
         tries = self._tries[form] = self._tries.pop(form, 0) + 1
         if len(self._tries) > MOST_TEXTS:
@@ -173,6 +186,13 @@ class Soon:
         if 1 < tries <= MOST_TRIES:  # of a form that no other line has nothing need be known
             with suppress(JvpError):  # whoever asks for it by itself gets to know why
                 self._known[form] = known(request, self._known.get(form))
+
+
+def _is_flat(request: Request) -> bool:
+    """Whether its program has no blocks, functions, modules or derivative calls, so that none of its steps stands for many."""
+    assert isinstance(request.expression, str)
+    names = request.inputs.keys() | request.shape.keys()
+    return not may_construct(request.expression) and not parse(request.expression, names).has_statements
 
 
 def _form(fields: Mapping[str, Any]) -> str:
@@ -187,7 +207,8 @@ def answers_together(
 ) -> list[bytes | None]:
     """The documents of several lines, each computed by itself, stage after stage; None for one to be answered alone.
 
-    That is whatever is not known to take no time, and whatever fails: its answer is that of `answer`, with `may_run` as there.
+    That is whatever `soon` does not hold, whatever fails, and what is late for another that takes its time: its answer is that of
+    `answer`, with `may_run` as there.
     """
     from jvpcli.answers.inspect import inspect_together  # and torch with it
 
@@ -223,8 +244,15 @@ def answers_together(
             others = [place for place in asked if found[place] is None and ask(place, asked[place])]
             for place in others[:1]:
                 soon.learn(asked[place], requests[place])
-        for place, report in zip(requests, inspect_together([*requests.values()]), strict=True):
-            found[place] = None if report is None else with_id(to_json(report), identities[place])
+        if not requests:
+            return found
+        began, soon.is_last = perf_counter(), False
+        reports = inspect_together([*requests.values()], TOGETHER_SECONDS)
+        each = (perf_counter() - began) / len(requests)
+        for (place, request), report in zip(requests.items(), reports, strict=True):
+            if report is not None:
+                found[place] = with_id(to_json(report), identities[place])
+                soon.note(request, each)
     return found
 
 

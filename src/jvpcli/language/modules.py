@@ -449,7 +449,7 @@ class _Maker:
         torch.default_generator.manual_seed(seed)
         imports = Imports(functions, next(iter(functions.values())).modules if functions else {})
         scope = {**scope, **imports.parameters}
-        program = lowered(self.text, ast.Module([*statements], []), tuple(scope), tuple(imports.reads(scope).items()))
+        program = lowered(self.text, ast.Module([*statements], []), frozenset(scope), tuple(imports.reads(scope).items()))
         found, self.drawn = run_for(program, scope, functions, self.memory_limit)
         return found
 

@@ -6,6 +6,7 @@ What a text may say is in `expressions`; anything else is refused with a reason,
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, 
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
+
+WORD = re.compile(r"\w+")
+"""What may be a name."""
 
 
 def read_program(source: str) -> tuple[SourceText, ast.Module]:
@@ -77,13 +81,13 @@ def parse(
         UnknownNameError: a name that is neither an input nor in the catalogue.
         LimitError: it is too long or nests too deeply.
     """
-    names = None if input_names is None else tuple(input_names)
+    names = None if input_names is None else frozenset(input_names)
     known = tuple((name, tuple(taken)) for name, taken in (functions or {}).items())
     return (_remembered if len(source) <= SHORT else _parse)(source, names, known)
 
 
 def _parse(
-    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
+    source: str, input_names: frozenset[str] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_program(source)
     if functions:
@@ -97,7 +101,7 @@ _remembered = lru_cache(maxsize=64)(_parse)
 def lowered(
     text: SourceText,
     tree: ast.Module,
-    input_names: tuple[str, ...] | None,
+    input_names: frozenset[str] | None,
     functions: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> Program:
     """The program of a tree that has been read of a text; as `parse`."""
@@ -114,14 +118,14 @@ def lowered(
 
         draws = any(map(drawing(tree.body, constructors=False), tree.body))
     assigned = [name for name in names.assigned(tree.body) if name not in made] if is_program else ()
-    input_count = 0
-    while True:
+    input_count = 0 if input_names is None else len({*WORD.findall(source)}.intersection(input_names))
+    while True:  # the inputs take the first slots, so their number must be known before: most often that of their words
         scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
         program = _Statements(text, input_names, dict(functions), input_count, scope, modules, draws).program(tree)
         if len(program.inputs) == input_count:
             _refuse_function(program)
             return program
-        input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
+        input_count = len(program.inputs)  # a word was no input, or an input no word: it is lowered again
 
 
 MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap")

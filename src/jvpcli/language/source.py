@@ -229,6 +229,8 @@ def read_pieces(text: str) -> tuple[ast.Module, dict[str, ast.expr]]:
 
 def _joined(text: str) -> str:
     """The text with comments and the line breaks inside brackets as spaces, every character in its place."""
+    if "\n" not in text and "#" not in text:
+        return text
     starts, characters, depth = _line_starts(text), list(text), 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.OP:
@@ -317,14 +319,14 @@ def _line_starts(text: str) -> list[int]:
 
 def _place(tree: ast.expr, piece: str, text: str, start: int) -> None:
     """Move a piece's tree, parsed behind a bracket, to where the piece stands; columns in characters."""
-    _to_characters(tree, [f"({piece})"])
+    table = characters_by_byte(f"({piece})")
     line = text.count("\n", 0, start) + 1
     shift = start - (text.rfind("\n", 0, start) + 1) - 1
     for node in ast.walk(tree):
         if isinstance(node, (ast.expr, ast.keyword)):
             node.lineno = node.end_lineno = line
-            node.col_offset += shift
-            node.end_col_offset = (node.end_col_offset or 0) + shift
+            node.col_offset = _at(table, node.col_offset) + shift
+            node.end_col_offset = _at(table, node.end_col_offset or 0) + shift
 
 
 def _to_characters(tree: ast.AST, lines: Sequence[str]) -> None:
