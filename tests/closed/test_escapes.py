@@ -847,7 +847,7 @@ P.__len__ = 3
         "from torch.nn import _reduction",
         "from torch.utils import cpp_extension",
         "from math import __spec__",
-        "from collections import abc",
+        "from collections.abc import Set as found; found.__subclasshook__",
         "from operator import attrgetter",
         "from copy import _reconstruct",
         "from types import FunctionType",
@@ -858,7 +858,7 @@ P.__len__ = 3
         "import atexit",
         "import weakref",
         "import enum",
-        "import json",
+        "from json import decoder",
         "import bdb",
         "import resource",
         "import code",
@@ -1300,7 +1300,7 @@ s.optimizer
         "torch.optim.SGD.step",
         "torch.optim.Optimizer",
         "class O(torch.optim.SGD): pass",
-        "torch.optim.lr_scheduler.LRScheduler",
+        "torch.optim.lr_scheduler.LRScheduler.__init__.__globals__",
     ),
 }
 FAMILIES |= FURTHER

@@ -117,6 +117,8 @@ def _spaces() -> dict[str, Any]:
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
+            "rnn": _ragged(), "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
+                "clip_grad_norm_", "clip_grad_value_")}),
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
     held = {**modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}
     held["modules"] = Namespace("torch.nn.modules", dict(held))
@@ -145,7 +147,7 @@ def _spaces() -> dict[str, Any]:
                                            "data": data()}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
             "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
-            "Independent", "Poisson", "Dirichlet")} | {"kl_divergence": torch.distributions.kl_divergence}),
+            "Independent", "Poisson", "Dirichlet")} | _distributions()),
         "no_grad": torch.no_grad, "enable_grad": torch.enable_grad, "set_grad_enabled": torch.set_grad_enabled,
         "inference_mode": torch.no_grad, "is_grad_enabled": torch.is_grad_enabled, "is_tensor": torch.is_tensor,
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
@@ -168,6 +170,42 @@ def _spaces() -> dict[str, Any]:
         vars(entries["cuda"])[name] = entries[name]
     entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
     return {"torch": Namespace("torch", entries), "math": Namespace("math", _of_catalogue("math"))}
+
+
+FAMILIES = (
+    "Binomial", "Cauchy", "Chi2", "ContinuousBernoulli", "FisherSnedecor", "Geometric", "Gumbel", "HalfCauchy", "HalfNormal",
+    "InverseGamma", "Kumaraswamy", "LogNormal", "LogisticNormal", "LowRankMultivariateNormal", "MixtureSameFamily", "Multinomial",
+    "NegativeBinomial", "OneHotCategorical", "OneHotCategoricalStraightThrough", "Pareto", "RelaxedBernoulli",
+    "RelaxedOneHotCategorical", "StudentT", "TransformedDistribution", "VonMises", "Weibull",
+)  # fmt: skip
+"""Distributions that are asked for less often."""
+
+TRANSFORMS = (
+    "AbsTransform", "AffineTransform", "ComposeTransform", "ExpTransform", "IndependentTransform", "PowerTransform",
+    "SigmoidTransform", "SoftmaxTransform", "SoftplusTransform", "StickBreakingTransform", "TanhTransform",
+)  # fmt: skip
+"""What a distribution is carried over to another by."""
+
+
+def _distributions() -> dict[str, Any]:
+    """The rest of torch.distributions, and the modules that it is also found in."""
+    held, space = torch.distributions, "torch.distributions"
+    divergence = {"kl_divergence": held.kl_divergence}
+    transforms = {name: getattr(held, name) for name in TRANSFORMS}
+    alone = {name: Namespace(f"{space}.{name}", {kind: getattr(held, kind)}) for name, kind in (
+        ("normal", "Normal"), ("categorical", "Categorical"), ("bernoulli", "Bernoulli"), ("uniform", "Uniform"),
+        ("beta", "Beta"), ("gamma", "Gamma"), ("independent", "Independent"), ("multivariate_normal", "MultivariateNormal"),
+        ("transformed_distribution", "TransformedDistribution"))}  # fmt: skip
+    return {
+        **{name: getattr(held, name) for name in FAMILIES}, **divergence, **transforms, **alone,
+        "kl": Namespace(f"{space}.kl", divergence), "transforms": Namespace(f"{space}.transforms", transforms),
+    }  # fmt: skip
+
+
+def _ragged() -> Namespace:
+    """torch.nn.utils.rnn: sequences of several lengths."""
+    names = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence", "unpad_sequence")
+    return Namespace("torch.nn.utils.rnn", {name: getattr(nn.utils.rnn, name) for name in names})
 
 
 class _ParameterDict(nn.ParameterDict):

@@ -16,10 +16,11 @@ from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch
+from jvpcli.closed.further_modules import further_module
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
 from jvpcli.closed.standard_modules import PLOTTED, SHOWN, is_absent, leave, opened, standard_modules
-from jvpcli.closed.training import Dataset
+from jvpcli.closed.training import BASES as TRAINED
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
 from jvpcli.language import limits
@@ -42,7 +43,7 @@ PURE = (
 )  # fmt: skip
 """What a program has of Python's own."""
 
-BASES = (nn.Module, Function, object, Dataset, *(getattr(builtins, name) for name in ERRORS))
+BASES = (nn.Module, Function, object, *TRAINED, *(getattr(builtins, name) for name in ERRORS))
 """What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 
@@ -215,7 +216,7 @@ class Program:
 
     def _fetch(self, module: str, name: str | None = None) -> Any:
         root, _, rest = module.partition(".")
-        found: Any = INERT if root in SHOWN else self.spaces.get(root)
+        found: Any = INERT if root in SHOWN else self.spaces.get(root) or further_module(root)
         if found is None and is_absent(root):
             raise ModuleNotFoundError(f"No module named '{root}'")  # as Python says it
         if found is None:

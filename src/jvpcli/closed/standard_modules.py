@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import contextlib
 import copy
 import dataclasses
@@ -38,6 +39,10 @@ PLOTTED = (
 )  # fmt: skip
 """What `from matplotlib.pyplot import *` gives names to; pylab's does, to all of numpy's too."""
 
+KINDS = ("Callable", "Collection", "Container", "Hashable", "Iterable", "Iterator", "Mapping", "MutableMapping",
+         "MutableSequence", "Sequence", "Set", "Sized")  # fmt: skip
+"""What of `collections.abc` an object is asked by isinstance whether it is."""
+
 Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""
 
@@ -49,12 +54,14 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         **_surroundings(),
         "functools": Namespace("functools", {
             "partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps, "lru_cache": functools.lru_cache,
-            "cache": functools.cache}),
+            "cache": functools.cache, "cmp_to_key": functools.cmp_to_key, "total_ordering": _ordered}),
         "itertools": Namespace("itertools", _counted(over)),
         "operator": Namespace("operator", {name: getattr(operator, name) for name in (
-            "add", "sub", "truediv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq")} | {"mul": _multiplied}),
+            "add", "sub", "truediv", "floordiv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq", "ne",
+            "contains")} | {"mul": _multiplied}),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
-            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
+            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple, "abc": Namespace(
+                "collections.abc", {name: getattr(collections.abc, name) for name in KINDS})}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {"nullcontext": contextlib.nullcontext}),
         "dataclasses": Namespace("dataclasses", {
@@ -150,7 +157,9 @@ def _counted(over: Over) -> dict[str, Any]:
     def endless(name: str) -> Callable[..., Iterator[Any]]:
         return lambda *arguments: over(getattr(itertools, name)(*arguments))
 
-    return {name: getattr(itertools, name) for name in ending} | {name: endless(name) for name in ("count", "cycle", "repeat")}
+    chain = Named("itertools.chain", itertools.chain, itertools.chain, {"from_iterable": itertools.chain.from_iterable})
+    found = {name: getattr(itertools, name) for name in ending} | {name: endless(name) for name in ("count", "cycle", "repeat")}
+    return found | {"chain": chain}
 
 
 def _multiplied(left: Any, right: Any) -> Any:
@@ -181,6 +190,13 @@ def _drawing(stream: random.Random) -> dict[str, Any]:
 def _wraps(function: Any) -> Any:
     """`functools.wraps(f)`: what a function is called changes nothing here."""
     return lambda wrapper: wrapper
+
+
+def _ordered(kind: Any) -> Any:
+    """`@total_ordering`, of a class of the program."""
+    if not reach.is_own(kind):
+        raise ForbiddenError("A class that is not the program's gets no order.")
+    return functools.total_ordering(kind)
 
 
 def _named_tuple(name: str, fields: Any) -> type:

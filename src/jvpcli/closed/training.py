@@ -20,9 +20,13 @@ OPTIMIZERS = (
 
 SCHEDULES = (
     "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau",
+    "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau", "SequentialLR",
+    "ChainedScheduler",
 )  # fmt: skip
 """Classes of torch.optim.lr_scheduler."""
+
+SCHEDULED = ("LRScheduler", "_LRScheduler")
+"""What a schedule of the program's own may be derived from."""
 
 WAYS = ("foreach", "fused", "capturable", "differentiable")
 """How an optimizer carries a step out, where it is asked for by True."""
@@ -30,7 +34,7 @@ WAYS = ("foreach", "fused", "capturable", "differentiable")
 
 def optimizers() -> Namespace:
     """torch.optim as a program has it."""
-    schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
+    schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in (*SCHEDULES, *SCHEDULED)}
     kinds = {name: _optimizer(name) for name in OPTIMIZERS}
     return Namespace("torch.optim", {**kinds, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)})
 
@@ -86,6 +90,9 @@ def data() -> Namespace:
     """torch.utils.data as a program has it."""
     return Namespace("torch.utils.data", {
         "DataLoader": _loader, "TensorDataset": _TensorDataset, "Dataset": Dataset, "Subset": _Subset, "random_split": _split,
+        "ConcatDataset": _Row, "IterableDataset": IterableDataset, "Sampler": torch.utils.data.Sampler,
+        "default_collate": _collated, "RandomSampler": _at_random, "WeightedRandomSampler": _weighted,
+        **{name: getattr(torch.utils.data, name) for name in SAMPLERS},
     })  # fmt: skip
 
 
@@ -94,6 +101,41 @@ class Dataset(torch.utils.data.Dataset[Any]):
 
     def __add__(self, other: Any) -> Any:
         return _Row([self, other])
+
+
+class IterableDataset(Dataset, torch.utils.data.IterableDataset[Any]):
+    """A data set that is gone through in its own order."""
+
+
+BASES = (Dataset, IterableDataset, torch.utils.data.Sampler, torch.optim.lr_scheduler.LRScheduler)
+"""What a program's classes may be derived from of what it trains with."""
+
+SAMPLERS = ("SequentialSampler", "SubsetRandomSampler", "BatchSampler")
+"""Orders of a data set's items that torch.utils.data has."""
+
+
+def _at_random(data_source: Any, replacement: bool = False, num_samples: int | None = None) -> Any:
+    """`RandomSampler(data)`, of no number of items of any size."""
+    _check_drawn(num_samples)
+    return torch.utils.data.RandomSampler(data_source, replacement, num_samples)
+
+
+def _weighted(weights: Any, num_samples: int, replacement: bool = True) -> Any:
+    """`WeightedRandomSampler(weights, n)`, of plain numbers, and of no number of items of any size."""
+    reach.check_given((weights,))
+    _check_drawn(num_samples)
+    return torch.utils.data.WeightedRandomSampler(weights, num_samples, replacement)
+
+
+def _check_drawn(count: Any) -> None:
+    if isinstance(count, int) and count > reach.MOST_ITEMS:
+        raise ForbiddenError(f"A sampler draws at most {reach.MOST_ITEMS:,} items in a program.")
+
+
+def _collated(batch: Any) -> Any:
+    """`default_collate(batch)`, of tensors, numbers and texts."""
+    reach.check_given((batch,))
+    return torch.utils.data.default_collate(batch)
 
 
 class _Row(Dataset, torch.utils.data.ConcatDataset[Any]):
@@ -124,7 +166,8 @@ def _split(dataset: Any, lengths: Any) -> list[Any]:
     return [_Subset(each.dataset, each.indices) for each in torch.utils.data.random_split(dataset, lengths)]
 
 
-SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout"})
+SPEEDS = frozenset({"num_workers", "pin_memory", "pin_memory_device", "persistent_workers", "prefetch_factor", "timeout",
+                    "worker_init_fn"})
 """What says how fast a `DataLoader` is, and not which batches it gives."""
 
 
@@ -132,9 +175,9 @@ def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options:
     """`DataLoader(…)` in the process itself.
 
     Raises:
-        ForbiddenError: its batches are to be chosen otherwise than in order or by chance.
+        ForbiddenError: something else is asked of it that says which batches it gives.
     """
     kept = {name: value for name, value in options.items() if name not in SPEEDS}
-    for name in kept.keys() - {"drop_last", "collate_fn"}:
+    for name in kept.keys() - {"drop_last", "collate_fn", "sampler", "batch_sampler"}:
         raise ForbiddenError(f"The argument `{name}` of a DataLoader can't be used in a program.")
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
