@@ -907,7 +907,7 @@ a = A(); a.register_forward_hook(print).hooks_dict_ref
         "a = nn.Linear(2,2).state_dict(); a._metadata",
         """
 import torch as t
-t.nn.utils.rnn
+t.nn.utils.rnn.PackedSequence
 """,
         "torch.nn.init.torch",
         "torch.nn.init.math",

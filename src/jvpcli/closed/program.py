@@ -216,7 +216,9 @@ class Program:
 
     def _fetch(self, module: str, name: str | None = None) -> Any:
         root, _, rest = module.partition(".")
-        found: Any = INERT if root in SHOWN else self.spaces.get(root) or further_module(root)
+        found: Any = INERT if root in SHOWN else self.spaces.get(root)
+        if found is None:
+            found = further_module(root)
         if found is None and is_absent(root):
             raise ModuleNotFoundError(f"No module named '{root}'")  # as Python says it
         if found is None:
