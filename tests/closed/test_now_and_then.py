@@ -231,6 +231,115 @@ import cmath
 from collections.abc import Iterable, Callable, Mapping
 (x * (2. if isinstance([1], Iterable) else 3.)).sum().backward()
 """,
+    "what goes through its own items": """
+class R:
+    def __init__(self, n): self.n, self.k = n, 0
+    def __iter__(self): return self
+    def __next__(self):
+        self.k += 1
+        if self.k > self.n: raise StopIteration
+        return self.k
+    def __reversed__(self): return iter([5])
+(x * sum(R(3)) * list(reversed(R(2)))[0]).sum().backward()
+""",
+    "a container": """
+class V:
+    def __init__(self, d): self.d = d
+    def __len__(self): return len(self.d)
+    def __getitem__(self, k): return self.d[k]
+    def __setitem__(self, k, v): self.d[k] = v
+    def __delitem__(self, k): del self.d[k]
+    def __contains__(self, k): return k in self.d
+v = V({"a": 2., "b": 3.}); v["c"] = 4.; del v["b"]
+(x * len(v) * v["a"] * ("c" in v)).sum().backward()
+""",
+    "a property that is set": """
+class A:
+    def __init__(self): self._v = 1.
+    @property
+    def v(self): return self._v
+    @v.setter
+    def v(self, n): self._v = n * 2
+    @v.deleter
+    def v(self): self._v = 0.
+a = A(); a.v = 3.
+(x * a.v).sum().backward()
+""",
+    "names that a class keeps for itself": """
+class A:
+    def __init__(self): self.__v = 2.
+    def get(self): return self.__v
+(x * A().get()).sum().backward()
+""",
+    "ABCMeta": """
+from abc import ABC, ABCMeta, abstractmethod
+class A(metaclass=ABCMeta):
+    @abstractmethod
+    def f(self): ...
+class B(A):
+    def f(self): return 2.
+(x * B().f()).sum().backward()
+""",
+    "sequences of several lengths in a batch": """
+from torch.utils.data import DataLoader, Dataset
+from torch.nn.utils.rnn import pad_sequence
+class D(Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return torch.ones(i + 1), i
+def collate(batch):
+    a, b = zip(*batch)
+    return pad_sequence(a, batch_first=True), torch.tensor(b)
+for a, b in DataLoader(D(), batch_size=2, collate_fn=collate):
+    (x * a.sum() * b.sum()).sum().backward()
+""",
+    "types, which count as nothing": """
+from typing import List, Optional
+import typing
+def f(t: List[float], k: Optional[int] = None) -> typing.Any: return t * 2
+f(x).sum().backward()
+""",
+    "sequences of several lengths": """
+from torch.nn.utils.rnn import pad_sequence
+y = pad_sequence([x, x[:1], x[1:]], padding_value=2.)
+z = pad_sequence([torch.outer(x, x), x[None] ** 2], batch_first=True, padding_value=-1.)
+(y.prod(1).sum() + (z ** 2 * torch.arange(18.).view(2, 3, 3)).sum() + len(y) * z.shape[1] * x.sum()).backward()
+""",
+    "names of classes in each other": """
+class _A_:
+    class _B:
+        def __init__(self, k): self.__k = k
+        def __twice(self): return 2 * self.__k
+        def ask(self): return self.__twice() + self._B__k
+    def __init__(self): self.__b = 5
+    def ask(self): return self.__b * self._A___b
+(x * _A_._B(3).ask() * 2).sum().backward()
+""",
+    "operators": """
+class V:
+    def __init__(self, d): self.d = d
+    def __and__(self, o): return V(self.d + o.d)
+    def __or__(self, o): return V(self.d * o.d)
+    def __xor__(self, o): return V(self.d - o.d)
+    def __invert__(self): return V(-self.d)
+    def __rshift__(self, o): return o(self.d)
+    def __rfloordiv__(self, o): return 7. * o
+    def __divmod__(self, o): return 1, 2
+    def __round__(self, n=0): return 3.
+y = ((V(x) & V(x)) | ~V(x)) ^ V(x)
+((y >> (lambda t: t * 2)) * round(V(1)) * (2 // V(1)) * divmod(V(1), 2)[1]).sum().backward()
+""",
+    "a hook behind a gradient, which takes the step": """
+ws = [torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)]
+steps = {w: torch.optim.SGD([w], lr=.1, momentum=.9) for w in ws}
+def stepped(w):
+    steps[w].step()
+    steps[w].zero_grad()
+for w in ws:
+    w.register_post_accumulate_grad_hook(stepped)
+for k in range(4):
+    ((ws[0] * x.detach() - ws[1].exp()) ** 2).sum().backward()
+torch.autograd.grad(((ws[0] * ws[1] * x.detach()) ** 2).sum(), ws)
+""",
 }
 
 
@@ -254,7 +363,15 @@ REFUSED = {
     "draws without end, of a data set": "torch.utils.data.RandomSampler([1.], True, 10 ** 12)",
     "weights that are the program's": "torch.utils.data.WeightedRandomSampler([1., object()], 2)",
     "a hook that is torch's": "nn.Linear(1, 1).register_full_backward_pre_hook(torch.sin)",
+    "a hook behind a gradient that is torch's": "x.register_post_accumulate_grad_hook(torch.sin)",
     "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({})",
+    "a name that Python keeps": "class A:\n    def f(self): return self.__dict__",
+    "another metaclass": "class A(metaclass=lambda *_: 3): pass",
+    "sequences that are packed": "nn.utils.rnn.pack_sequence([x])",
+    "a private name outside of a class": "x.__k",
+    "a private name of a class without one": "class _:\n    def f(self): return self.__k",
+    "a private name above a class": "class C:\n    pass\nclass A(C.__k): pass",
+    "a private name beside a class": "class C:\n    pass\n@C.__k\nclass A: pass",
     "a module of JSON's": "import json; json.decoder",
     "a module beside it": "import statistics; statistics.sys",
     "what a module has for Python": "import heapq; heapq.__builtins__",

@@ -203,9 +203,23 @@ def _distributions() -> dict[str, Any]:
 
 
 def _ragged() -> Namespace:
-    """torch.nn.utils.rnn: sequences of several lengths."""
-    names = ("pad_sequence", "pack_padded_sequence", "pad_packed_sequence", "pack_sequence", "unpad_sequence")
-    return Namespace("torch.nn.utils.rnn", {name: getattr(nn.utils.rnn, name) for name in names})
+    """torch.nn.utils.rnn: sequences of several lengths; none is packed, since torch trusts the lengths that it keeps then."""
+    return Namespace("torch.nn.utils.rnn", {"pad_sequence": _padded, "unpad_sequence": nn.utils.rnn.unpad_sequence})
+
+
+def _padded(
+    sequences: Any, batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+) -> Tensor:
+    """`pad_sequence(sequences)`, made of what torch has for each by itself."""
+    parts = tuple(sequences)
+    longest = max(map(len, parts), default=0)
+
+    def filled(part: Tensor) -> Tensor:
+        lacking = longest - len(part)
+        ends = (0, lacking) if padding_side == "right" else (lacking, 0)
+        return nn.functional.pad(part, (0, 0) * (part.dim() - 1) + ends, value=padding_value)
+
+    return torch.stack([*map(filled, parts)], 0 if batch_first else 1)
 
 
 class _ParameterDict(nn.ParameterDict):

@@ -19,7 +19,7 @@ from jvpcli.closed.derived import Watch
 from jvpcli.closed.further_modules import further_module
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.names import modules, names_unimported, namespaces, not_made, unimported
-from jvpcli.closed.standard_modules import PLOTTED, SHOWN, is_absent, leave, opened, standard_modules
+from jvpcli.closed.standard_modules import ABSTRACT, PLOTTED, SHOWN, is_absent, leave, opened, standard_modules
 from jvpcli.closed.training import BASES as TRAINED
 from jvpcli.closed.words import INERT, Ended, Inert, Named, Namespace, Types, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, LimitError, UsageError
@@ -264,8 +264,10 @@ class Program:
         names = dir(values[0]) if values else list(self.globals)
         return [name for name in names if name[:1] != "_" and (not values or _is_readable(values[0], name))]
 
-    def _build(self, body: Any, name: str, *bases: Any) -> type:
+    def _build(self, body: Any, name: str, *bases: Any, metaclass: Any = ABSTRACT) -> type:
         """A class of the program."""
+        if metaclass is not ABSTRACT:
+            raise self.end(ForbiddenError("The metaclass of a program's class is ABCMeta."))
         real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
         for base in real:
             if any(base is each for each in (*BASES, *modules().values())) or reach.is_own(base):

@@ -66,7 +66,7 @@ PLAIN: dict[type, frozenset[str]] = {
     np.finfo: frozenset({"eps", "min", "max", "tiny", "resolution", "bits"}),
     np.iinfo: frozenset({"min", "max", "bits"}),
     RemovableHandle: frozenset({"remove"}),
-    property: frozenset({"setter"}),
+    property: frozenset({"setter", "deleter"}),
     re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),
     re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
 }  # fmt: skip

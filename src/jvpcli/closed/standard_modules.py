@@ -43,6 +43,9 @@ KINDS = ("Callable", "Collection", "Container", "Hashable", "Iterable", "Iterato
          "MutableSequence", "Sequence", "Set", "Sized")  # fmt: skip
 """What of `collections.abc` an object is asked by isinstance whether it is."""
 
+ABSTRACT = Named("abc.ABCMeta", type, object)
+"""`ABCMeta`, which a class may name as its metaclass: it changes nothing of it here, as `ABC` does not."""
+
 Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""
 
@@ -66,7 +69,7 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         "contextlib": Namespace("contextlib", {"nullcontext": contextlib.nullcontext}),
         "dataclasses": Namespace("dataclasses", {
             "dataclass": _dataclass, "field": dataclasses.field, "asdict": _as_dict, "replace": dataclasses.replace}),
-        "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
+        "abc": Namespace("abc", {"ABC": object, "ABCMeta": ABSTRACT, "abstractmethod": _wraps(None)}),
         "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
         "argparse": Namespace("argparse", {"ArgumentParser": Named("argparse.ArgumentParser", Parser, Parser), "Namespace": Named(
             "argparse.Namespace", types.SimpleNamespace, _simple)} | dict.fromkeys((
