@@ -15,6 +15,7 @@ from jvpcli.errors import ForbiddenError
 
 OPTIMIZERS = (
     "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
+    "Adafactor",
 )  # fmt: skip
 """Classes of torch.optim."""
 
