@@ -853,7 +853,7 @@ P.__len__ = 3
         "from torch.nn import _reduction",
         "from torch.utils import cpp_extension",
         "from math import __spec__",
-        "from collections import abc",
+        "from collections.abc import Set as found; found.__subclasshook__",
         "from operator import attrgetter",
         "from copy import _reconstruct",
         "from types import FunctionType",
@@ -871,7 +871,7 @@ P.__len__ = 3
         "import json; json.JSONDecoder",
         "import json; json.dumps([1], indent=10**9)",
         "import json; json.dumps(1, cls=print, indent=-1)",
-        "import heapq; heapq.merge",
+        "import heapq; heapq.heappush.__self__",
         "import statistics; statistics.NormalDist",
         "import contextlib; contextlib.contextmanager(lambda: 1).__wrapped__",
         """
@@ -894,6 +894,7 @@ def held():
         "'x'.zfill(1000)",
         "f'{1:{10**9}}'",
         "f'{1:>{10**4}.{3}}'",
+        "from json import decoder",
         "import bdb",
         "import resource",
         "import code",
@@ -1340,7 +1341,7 @@ s.optimizer
         "torch.optim.SGD.step",
         "torch.optim.Optimizer",
         "class O(torch.optim.SGD): pass",
-        "torch.optim.lr_scheduler.LRScheduler",
+        "torch.optim.lr_scheduler.LRScheduler.__init__.__globals__",
     ),
 }
 FAMILIES |= FURTHER

@@ -803,7 +803,7 @@ def test_what_ends_a_program_is_told(text, told):
     "refused",
     [
         "np.add(1, 1, out=a)", "torch.rand(2, names=None)", "'{0.real}'.format(3)", "torch.nn.functional.dropout(x, names=0)",
-        "torch.utils.data.DataLoader([1, 2], multiprocessing_context=None)", "hasattr(torch.nn.ReLU(), '_parameters')",
+        "torch.utils.data.DataLoader([1, 2], in_order=0)", "hasattr(torch.nn.ReLU(), '_parameters')",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(

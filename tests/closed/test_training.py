@@ -49,6 +49,7 @@ OPTIMIZERS = [
     "RAdam({}, lr=0.05, foreach=False)",
     "Rprop({}, lr=0.05, etas=(0.4, 1.3), step_sizes=(1e-5, 10))",
     "ASGD({}, lr=0.05, lambd=0.01, t0=2)",
+    "Adafactor({}, lr=0.05)",
 ]
 
 SCHEDULES = [

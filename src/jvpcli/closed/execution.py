@@ -302,7 +302,7 @@ FILLED = {torch.empty: torch.zeros, torch.empty_like: torch.zeros_like, torch.Te
 
 UNNAMED = re.compile(
     r"torch\.(device|Tensor\.(\w+\.__(get|set)__|__\w+__|requires_grad_|detach_|register_hook|retain_grad|numpy|tolist|item|size|stride|cpu"
-    r"|is_floating_point|is_complex|untyped_storage)|nn\.(functional|init)\.\w+|functional\.\w+)"
+    r"|register_post_accumulate_grad_hook|is_floating_point|is_complex|untyped_storage)|nn\.(functional|init)\.\w+|functional\.\w+)"
     r"|(torch\.|profiler\.|_VariableFunctions\.)?_(set_grad_enabled|record_function_enter_new|record_function_exit(\._RecordFunction)?|parse_to"
     r"|has_compatible_shallow_copy_type|is_all_true|make_dual|unpack_dual|add_batch_dim|remove_batch_dim|standard_gamma|sample_dirichlet|dirichlet_grad"
     r"|foreach_\w+|weight_norm_interface|is_functional_tensor|is_zerotensor)"

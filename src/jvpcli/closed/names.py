@@ -117,25 +117,16 @@ def _of_catalogue(prefix: str) -> dict[str, Any]:
     return found
 
 
-DISTRIBUTIONS = (
-    "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
-    "Independent", "Poisson", "Dirichlet", "LogNormal", "StudentT", "Cauchy", "HalfNormal", "HalfCauchy", "Chi2", "Gumbel",
-    "Geometric", "Binomial", "NegativeBinomial", "Multinomial", "OneHotCategorical", "Pareto", "Weibull", "Kumaraswamy",
-    "LogisticNormal", "MixtureSameFamily", "LowRankMultivariateNormal", "RelaxedBernoulli", "RelaxedOneHotCategorical",
-    "ContinuousBernoulli", "InverseGamma", "FisherSnedecor",
-)  # fmt: skip
-"""Classes of torch.distributions."""
-
-
 @lru_cache(maxsize=1)
 def _spaces() -> dict[str, Any]:
     functional = Namespace("torch.nn.functional", _of_catalogue("torch.nn.functional"))
     fills = [name for name in dir(nn.init) if name[0] != "_" and (name.endswith("_") or f"{name}_" in dir(nn.init))]
     fills.append("calculate_gain")
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
-    padded = {"rnn": Namespace("torch.nn.utils.rnn", {"pad_sequence": padded_together})}
-    utils = Namespace("torch.nn.utils", padded | {name: getattr(nn.utils, name) for name in (
+    utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
+            "rnn": _ragged(), "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
+                "clip_grad_norm_", "clip_grad_value_")}),
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
     held = {**modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}
     held["modules"] = Namespace("torch.nn.modules", dict(held))
@@ -160,7 +151,8 @@ def _spaces() -> dict[str, Any]:
         "utils": Namespace("torch.utils", {"benchmark": INERT, "tensorboard": INERT, "checkpoint": savings()["checkpoint"],
                                            "data": data()}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
-            *DISTRIBUTIONS, "kl_divergence")}),
+            "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
+            "Independent", "Poisson", "Dirichlet")} | _distributions()),
         "no_grad": torch.no_grad, "enable_grad": torch.enable_grad, "set_grad_enabled": torch.set_grad_enabled,
         "inference_mode": torch.no_grad, "is_grad_enabled": torch.is_grad_enabled, "is_tensor": torch.is_tensor,
         "manual_seed": _seeded, "random": Namespace("torch.random", {"manual_seed": _seeded}),
@@ -183,6 +175,41 @@ def _spaces() -> dict[str, Any]:
         vars(entries["cuda"])[name] = entries[name]
     entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
     return {"torch": Namespace("torch", entries), "math": Namespace("math", _of_catalogue("math"))}
+
+
+FAMILIES = (
+    "Binomial", "Cauchy", "Chi2", "ContinuousBernoulli", "FisherSnedecor", "Geometric", "Gumbel", "HalfCauchy", "HalfNormal",
+    "InverseGamma", "Kumaraswamy", "LogNormal", "LogisticNormal", "LowRankMultivariateNormal", "MixtureSameFamily", "Multinomial",
+    "NegativeBinomial", "OneHotCategorical", "OneHotCategoricalStraightThrough", "Pareto", "RelaxedBernoulli",
+    "RelaxedOneHotCategorical", "StudentT", "TransformedDistribution", "VonMises", "Weibull",
+)  # fmt: skip
+"""Distributions that are asked for less often."""
+
+TRANSFORMS = (
+    "AbsTransform", "AffineTransform", "ComposeTransform", "ExpTransform", "IndependentTransform", "PowerTransform",
+    "SigmoidTransform", "SoftmaxTransform", "SoftplusTransform", "StickBreakingTransform", "TanhTransform",
+)  # fmt: skip
+"""What a distribution is carried over to another by."""
+
+
+def _distributions() -> dict[str, Any]:
+    """The rest of torch.distributions, and the modules that it is also found in."""
+    held, space = torch.distributions, "torch.distributions"
+    divergence = {"kl_divergence": held.kl_divergence}
+    transforms = {name: getattr(held, name) for name in TRANSFORMS}
+    alone = {name: Namespace(f"{space}.{name}", {kind: getattr(held, kind)}) for name, kind in (
+        ("normal", "Normal"), ("categorical", "Categorical"), ("bernoulli", "Bernoulli"), ("uniform", "Uniform"),
+        ("beta", "Beta"), ("gamma", "Gamma"), ("independent", "Independent"), ("multivariate_normal", "MultivariateNormal"),
+        ("transformed_distribution", "TransformedDistribution"))}  # fmt: skip
+    return {
+        **{name: getattr(held, name) for name in FAMILIES}, **divergence, **transforms, **alone,
+        "kl": Namespace(f"{space}.kl", divergence), "transforms": Namespace(f"{space}.transforms", transforms),
+    }  # fmt: skip
+
+
+def _ragged() -> Namespace:
+    """torch.nn.utils.rnn: sequences of several lengths; none is packed, since torch trusts the lengths that it keeps then."""
+    return Namespace("torch.nn.utils.rnn", {"pad_sequence": padded_together, "unpad_sequence": nn.utils.rnn.unpad_sequence})
 
 
 class ParameterDict(nn.ParameterDict):

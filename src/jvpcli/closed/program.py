@@ -18,9 +18,11 @@ from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
 from jvpcli.closed.derived import Watch
+from jvpcli.closed.further_modules import further_module
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.names import modules, named_types, names_unimported, namespaces, not_made, unimported
 from jvpcli.closed.standard_modules import (
+    ABSTRACT,
     NAMED_TUPLE,
     PLOTTED,
     SHOWN,
@@ -30,7 +32,7 @@ from jvpcli.closed.standard_modules import (
     opened,
     standard_modules,
 )
-from jvpcli.closed.training import Dataset, IterableDataset, Sampler
+from jvpcli.closed.training import BASES as TRAINED
 from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Types, as_seen, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, UsageError
 from jvpcli.language import limits
@@ -50,7 +52,7 @@ PURE = (
 )  # fmt: skip
 """What a program has of Python's own."""
 
-BASES = (nn.Module, Function, object, Dataset, IterableDataset, Sampler, *(getattr(builtins, name) for name in ERRORS))
+BASES = (nn.Module, Function, object, *TRAINED, *(getattr(builtins, name) for name in ERRORS))
 """What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 
@@ -223,6 +225,8 @@ class Program:
     def _fetch(self, module: str, name: str | None = None) -> Any:
         root, _, rest = module.partition(".")
         found: Any = INERT if root in SHOWN else self.spaces.get(root)
+        if found is None:
+            found = further_module(root)
         if found is None and is_absent(root):
             raise ModuleNotFoundError(f"No module named '{root}'")  # as Python says it
         if found is None:
@@ -244,8 +248,10 @@ class Program:
             self.globals.update({word: each for word, each in _entries(found).items() if not word.startswith("_")})
         return found
 
-    def _build(self, body: Any, name: str, *bases: Any) -> type:
+    def _build(self, body: Any, name: str, *bases: Any, metaclass: Any = ABSTRACT) -> type:
         """A class of the program."""
+        if metaclass is not ABSTRACT:
+            raise self.watch.end(ForbiddenError("The metaclass of a program's class is ABCMeta."))
         if len(bases) == 1 and bases[0] is NAMED_TUPLE:
             return named_tuple_of(builtins.__build_class__(body, name))
         real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)

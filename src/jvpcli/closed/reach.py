@@ -41,21 +41,23 @@ PLAIN: dict[type, frozenset[str]] = {
     str: frozenset({"join", "split", "strip", "lstrip", "rstrip", "upper", "lower", "startswith", "endswith", "replace", "title",
                     "format", "count", "find", "index", "isdigit", "capitalize", "splitlines", "rsplit", "partition",
                     "rpartition", "isalpha", "isalnum", "isspace", "isupper", "islower", "casefold", "removeprefix",
-                    "removesuffix", "swapcase", "isnumeric", "isdecimal", "rfind", "rindex"}),
+                    "removesuffix", "rfind", "rindex", "swapcase", "isidentifier", "isnumeric", "isdecimal", "istitle"}),
     list: frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "sort", "index", "count", "clear", "copy"}),
     tuple: frozenset({"index", "count"}),
     dict: frozenset({"keys", "values", "items", "get", "pop", "update", "setdefault", "copy", "clear", "popitem"}),
     set: frozenset({"add", "discard", "remove", "union", "intersection", "difference", "update", "issubset", "issuperset",
-    "pop", "clear", "copy", "symmetric_difference", "isdisjoint", "intersection_update", "difference_update"}),
-    frozenset: frozenset({"union", "intersection", "difference", "symmetric_difference", "isdisjoint", "issubset", "issuperset"}),
+    "pop", "clear", "copy", "isdisjoint", "symmetric_difference", "intersection_update", "difference_update",
+    "symmetric_difference_update"}),
+    frozenset: frozenset({"union", "intersection", "difference", "issubset", "issuperset", "isdisjoint", "symmetric_difference",
+                          "copy"}),
     int: frozenset({"real", "imag", "bit_length"}),
     bool: frozenset(),
     float: frozenset({"real", "imag", "is_integer"}),
     complex: frozenset({"real", "imag", "conjugate"}),
     range: frozenset({"start", "stop", "step", "index", "count"}),
     slice: frozenset({"start", "stop", "step"}),
-    deque: frozenset({"append", "appendleft", "pop", "popleft", "extend", "extendleft", "clear", "maxlen", "rotate", "remove",
-                      "count", "reverse", "index", "insert", "copy"}),
+    deque: frozenset({"append", "appendleft", "pop", "popleft", "extend", "clear", "maxlen", "rotate", "remove", "count",
+                      "extendleft", "index", "insert", "reverse", "copy"}),
     torch.Size: frozenset({"numel", "index", "count"}),
     torch.device: frozenset({"type", "index"}),
     torch.dtype: catalog.object_fields("dtype"),
@@ -64,7 +66,7 @@ PLAIN: dict[type, frozenset[str]] = {
     np.finfo: frozenset({"eps", "min", "max", "tiny", "resolution", "bits"}),
     np.iinfo: frozenset({"min", "max", "bits"}),
     RemovableHandle: frozenset({"remove"}),
-    property: frozenset({"setter"}),
+    property: frozenset({"setter", "deleter"}),
     re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),
     re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
 }  # fmt: skip
@@ -83,7 +85,7 @@ OF_MODULES = frozenset({
 """What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
 
 OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "defaults"})
-OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch"})
+OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch", "base_lrs", "best", "num_bad_epochs"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
     "save_for_forward",
@@ -94,6 +96,7 @@ OF_DISTRIBUTIONS = frozenset({
     "base_dist", "component_distribution", "mixture_distribution", "concentration", "concentration0", "concentration1", "rate",
     "df", "low", "high", "total_count", "covariance_matrix", "precision_matrix", "scale_tril", "param_shape", "temperature",
 })  # fmt: skip
+OF_TRANSFORMS = frozenset({"inv", "log_abs_det_jacobian", "loc", "scale", "exponent", "parts", "sign", "bijective"})  # fmt: skip
 FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Tensor, OF_TENSORS),
     (nn.Module, OF_MODULES),
@@ -102,6 +105,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (ReduceLROnPlateau, OF_SCHEDULES),
     (torch.autograd.function.FunctionCtx, OF_CONTEXTS),
     (torch.distributions.Distribution, OF_DISTRIBUTIONS),
+    (torch.distributions.Transform, OF_TRANSFORMS),
     (DataLoader, frozenset({"dataset", "batch_size"})),
     (Parser, frozenset({"add_argument", "add_argument_group", "add_mutually_exclusive_group", "set_defaults", "parse_args",
                         "parse_known_args"})),
@@ -170,7 +174,8 @@ def owned(kind: Any) -> Any:
 CALLED = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
 """What torch calls of a `Function`."""
 
-BACKWARD_HOOK = "register_full_backward_hook"
+BACKWARD_HOOKS = frozenset({"register_full_backward_hook", "register_full_backward_pre_hook"})
+ACCUMULATED = "register_post_accumulate_grad_hook"
 
 
 def own_entry(kind: type, name: str) -> Any:
@@ -237,6 +242,8 @@ def read(value: Any, name: str) -> Any:
     kind: Any = type(value)
     if kind is str and name in WIDENING:
         return _Formatting(value)
+    if value is dict and name == "fromkeys":
+        return value
     if kind in ARRAYS or isinstance(value, np.generic):
         return _OfArray(value)
     if name == "grad_fn" and kind in TENSORS:
@@ -245,7 +252,9 @@ def read(value: Any, name: str) -> Any:
         return _AtHome(value)
     if name == "type" and kind in TENSORS:
         return _Typed(value)
-    if name == BACKWARD_HOOK and isinstance(value, nn.Module) and not _gives(kind, name):
+    if name in BACKWARD_HOOKS and isinstance(value, nn.Module) and not _gives(kind, name):
+        return _Hooked(value)
+    if name == ACCUMULATED and kind in TENSORS:
         return _Hooked(value)
     if kind is _Node and name in ("name", "next_functions", "variable"):
         return value
@@ -263,7 +272,7 @@ def read(value: Any, name: str) -> Any:
         raise ForbiddenError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
         own: Any = type(value.__self__)
-        given = name == "__init__" or (name in _of_type(own) and name != BACKWARD_HOOK) or _passes_on(value, own, name)
+        given = name == "__init__" or (name in _of_type(own) and name not in BACKWARD_HOOKS) or _passes_on(value, own, name)
         if _own_classes(own) and given:
             return value
         raise _refused(value, name)
@@ -328,7 +337,7 @@ def device(*given: Any, **named: Any) -> torch.device:
 @_remembered
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
-    if name[0] == "_" or name in ("cuda", "to", BACKWARD_HOOK) or (kind is str and name in WIDENING):
+    if name[0] == "_" or name in ("cuda", "to", ACCUMULATED, *BACKWARD_HOOKS) or (kind is str and name in WIDENING):
         return False
     if kind in TENSORS and name in ("grad_fn", "type"):
         return False
@@ -583,20 +592,21 @@ class _AtHome:
 
 
 class _Hooked:
-    """`m.register_full_backward_hook(f)`: torch calls f while it goes through a graph, where no guard is."""
+    """`m.register_full_backward_hook(f)` and its kind: torch calls f while it goes through a graph, where no guard is."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(self, value: nn.Module | Tensor) -> None:
+        self._value = value
 
-    def register_full_backward_hook(self, hook: Any, prepend: Any = False) -> RemovableHandle:
-        """Registers a function of the program.
+    def __getattr__(self, name: str) -> Callable[..., RemovableHandle]:
+        """What registers a function of the program by the method of the name, and refuses another."""
 
-        Raises:
-            ForbiddenError: it is another.
-        """
-        if not has_guard(hook):
-            raise ForbiddenError("A backward hook of a module is a function of the program.")
-        return self._module.register_full_backward_hook(hook, bool(prepend))
+        def registered(hook: Any, **options: Any) -> RemovableHandle:
+            if not has_guard(hook):
+                raise ForbiddenError("A hook of a backward pass is a function of the program.")
+            handle: RemovableHandle = getattr(self._value, name)(hook, **{each: bool(given) for each, given in options.items()})
+            return handle
+
+        return registered
 
 
 PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import bisect
 import collections
+import collections.abc
 import contextlib
 import copy
 import dataclasses
 import functools
-import heapq
 import inspect
 import itertools
-import json
 import operator
 import posixpath
 import random
 import re
-import statistics
 import string
 import sys
 import types
@@ -43,6 +40,13 @@ PLOTTED = (
 )  # fmt: skip
 """What `from matplotlib.pyplot import *` gives names to; pylab's does, to all of numpy's too."""
 
+KINDS = ("Callable", "Collection", "Container", "Hashable", "Iterable", "Iterator", "Mapping", "MutableMapping",
+         "MutableSequence", "Sequence", "Set", "Sized")  # fmt: skip
+"""What of `collections.abc` an object is asked by isinstance whether it is."""
+
+ABSTRACT = Named("abc.ABCMeta", type, object)
+"""`ABCMeta`, which a class may name as its metaclass: it changes nothing of it here, as `ABC` does not."""
+
 Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""
 
@@ -54,25 +58,21 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         **_surroundings(),
         "functools": Namespace("functools", {
             "partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps, "lru_cache": functools.lru_cache,
-            "cache": functools.cache, "cached_property": functools.cached_property}),
+            "cache": functools.cache, "cached_property": functools.cached_property, "cmp_to_key": functools.cmp_to_key,
+            "total_ordering": _ordered}),
         "itertools": Namespace("itertools", _counted(over)),
         "operator": Namespace("operator", {name: getattr(operator, name) for name in (
-            "add", "sub", "truediv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq")} | {"mul": _multiplied}),
+            "add", "sub", "truediv", "floordiv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq", "ne",
+            "contains")} | {"mul": _multiplied}),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
-            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple}),
+            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple, "abc": Namespace(
+                "collections.abc", {name: getattr(collections.abc, name) for name in KINDS})}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {
             "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": suppress}),
-        "heapq": Namespace("heapq", {name: getattr(heapq, name) for name in (
-            "heappush", "heappop", "heapify", "heappushpop", "heapreplace", "nlargest", "nsmallest")}),
-        "bisect": Namespace("bisect", {name: getattr(bisect, name) for name in (
-            "bisect", "bisect_left", "bisect_right", "insort", "insort_left", "insort_right")}),
-        "statistics": Namespace("statistics", {name: getattr(statistics, name) for name in (
-            "mean", "fmean", "median", "mode", "stdev", "pstdev", "variance", "pvariance", "geometric_mean", "harmonic_mean")}),
-        "json": Namespace("json", {"dumps": _as_json, "loads": lambda text: json.loads(text), "dump": INERT}),
         "dataclasses": Namespace("dataclasses", {
             "dataclass": _dataclass, "field": dataclasses.field, "asdict": _as_dict, "replace": dataclasses.replace}),
-        "abc": Namespace("abc", {"ABC": object, "abstractmethod": _wraps(None)}),
+        "abc": Namespace("abc", {"ABC": object, "ABCMeta": ABSTRACT, "abstractmethod": _wraps(None)}),
         "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
         "argparse": Namespace("argparse", {"ArgumentParser": Named("argparse.ArgumentParser", Parser, Parser), "Namespace": Named(
             "argparse.Namespace", types.SimpleNamespace, _simple)} | dict.fromkeys((
@@ -171,7 +171,9 @@ def _counted(over: Over) -> dict[str, Any]:
     def endless(name: str) -> Callable[..., Iterator[Any]]:
         return lambda *arguments: over(getattr(itertools, name)(*arguments))
 
-    return {name: getattr(itertools, name) for name in ending} | {name: endless(name) for name in ("count", "cycle", "repeat")}
+    chain = Named("itertools.chain", itertools.chain, itertools.chain, {"from_iterable": itertools.chain.from_iterable})
+    found = {name: getattr(itertools, name) for name in ending} | {name: endless(name) for name in ("count", "cycle", "repeat")}
+    return found | {"chain": chain}
 
 
 def _multiplied(left: Any, right: Any) -> Any:
@@ -215,6 +217,13 @@ def _wraps(function: Any) -> Any:
     return lambda wrapper: wrapper
 
 
+def _ordered(kind: Any) -> Any:
+    """`@total_ordering`, of a class of the program."""
+    if not reach.is_own(kind):
+        raise ForbiddenError("A class that is not the program's gets no order.")
+    return functools.total_ordering(kind)
+
+
 def _named_tuple(name: str, fields: Any, *, defaults: Any = None) -> type:
     """`collections.namedtuple(name, fields)`"""
     made: Any = collections.namedtuple(name, fields, defaults=defaults)  # type: ignore[misc]
@@ -233,13 +242,6 @@ def named_tuple_of(body: type) -> type:
     values = [own.pop(name) for name in fields if name in own]
     made = _named_tuple(body.__name__, fields, defaults=values)
     return reach.owned(type(body.__name__, (made,), own)) if own else made
-
-
-def _as_json(value: Any, *, indent: Any = None, sort_keys: Any = False, **_: Any) -> str:
-    """`json.dumps(value)`, of plain values."""
-    if indent is not None and not (type(indent) is int and 0 <= indent <= 16):
-        raise ForbiddenError("A text of any width can't be made.")
-    return json.dumps(value, indent=indent, sort_keys=bool(sort_keys))
 
 
 def _dataclass(kind: Any = None, **options: Any) -> Any:

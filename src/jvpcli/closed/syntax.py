@@ -42,6 +42,8 @@ METHODS = frozenset(
         "eq",
         "ne", "lt", "le", "gt", "ge", "hash", "bool", "float", "int", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
         "matmul", "neg", "pos", "abs", "radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul", "iadd", "isub", "imul", "itruediv",
+        "and", "or", "xor", "invert", "lshift", "rshift", "rand", "ror", "rxor", "rlshift", "rrshift", "rfloordiv", "rmod",
+        "divmod", "delitem", "reversed", "round",
     )
 )  # fmt: skip
 """Methods with a meaning for Python that a program's classes may have."""
@@ -87,6 +89,7 @@ class _Guarding(ast.NodeTransformer):
     def __init__(self) -> None:
         self.count = 0
         self._held = 0
+        self._class = ""
 
     def visit(self, node: ast.AST) -> Any:
         self.count += 1
@@ -128,7 +131,7 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         if node.name not in METHODS:
-            self._check(node, node.name)
+            self._check(node, self._found(node.name))
         node.returns = None
         self.generic_visit(node)
         if node.name == "__exit__":
@@ -150,9 +153,16 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         self._check(node, node.name)
-        if node.keywords:
+        if any(keyword.arg != "metaclass" for keyword in node.keywords):
             raise refused(node, "a keyword of a class")
-        return self.generic_visit(node)
+        node.bases, node.decorator_list = [*map(self.visit, node.bases)], [*map(self.visit, node.decorator_list)]
+        node.keywords = [*map(self.visit, node.keywords)]
+        around, self._class = self._class, node.name
+        body = ast.Module(node.body, [])
+        self.generic_visit(body)
+        node.body = body.body
+        self._class = around
+        return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """Types say nothing here; those of a class's fields make a dataclass."""
@@ -163,6 +173,11 @@ class _Guarding(ast.NodeTransformer):
         if node.value is None and not isinstance(node.target, ast.Name):
             return _at(node, ast.Pass())
         return node
+
+    def _found(self, name: str) -> str:
+        """The name that Python finds an attribute by: that of `self.__a` in a class `C` is `_C__a`."""
+        inner = self._class.lstrip("_")
+        return f"_{inner}{name}" if inner and name.startswith("__") and not name.endswith("__") else name
 
     # Turns
 
@@ -197,11 +212,12 @@ class _Guarding(ast.NodeTransformer):
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if node.attr.startswith("__") and node.attr not in READABLE:
+        name = self._found(node.attr)
+        if name.startswith("__") and name not in READABLE:
             raise refused(node, f"the attribute `{node.attr}`")
         self.generic_visit(node)
         guard = READ if isinstance(node.ctx, ast.Load) else SET
-        node.value = _at(node.value, _call(guard, node.value, ast.Constant(node.attr)))
+        node.value = _at(node.value, _call(guard, node.value, ast.Constant(name)))
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:

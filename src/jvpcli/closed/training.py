@@ -15,15 +15,19 @@ from jvpcli.errors import ForbiddenError
 
 OPTIMIZERS = (
     "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
+    "Adafactor",
 )  # fmt: skip
 """Classes of torch.optim."""
 
 SCHEDULES = (
     "StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau",
-    "SequentialLR", "ChainedScheduler",
+    "CosineAnnealingWarmRestarts", "LambdaLR", "MultiplicativeLR", "OneCycleLR", "CyclicLR", "ReduceLROnPlateau", "SequentialLR",
+    "ChainedScheduler",
 )  # fmt: skip
 """Classes of torch.optim.lr_scheduler."""
+
+SCHEDULED = ("LRScheduler", "_LRScheduler")
+"""What a schedule of the program's own may be derived from."""
 
 WAYS = ("foreach", "fused", "capturable", "differentiable")
 """How an optimizer carries a step out, where it is asked for by True."""
@@ -31,7 +35,7 @@ WAYS = ("foreach", "fused", "capturable", "differentiable")
 
 def optimizers() -> Namespace:
     """torch.optim as a program has it."""
-    schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in SCHEDULES}
+    schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in (*SCHEDULES, *SCHEDULED)}
     kinds = {name: _optimizer(name) for name in OPTIMIZERS}
     averaged = Namespace("torch.optim.swa_utils", {"AveragedModel": torch.optim.swa_utils.AveragedModel})
     return Namespace("torch.optim", {
@@ -91,7 +95,7 @@ def data() -> Namespace:
     samplers = {name: _sampler(getattr(torch.utils.data, name)) for name in SAMPLERS}
     return Namespace("torch.utils.data", {
         "DataLoader": _loader, "TensorDataset": TensorDataset, "Dataset": Dataset,
-        "IterableDataset": IterableDataset, "Sampler": Sampler,
+        "IterableDataset": IterableDataset, "Sampler": Sampler, "default_collate": _collated,
         "Subset": Subset, "random_split": _split,
         "ConcatDataset": ConcatDataset, "dataset": Namespace("torch.utils.data.dataset", {"Dataset": Dataset}), **samplers,
     })  # fmt: skip
@@ -131,6 +135,16 @@ class IterableDataset(Dataset, torch.utils.data.IterableDataset[Any]):
 
 class Sampler(torch.utils.data.Sampler[Any]):
     """What chooses the items of a data set."""
+
+
+BASES = (Dataset, IterableDataset, Sampler, torch.optim.lr_scheduler.LRScheduler)
+"""What a program's classes may be derived from of what it trains with."""
+
+
+def _collated(batch: Any) -> Any:
+    """`default_collate(batch)`, of tensors, numbers and texts."""
+    reach.check_given((batch,))
+    return torch.utils.data.default_collate(batch)
 
 
 class ConcatDataset(Dataset, torch.utils.data.ConcatDataset[Any]):
@@ -190,7 +204,7 @@ def padded_together(
 ) -> Tensor:
     """`pad_sequence(sequences)`: sequences side by side, the shorter ones filled up to the longest, by steps of torch's own."""
     parts = list(sequences)
-    longest = max(len(each) for each in parts)
+    longest = max(map(len, parts), default=0)
     rows = []
     for each in parts:
         missing = (0, longest - len(each)) if padding_side == "right" else (longest - len(each), 0)
