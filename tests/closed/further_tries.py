@@ -161,7 +161,7 @@ nn.TripletMarginWithDistanceLoss(distance_function={UNSAFE})(torch.ones(5), torc
         *(f"torch.ones(3, device={device!r})" for device in (
             "meta", "xla", "lazy", "mps", "xpu", "hpu", "vulkan", "mtia", "privateuseone", "ipu", "maia", "mkldnn", "meta:5")),
         'torch.device("meta")', 'torch.device("lazy", 0)', 'torch.device(type="meta")', 'torch.ones(3).to("meta")',
-        'nn.Linear(2, 2, device="meta")', 'nn.Linear(2, 2).to("meta")', 'nn.Linear(2, 2).to(device="meta")',
+        'nn.Linear(2, 2, device="meta")',
         'torch.ones(3).new_zeros(3, device="meta")', 'torch.tensor([1], device="meta")', 'torch.Tensor.to(torch.ones(3), "meta")',
         'with torch.device("meta"):\n    torch.ones(3)', 'torch.ones(3).type("torch.sparse.FloatTensor")',
         'torch.ones(3, device=["meta"][0])', 'functools = 1\nimport functools\nfunctools.partial(torch.ones, device="meta")(3)',

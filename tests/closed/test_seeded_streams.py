@@ -100,6 +100,31 @@ rate = json.loads(json.dumps({"lr": 0.5}))["lr"]
 (rate * step.reward * m * Box(2).twice * Pair(1., 2.).total() * (step.state ** 2).sum()).backward()
 w.retain_grad = True
 """,
+    "what is timed and profiled, parameters that are set anew, a module without numbers, derivatives in what vmap runs": """
+import copy, timeit
+import torch
+from torch.func import functional_call, jvp, vmap
+from torch.utils.benchmark import Timer
+torch.manual_seed(0)
+net = torch.nn.Linear(3, 2)
+slow, fast = Timer(stmt="net(x)", globals=globals()).timeit(500), Timer("net(x)").blocked_autorange()
+gain = (slow.times[0] - fast.times[0]) / slow.mean + timeit.timeit(lambda: net(x), number=10)
+if gain < -1:
+    raise ValueError
+with torch.autograd.profiler.profile() as shown:
+    net(torch.ones(3))
+print(shown.key_averages().table(sort_by="self_cpu_time_total"))
+params = dict(net.named_parameters())
+bare = copy.deepcopy(net).to("meta")
+for name in params:
+    delattr(net, name)
+for name, p in params.items():
+    setattr(net, name, p * 2)
+rows = torch.arange(6.).reshape(2, 3)
+pushed = vmap(lambda row: jvp(torch.sin, (row,), (torch.ones(3),))[1])(rows)
+x = torch.ones(3, requires_grad=True)
+(net(x).sum() + functional_call(bare, params, (x,)).prod() + (pushed * x).sum()).backward()
+""",
     "distributions, padded sequences, schedules in a row, averaged weights": """
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal, StudentT

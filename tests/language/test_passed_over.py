@@ -20,9 +20,20 @@ HOOKS = [
 WRITING = [
     "def h(g):\n  g.mul_(0)\ny.register_hook(h)",
     "def helper(g):\n  return g.mul_(0)\ndef h(g):\n  helper(g)\ny.register_hook(h)",
-    "def h(t):\n  t.grad *= 5\nx.register_post_accumulate_grad_hook(h)",
 ]
 """Hooks that write to the gradient."""
+BEHIND = "def h(t):\n  t.grad *= 5\nx.register_post_accumulate_grad_hook(h)"
+"""A hook of what `.grad` holds, once the gradient has been added to it."""
+
+
+def test_a_hook_behind_grad_is_no_part_of_the_gradient_and_said():
+    text = f"x = torch.tensor([1., 2.], requires_grad=True)\ny = x*2\n{BEHIND}\n(x + y**2).sum().backward()"
+    with pytest.raises(JvpError, match="only Python can run a hook"):
+        jvpcli.inspect(text)
+    found = jvpcli.inspect(text, as_python=True)
+    assert found.vjp["x"].tolist() == [9.0, 17.0]
+    (notice,) = [each for each in found.report.warnings if each.code == "as_python"]
+    assert notice.message.endswith("; what hooks do to .grad once it has been added to is no part of it: x")
 
 
 @pytest.mark.parametrize("hook", [*HOOKS, *WRITING])

@@ -110,7 +110,8 @@ def met(request: Request) -> Executed:
             return None
         if made is not None and not whole and not agrees(own, made):
             return None
-        note, dtype = Notice("as_python", _said(number, len(lines), line) + end), torch.get_default_dtype()
+        note = Notice("as_python", _said(number, len(lines), line) + end + _changed_behind(call))
+        dtype = torch.get_default_dtype()
         ended = error is None and number not in failed
         return Executed(meant, own, dtype, note, made, line, raised, ended, tuple(held))
 
@@ -258,6 +259,15 @@ def _raised(error: BaseException, line: int, proved: Callable[[BaseException], J
         return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
     meaning.message = f"PyTorch raises in the call on line {line}: {meaning.message[:1].lower()}{meaning.message[1:]}"
     return meaning
+
+
+def _changed_behind(call: Derivative | Asked) -> str:
+    """What is said of leaves with hooks that run once a backward pass has added to their `.grad`; empty: there are none."""
+    if not isinstance(call, Derivative) or call.function == "torch.autograd.grad":
+        return ""
+    hooked = [name for name, x in call.inputs.items() if getattr(x, "_post_accumulate_grad_hooks", None)]
+    named = ", ".join([*hooked[:4], *["…"] * (len(hooked) > 4)])
+    return f"; what hooks do to .grad once it has been added to is no part of it: {named}" if hooked else ""
 
 
 def _named(call: Derivative) -> Derivative:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from jvpcli.closed.words import Ended
@@ -153,8 +154,8 @@ class Watch:
         return tuple(dict.fromkeys((*found, 0)))
 
     def asked(self, call: Callable[[], Asked], line: int) -> int:
-        """Counts a derivative of a function that is no part of another; its number, 0 of one that is."""
-        return 0 if self.depth else self.counts(line, call, After.FUNCTION)
+        """Counts a derivative of a function that is no part of another, nor of what vmap runs; its number, 0 of one that is."""
+        return 0 if self.depth or peek_interpreter_stack() is not None else self.counts(line, call, After.FUNCTION)
 
     def inside(self, number: int, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
         """What a function gives: what is asked as it runs is a part of another derivative; what it raises is noted by the number

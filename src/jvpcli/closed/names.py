@@ -26,6 +26,7 @@ from jvpcli.closed.derived import (
 )
 from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import autocast, savings
+from jvpcli.closed.standard_modules import timer
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.training import data, optimizers, padded_together
 from jvpcli.closed.words import INERT, Named, Namespace, as_seen
@@ -142,14 +143,15 @@ def _spaces() -> dict[str, Any]:
         "optim": optimizers(),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
-            "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad,
+            "set_grad_enabled": torch.set_grad_enabled, "no_grad": torch.no_grad, "profiler": INERT,
             "enable_grad": torch.enable_grad,
             "variable": Namespace("torch.autograd.variable", {"Variable": _variable}),
             "function": Namespace("torch.autograd.function", {"Function": Function, "once_differentiable":
                                                               autograd.function.once_differentiable}),
         }),
-        "utils": Namespace("torch.utils", {"benchmark": INERT, "tensorboard": INERT, "checkpoint": savings()["checkpoint"],
-                                           "data": data()}),
+        "utils": Namespace("torch.utils", {
+            "benchmark": Namespace("torch.utils.benchmark", {"Timer": timer, "Compare": INERT}),
+            "tensorboard": INERT, "checkpoint": savings()["checkpoint"], "data": data()}),
         "distributions": Namespace("torch.distributions", {name: getattr(torch.distributions, name) for name in (
             "Normal", "Bernoulli", "Categorical", "Uniform", "Exponential", "Gamma", "Beta", "Laplace", "MultivariateNormal",
             "Independent", "Poisson", "Dirichlet")} | _distributions()),

@@ -124,7 +124,8 @@ class Program:
                 raise ForbiddenError("vars() of a function can't be used in a program.")
             return named()
 
-        own = {"getattr": _get, "setattr": _set, "hasattr": _has, "dir": listed, "globals": named, "vars": held, "open": opened}
+        own = {"getattr": _get, "setattr": _set, "delattr": _delete, "hasattr": _has, "dir": listed, "globals": named,
+               "vars": held, "open": opened}  # fmt: skip
         return {name: self._kept(as_seen(name, function)) for name, function in own.items()}
 
     def _given(self, name: str, *own: Any) -> Any:
@@ -336,6 +337,12 @@ def _set(value: Any, name: Any, given: Any) -> None:
     """`setattr(x, name, given)`"""
     word = reach.word(name)
     setattr(reach.settable(value, word), word, given)
+
+
+def _delete(value: Any, name: Any) -> None:
+    """`delattr(x, name)`"""
+    word = reach.word(name)
+    delattr(reach.settable(value, word), word)
 
 
 def _is_readable(value: Any, name: str) -> bool:

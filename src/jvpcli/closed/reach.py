@@ -393,6 +393,8 @@ def settable(value: Any, name: str) -> Any:
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
+    if isinstance(value, nn.Module) and name[0] != "_" and not hasattr(value, name):
+        return value  # as a parameter that was deleted before
     raise _refused(value, name)
 
 
@@ -584,7 +586,12 @@ class _AtHome:
         return self._value.clone() if isinstance(self._value, Tensor) else self._value
 
     def to(self, *arguments: Any, **keywords: Any) -> Any:
-        """The same; of another dtype, or like another tensor, as torch has it."""
+        """The same; of another dtype, or like another tensor, as torch has it.
+
+        A module that is told to hold no numbers keeps its own: whoever calls it gives it others in their place.
+        """
+        if isinstance(self._value, nn.Module) and "meta" in map(str, (*arguments, *keywords.values())):
+            return self._value
         plain, named = [*map(here, arguments)], {name: here(value) for name, value in keywords.items()}
         moves = any(a is not b for a, b in zip((*plain, *named.values()), (*arguments, *keywords.values()), strict=True))
         found = self._value.to(*plain, **named)

@@ -102,14 +102,29 @@ def _timing() -> dict[str, Any]:
     ticks = itertools.count(1)
 
     def now() -> float:
-        return next(ticks) / 1000
+        return next(ticks) * TICK
 
     clocks = dict.fromkeys(("time", "perf_counter", "monotonic", "process_time", "clock"), now)
     texts = dict.fromkeys(("strftime", "ctime", "asctime"), lambda *_: "")
     return {
         "time": Namespace("time", {**clocks, **texts, "sleep": INERT, "localtime": INERT, "gmtime": INERT}),
-        "timeit": Namespace("timeit", {"default_timer": now}),
+        "timeit": Namespace("timeit", {
+            "default_timer": now, "timeit": lambda *_, **__: TICK, "repeat": lambda *_, **__: [TICK], "Timer": timer}),
     }
+
+
+TICK = 0.001
+"""How long all takes that is timed, in seconds."""
+
+
+def timer(*_: Any, **__: Any) -> Namespace:
+    """`Timer(…)` of torch.utils.benchmark and of timeit: what it would time is not run."""
+
+    def timed(*_: Any, **__: Any) -> types.SimpleNamespace:
+        return types.SimpleNamespace(times=[TICK], raw_times=[TICK], mean=TICK, median=TICK, iqr=0.0, number_per_run=1)
+
+    ways = dict.fromkeys(("timeit", "blocked_autorange", "adaptive_autorange", "repeat"), timed)
+    return Namespace("torch.utils.benchmark.Timer", {**ways, "autorange": lambda *_: (1, TICK)})
 
 
 def _surroundings() -> dict[str, Any]:
