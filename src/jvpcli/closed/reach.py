@@ -393,7 +393,7 @@ def settable(value: Any, name: str) -> Any:
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
-    if isinstance(value, nn.Module) and name[0] != "_" and not hasattr(value, name):
+    if isinstance(value, nn.Module) and name[:1] not in ("_", "") and not hasattr(value, name):
         return value  # as a parameter that was deleted before
     raise _refused(value, name)
 
