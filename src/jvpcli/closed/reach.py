@@ -92,7 +92,7 @@ OF_CONTEXTS = frozenset({
 })  # fmt: skip
 OF_DISTRIBUTIONS = frozenset({
     "sample", "rsample", "log_prob", "entropy", "mean", "variance", "stddev", "loc", "scale", "probs", "logits", "cdf", "icdf",
-    "mode", "perplexity", "batch_shape", "event_shape", "has_rsample", "has_enumerate_support", "enumerate_support", "expand",
+    "mode", "perplexity", "batch_shape", "event_shape", "has_rsample", "has_enumerate_support", "enumerate_support",
     "base_dist", "component_distribution", "mixture_distribution", "concentration", "concentration0", "concentration1", "rate",
     "df", "low", "high", "total_count", "covariance_matrix", "precision_matrix", "scale_tril", "param_shape", "temperature",
 })  # fmt: skip
