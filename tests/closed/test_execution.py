@@ -1144,3 +1144,13 @@ def test_an_error_that_the_program_catches_is_told_by_itself():
         as_run(text)
     assert caught.value.message.startswith("PyTorch raises in the call on line 5: there is no graph: ")
     assert caught.value.causes
+
+
+def test_where_a_program_ends_after_what_is_asked_is_said():
+    """A leaf that is moved becomes another tensor, which has no `.grad`: Python ends at the next step."""
+    text = (
+        "class A: pass\nw = torch.ones(2, requires_grad=True)\nfor k in range(3):\n    loss = (w ** 2).sum()\n"
+        "    loss.backward()\n    w = w - 0.1 * w.grad\n"
+    )
+    told = as_run(text).warnings[-1].message
+    assert "on line 5; the program ends on line 6 with TypeError: unsupported operand type(s) for *: " in told

@@ -89,7 +89,7 @@ def met(request: Request) -> Executed:
         raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error, proved(error))
     number, calls = _picked(lines, request.call, text)
     line = next(call.line for call in calls if call.explained)
-    end = "" if error is None or error is failed.get(number) else f"; {_ended(error, _meaning(error)).message}"
+    end = "" if error is None or error is failed.get(number) else f"; {_ended(error, None).message}"
     raised = partial(_raised, failed[number], line, proved) if number in failed else None
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
