@@ -606,7 +606,8 @@ def test_what_is_known_has_the_maps_and_kinds_of_a_first_question(unwatched):
         for key, each in first.items():
             torch.testing.assert_close(again[key].to_dense(), each.to_dense())
             assert again[key].structure == each.structure
-    assert len(unwatched) == 2 * len(KNOWN) + 2
+    # what Python 3.13 writes for a dataclass of its own has names that are not known
+    assert len(unwatched) == 2 * len(KNOWN) + (2 if sys.version_info < (3, 13) else 0)
     assert torch.equal(torch.get_rng_state(), random)
 
 
