@@ -170,7 +170,7 @@ def g():
         yield 1
     finally:
         F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
-it = g(); next(it)
+it = g(); next(it); it.close()
 """,
         "torch.ones(2).new_zeros(2**62, 2**62)",
         "torch.distributions.Normal(0., 1.).sample((10**12,))",
@@ -298,6 +298,7 @@ def g():
         yield 1
 with torch.no_grad():
     it = g(); next(it)
+del it
 """,
         "lambda: (yield)",
         "x = [(yield 3) for i in range(3)]",
@@ -305,7 +306,16 @@ with torch.no_grad():
 def g():
     try:
         yield 1
-    except Exception: pass
+    except Exception: F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=2**31-1)
+it = g(); next(it); it.throw(ValueError)
+""",
+        """
+def g():
+    try:
+        yield 1
+    finally:
+        L.clear()
+L = [1.0]; next(g())
 """,
         """
 def g():
@@ -317,17 +327,22 @@ it.gi_frame
 def g():
     yield torch.ones(1)
 it = g()
-it.send(None)
+it.send.__self__.gi_frame
+""",
+        """
+class S:
+    def __enter__(self): return self
+    def __exit__(self, *a): return True
+def g():
+    while True:
+        with S(): yield F.max_pool2d(torch.ones(1,1,4,4), 2, dilation=k)
+k = 1; it = g(); next(it); k = 2**31-1; it.throw(ValueError)
 """,
         """
 def g():
-    yield torch.ones(1)
-g().close
-""",
-        """
-def g():
-    yield torch.ones(1)
-g().throw
+    try: yield 1
+    finally: torch.ones(1).storage()
+g().throw(GeneratorExit)
 """,
         "(x for x in [1]).gi_code",
     ),
@@ -896,7 +911,8 @@ def held():
     try:
         yield 1
     finally:
-        pass
+        torch.ones(1).storage()
+with held(): pass
 """,
         "'x'.ljust(10**9)",
         "'x'.zfill(1000)",

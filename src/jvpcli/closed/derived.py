@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from itertools import chain
+from types import GeneratorType
 from typing import Any
 
 import torch
@@ -54,6 +58,9 @@ class After(Enum):
 MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
 
+KEPT = 256
+"""How many generators are kept until it is looked which of them have come to their end."""
+
 
 @dataclass
 class Watch:
@@ -74,6 +81,7 @@ class Watch:
         pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
         finds_nan: whether a backward pass raises where a step of it gives NaN.
         left: as many bytes as the program may take turns of loops and calls; none once it has ended.
+        kept: its generators that may stop inside of a block with an end of its own, which runs when they are closed.
         turns: gives something for each turn.
 
     Raises:
@@ -96,6 +104,7 @@ class Watch:
     pulls: bool = False
     finds_nan: bool = False
     left: bytearray = field(default_factory=bytearray, repr=False)
+    kept: list[GeneratorType[Any, Any, Any]] = field(default_factory=list, repr=False)
     turns: Iterator[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -120,6 +129,30 @@ class Watch:
         self.ended = error
         self.left.clear()
         return Ended(error)
+
+    def keep(self, generator: GeneratorType[Any, Any, Any]) -> GeneratorType[Any, Any, Any]:
+        """A generator, which lives until it is closed: Python would close it where it is thrown away, in the middle of anything."""
+        if len(self.kept) % KEPT == KEPT - 1:
+            self.kept[:] = [each for each in self.kept if each.gi_frame is not None]
+        self.kept.append(generator)
+        return generator
+
+    def thrown_away(self) -> int:
+        """The line of a generator that the program has let go of before its end; 0: there is none."""
+        alone = _references([object()])[0]
+        counts = zip(self.kept, _references(self.kept), strict=True)
+        thrown = (each for each, count in counts if count == alone and getgeneratorstate(each) == GEN_SUSPENDED)
+        return next((each.gi_code.co_firstlineno for each in thrown), 0)
+
+    def close(self) -> None:
+        """Closes what is left of generators: no turn is taken any more."""
+        ended, self.ended = self.ended, LimitError("The program has come to its end.")
+        self.left.clear()
+        for each in reversed(self.kept):
+            with suppress(BaseException):
+                each.close()
+        self.kept.clear()
+        self.ended = ended
 
     @property
     def count(self) -> int:
@@ -170,6 +203,11 @@ class Watch:
             raise
         finally:
             self.depth -= 1
+
+
+def _references(held: Sequence[Any]) -> list[int]:
+    """How many references there are to each of what is held."""
+    return [sys.getrefcount(each) for each in held]
 
 
 class Derived:

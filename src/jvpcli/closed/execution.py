@@ -166,6 +166,19 @@ def _met(
 
 
 def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
+    """Runs a program, and closes what it has left open; what ended it, None: nothing."""
+    error = _carried_out(code, settings, watch, guard)
+    line = 0 if isinstance(error, (_Reached, JvpError)) else watch.thrown_away()
+    if line:
+        error = ForbiddenError(
+            f"The generator on line {line} stops inside of `with` or `try`, and is thrown away there: Python runs the end of "
+            "that block then, and a program doesn't."
+        )
+    watch.close()
+    return error
+
+
+def _carried_out(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
     program = Program(settings.seed, settings.keeps_seed, watch, guard.inside, settings.given)
     try:
         with walled():
@@ -212,7 +225,10 @@ def _behind(guard: _Guard) -> Iterator[None]:
     """Around what is called once the program has run: what is refused is an error there."""
     try:
         with walled(), _apart(), torch._C._EnableTorchFunction(), _Guard(guard.watch, guard.memory_limit):
-            yield
+            try:
+                yield
+            finally:
+                guard.watch.close()
     except Ended as ended:
         guard.watch.ended = None
         raise ended.error from None

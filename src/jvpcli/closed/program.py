@@ -71,7 +71,7 @@ class Program:
         inside: Callable[[], AbstractContextManager[Any]],
         given: Mapping[str, Given],
     ) -> None:
-        self.watch = watch
+        self.watch, self._turn = watch, watch.turns.__next__
         self.given = given
         self.inside = inside
         self.spaces = {
@@ -99,6 +99,8 @@ class Program:
             **{syntax.CHANGED + name: self._bounded(name, change) if name in OPERATORS else change
                for name, change in CHANGES.items()},
             syntax.RESUMED: self.resumed,
+            syntax.YIELDED: self.yielded,
+            syntax.KEPT: self.watch.keep,
             syntax.GIVEN: self._given,
             syntax.PARTS: parts_of,
             syntax.CAUGHT: self.caught,
@@ -201,6 +203,7 @@ class Program:
         error = sys.exc_info()[1]
         if isinstance(error, (Ended, JvpError)):
             raise self.watch.end(error.error if isinstance(error, Ended) else error) from None
+        self.resumed(None)  # a generator is closed there, too
 
     def resumed(self, given: Any) -> Any:
         """What a generator is given as it goes on, where what it is asked by runs between the guards.
@@ -210,6 +213,11 @@ class Program:
         """
         if self.inside() is not NOTHING:
             raise self.watch.end(ForbiddenError("A generator of the program goes on outside of it."))
+        return given
+
+    def yielded(self, given: Any) -> Any:
+        """What a generator gives, which takes a turn: it gives nothing any more once the program has ended."""
+        self._turn()
         return given
 
     def within(self, body: Callable[[], Any]) -> Any:

@@ -67,6 +67,7 @@ PLAIN: dict[type, frozenset[str]] = {
     np.iinfo: frozenset({"min", "max", "bits"}),
     RemovableHandle: frozenset({"remove"}),
     property: frozenset({"setter", "deleter"}),
+    types.GeneratorType: frozenset({"send", "throw", "close"}),
     re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),
     re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,10 +19,12 @@ from jvpcli.errors import ForbiddenError
 READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:", "jvp:in-place:", "jvp:inside", "jvp:within", "jvp:resumed"
 COUNTED, GIVEN, PARTS, CAUGHT, FORMATTED = "jvp:counted", "jvp:given", "jvp:parts", "jvp:caught", "jvp:formatted"
+YIELDED, KEPT = "jvp:yielded", "jvp:kept"
 """Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, and what a generator goes
 through; of an operator, one with `=` (each with the name of its kind behind it), a function, a lambda, and a generator that goes
 on; of what a list is made from, of what gives a value in the place of the program's own, of what is assigned to several names,
-of an error that may end where it is handled, and of a format that is computed."""
+of an error that may end where it is handled, and of a format that is computed; of what a generator gives, and of one that may
+stop inside of a block with an end of its own."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -134,13 +137,15 @@ class _Guarding(ast.NodeTransformer):
             self._check(node, self._found(node.name))
         node.returns = None
         self.generic_visit(node)
+        told = [node.body.pop(0)] if ast.get_docstring(node, clean=False) is not None else []
         if node.name == "__exit__":
             node.body.insert(0, self._caught(node))
         if _yields(node):
-            _check_generator(node.body)
             node.body.insert(0, _at(node, ast.Expr(_at(node, _call(RESUMED, ast.Constant(None))))))
-        else:
-            node.body = [_at(node, ast.With([ast.withitem(_at(node, _call(INSIDE)))], node.body))]
+        if not _yields(node) or _stops_inside(node.body):
+            body = _kept(node) if _yields(node) else node.body or [_at(node, ast.Pass())]
+            node.body = [_at(node, ast.With([ast.withitem(_at(node, _call(INSIDE)))], body))]
+        node.body = [*told, *node.body]
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
@@ -303,6 +308,7 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_Yield(self, node: ast.Yield | ast.YieldFrom) -> ast.AST:
         self.generic_visit(node)
+        node.value = _at(node, _call(YIELDED, node.value or ast.Constant(None)))
         return _at(node, _call(RESUMED, node))
 
     visit_YieldFrom = visit_Yield
@@ -349,17 +355,34 @@ def _yields(function: ast.FunctionDef | ast.Lambda) -> bool:
     return False
 
 
-def _check_generator(body: Sequence[ast.AST], within: bool = False) -> None:
-    """Refuse a generator that stops inside of a `with` or a `try`: what stands at their end would run when it is thrown away.
-
-    Raises:
-        ForbiddenError: that is so.
-    """
+def _stops_inside(body: Sequence[ast.AST], within: bool = False) -> bool:
+    """Whether a generator may stop inside of a `with` or a `try`: what stands at their end runs when it is thrown away."""
     for part in body:
         if isinstance(part, (ast.Yield, ast.YieldFrom)) and within:
-            raise refused(part, "a `yield` inside of `with` or `try`")
-        if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
-            _check_generator(list(ast.iter_child_nodes(part)), within or isinstance(part, (ast.With, ast.Try)))
+            return True
+        inner = within or isinstance(part, (ast.With, ast.Try))
+        if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)) and _stops_inside(
+            list(ast.iter_child_nodes(part)), inner
+        ):
+            return True
+    return False
+
+
+def _kept(function: ast.FunctionDef) -> list[ast.stmt]:
+    """The body of a function that has its generator kept, and gives it: the generator is a function inside of it."""
+    own = function.args
+    given = [*own.posonlyargs, *own.args, own.vararg, *own.kwonlyargs, own.kwarg]
+    names = [each.arg for each in given if each is not None]
+    taken = ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, [])
+    inner: Any = ast.FunctionDef(GENERATOR, taken, function.body, [])
+    if sys.version_info >= (3, 12):
+        inner.type_params = []
+    call = ast.Call(ast.Name(GENERATOR, ast.Load()), [ast.Name(name, ast.Load()) for name in names], [])
+    return [_at(function, inner), _at(function, ast.Return(_at(function, _call(KEPT, call))))]
+
+
+GENERATOR = "jvp:generator"
+"""The name of a generator inside of the function that has it kept."""
 
 
 def _is_small(op: ast.operator, left: ast.expr, right: ast.expr) -> bool:
