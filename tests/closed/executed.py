@@ -45,7 +45,7 @@ def by_python(text: str, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         patched.setattr(Tensor, "backward", went_back)
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-                exec(compile(text, "<plain>", "exec"), {"__name__": "__main__", "torch": torch})
+                exec(compile(text, "<plain>", "exec", dont_inherit=True), {"__name__": "__main__", "torch": torch})
         finally:
             torch.set_default_dtype(dtype)
             torch.set_default_device(None)  # what a program sets is a mode of the process, under which nothing is run again

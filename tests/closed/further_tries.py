@@ -113,7 +113,7 @@ class Other(nn.Linear):
         *_above("nn.Module", "", "_call_impl _slow_forward _apply _load_from_state_dict _named_members _register_state_dict_hook "
                 "_replicate_for_data_parallel compile to_empty share_memory type set_submodule get_buffer"),
         *_above("nn.LSTM", "2, 3", "_init_flat_weights all_weights check_input get_expected_hidden_size permute_hidden"),
-        *_above("Exception", "", "with_traceback add_note"),
+        *_above("Exception", "", "with_traceback"),
         *_above("Function", "", "_raw_saved_tensors to_save metadata saved_for_forward next_functions _register_hook name apply"),
         "class A(nn.BatchNorm1d):\n    def _apply(self, f): return super()._apply(f)\nA(9)._apply(lambda t: t.new_zeros(0))",
     ),

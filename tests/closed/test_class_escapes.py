@@ -43,10 +43,10 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "n.open('CANARY')",
     ),
     "definitions": (
-        "class A(dict):\n    pass\na = A(k=x)", "class A(type):\n    pass\nA('B', (), {})",
+        "class A(dict):\n    pass\nnp.asarray(A(k=x))", "class A(type):\n    pass\nA('B', (), {})",
         "class A(metaclass=type):\n    pass\na = A()",
         "import typing\nclass P(typing.NamedTuple):\n    a: int\n    __slots__: int\nP(x, x)",
-        "class A:\n    t = 2\n    def __getattr__(self, o):\n        return x\na = A()\na.b",
+        "class A:\n    t = 2\n    def __getattr__(self, o):\n        return x\na = A()\na.__mro__",
         "class A:\n    k = __import__('os')\na = A()\na.k",
         "class N:\n    def os(self):\n        return torch.os\nm = N()\nm.os()",
     ),
@@ -165,7 +165,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "class A(nn.Linear):\n    def __new__(self, *a):\n        return a\na = A(2, 2)\na(x)",
         "class A(nn.Linear):\n    def __getattr__(self, *a):\n        return a\na = A(2, 2)\na(x)",
         "class A(nn.Linear):\n    def __setattr__(self, *a):\n        return a\na = A(2, 2)\na(x)",
-        "class A(nn.Linear):\n    def __init_subclass__(self, *a):\n        return a\na = A(2, 2)\na(x)",
+        "class A(nn.Linear):\n    def __init_subclass__(cls):\n        cls.__mro__\nclass B(A):\n    pass",
         "class A(nn.Linear):\n    def __reduce__(self, *a):\n        return a\na = A(2, 2)\na(x)",
         "class A(nn.Linear):\n    def __deepcopy__(self, *a):\n        return a\na = A(2, 2)\na(x)",
         "class A(nn.Linear):\n    def __torch_function__(self, *a):\n        return a\na = A(2, 2)\na(x)",
@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         ),
         (
             "class A(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 2)\n"
-            "        self.register_buffer('__dict__', x)\n        self.__dict__['k'] = 1\n    def forward(self, t):\n"
+            "        self.register_buffer('__array_interface__', x)\n        self.__dict__['k'] = 1\n    def forward(self, t):\n"
             "        return t\na = A()\na(x)"
         ),
         (
@@ -245,7 +245,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    __class__: int\na = A(1)\na.__class__",
         (
             "from dataclasses import dataclass\n@dataclass\nclass A:\n    def __getattr__(self, k):\n        return k\n"
-            "a = A()\na.k"
+            "a = A()\ngetattr(a, '__array_interface__')"
         ),
     ),
     "hooks": (

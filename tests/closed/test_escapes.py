@@ -70,8 +70,36 @@ f.__defaults__ = (1,)
         "lambda x=().__class__: 0",
         "async def f(): pass",
         """
-match 1:
-    case int(): pass
+match (k for k in [1]):
+    case object(gi_frame=f): pass
+""",
+        """
+match torch.ones(1):
+    case torch.Tensor(untyped_storage=f): f()
+""",
+        """
+class A:
+    __match_args__ = ("__dict__",)
+match A():
+    case A(d): pass
+""",
+        """
+class A(nn.Module): pass
+match A():
+    case A(_modules=d): pass
+""",
+        """
+class A:
+    __match_args__ = ("a", "b")
+    b = property(lambda self: torch.ones(1).storage())
+    a = 1
+match A():
+    case A(a, b): pass
+""",
+        """
+def f(__builtins__=1):
+    match [1]:
+        case [__import__]: pass
 """,
         """
 try:
@@ -85,7 +113,11 @@ except* Exception: pass
         "d = [10]; d[0] **= 4096; d[0] **= 4096",
         """
 def f(): return f
-f.x = 3
+f.__code__ = 3
+""",
+        """
+def f(): return f
+f._hooked = 3
 """,
         """
 try:
@@ -393,8 +425,6 @@ class A:
     def f(self): return self
 A().f.__self__.__class__.__init__.__globals__
 """,
-        "class L(list): pass",
-        "class D(dict): pass",
         """
 class A:
     def __float__(self):
@@ -409,7 +439,7 @@ torch.ones(A())
 """,
         """
 class A:
-    __slots__ = ("a",)
+    __slots__ = ("__array_interface__",)
 """,
         """
 class A:
@@ -491,6 +521,7 @@ setattr(P, "__init__", 3)
 class P:
     x = 1
     def __getattr__(self, n): return 1
+np.asarray(P())
 """,
         """
 class P:
@@ -507,7 +538,7 @@ class A:
     def f(self): return 1
 a = A()
 a._OfArray = 1
-a.__dict__
+a.__dict__["__array_interface__"] = 1
 """,
         """
 class D(torch.utils.data.Dataset):
@@ -554,22 +585,6 @@ f.__globals__ += T()
         "class D(torch.distributions.Normal): pass",
         """
 class A:
-    def __init_subclass__(cls): pass
-""",
-        """
-class A:
-    def __class_getitem__(cls, i): pass
-""",
-        """
-class A:
-    def __set_name__(self, o, n): pass
-""",
-        """
-class A:
-    def __get__(self, o, t): pass
-""",
-        """
-class A:
     def __instancecheck__(self, o): pass
 """,
         """
@@ -602,23 +617,16 @@ class A:
 """,
         """
 class A:
-    def __format__(self, s): return "x"
-""",
-        """
-class A:
     def __getattribute__(self, s): return "x"
 """,
         """
-class A:
+class A(nn.Module):
     def __setattr__(self, s, v): return "x"
 """,
         """
 class A:
-    def __delattr__(self, s): return "x"
-""",
-        """
-class A:
-    def __new__(cls): return 1
+    def __new__(cls): return super().__new__(nn.Linear)
+A()
 """,
         """
 class A:
@@ -739,7 +747,7 @@ y._node = 3
 def f(**k): return k
 f(**{"out": 3}); torch.add(torch.ones(1), torch.ones(1), **{"out": torch.ones(1)})
 """,
-        "x.__dict__",
+        "torch.ones(1).__dict__",
     ),
     "surroundings": (
         "import argparse; argparse.ArgumentParser().add_argument('--__class__')",
@@ -809,7 +817,7 @@ vars(Net())
 import functools
 @functools.wraps(print)
 def f(): pass
-f.__wrapped__
+f.__wrapped__.__self__
 """,
         """
 import functools
@@ -827,7 +835,7 @@ q.reduce.__globals__
         "from dataclasses import sys",
         """
 import dataclasses
-dataclasses.field(default_factory=print).default_factory
+dataclasses.field(default_factory=print).default_factory.__self__
 """,
         "import copy; copy.copyreg",
         """
@@ -878,7 +886,7 @@ P.__len__ = 3
         "import tempfile",
         "import atexit",
         "import weakref",
-        "import enum",
+        "import enum; enum.EnumMeta",
         "from torch.utils.data import *; DataLoader([1, 2], batch_size=10**9, drop_last=True)",
         "from torch.utils.data import *; BatchSampler(SequentialSampler([1]), 10**9, True)",
         "from torch.utils.data import *; RandomSampler([1], True, num_samples=10**9)",

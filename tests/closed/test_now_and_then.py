@@ -365,7 +365,7 @@ REFUSED = {
     "a hook that is torch's": "nn.Linear(1, 1).register_full_backward_pre_hook(torch.sin)",
     "a hook behind a gradient that is torch's": "x.register_post_accumulate_grad_hook(torch.sin)",
     "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({})",
-    "a name that Python keeps": "class A:\n    def f(self): return self.__dict__",
+    "a name that Python keeps": "class A:\n    def f(self): return self.__weakref__",
     "another metaclass": "class A(metaclass=lambda *_: 3): pass",
     "sequences that are packed": "nn.utils.rnn.pack_sequence([x])",
     "a private name outside of a class": "x.__k",

@@ -10,6 +10,17 @@ from jvpcli.closed.words import INERT
 from jvpcli.errors import ForbiddenError
 
 
+def _text(given: Any) -> str:
+    """A text of Python's own, whose methods are what they are.
+
+    Raises:
+        ForbiddenError: it is another.
+    """
+    if type(given) is not str:
+        raise ForbiddenError("The names of arguments are texts.")
+    return given
+
+
 class Parser:
     """`argparse.ArgumentParser`, of a command line without arguments."""
 
@@ -19,8 +30,9 @@ class Parser:
 
     def add_argument(self, *names: Any, **options: Any) -> Any:
         """Notes down what an argument is where it isn't given."""
+        names = tuple(map(_text, names))
         long = next((name for name in names if name.startswith("--")), names[0])
-        key = options.get("dest") or long.lstrip("-").replace("-", "_")
+        key = _text(options.get("dest") or "") or long.lstrip("-").replace("-", "_")
         self._check(key)
         kind, ways = options.get("type"), {"store_true": False, "store_false": True}
         value = options.get("default", ways.get(options.get("action", "store")))

@@ -131,7 +131,7 @@ class Watch:
         return Ended(error)
 
     def keep(self, generator: GeneratorType[Any, Any, Any]) -> GeneratorType[Any, Any, Any]:
-        """A generator, which lives until it is closed: Python would close it where it is thrown away, in the middle of anything."""
+        """A generator, which lives until it is closed: Python closes it where it is thrown away, in the middle of anything."""
         if len(self.kept) % KEPT == KEPT - 1:
             self.kept[:] = [each for each in self.kept if each.gi_frame is not None]
         self.kept.append(generator)

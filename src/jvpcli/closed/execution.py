@@ -265,7 +265,7 @@ def _apart() -> Iterator[None]:
 
 
 def _check_name(_: Any, name: str, __: Any) -> None:
-    if name.startswith("__"):
+    if str.startswith(name, "__"):
         raise Ended(ForbiddenError(f"A part of a module can't be called `{name}`."))
 
 
@@ -348,11 +348,11 @@ class _Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.recorder is not None or self.watch.ended is not None or self.watch.pulls:
-            return self._watched(func, args, kwargs or {})
+            return self._watched(func, *_exact(args, kwargs or {}))
         carry, op, free = _manner(func)
         if carry is None or (free and _are_small((*args, *kwargs.values()) if kwargs else args)):
             return func(*args, **(kwargs or {}))
-        return carry(self, op, func, args, kwargs or {})
+        return carry(self, op, func, *_exact(args, kwargs or {}))
 
     def _watched(self, func: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
         """What a call of torch's gives that is noted down, or comes behind what has ended the program or trusts its integers."""
@@ -445,6 +445,11 @@ class _Guard(TorchFunctionMode):
             given = self.watch.inside(number, func, *args, **keywords)
         self.watch.given = given if number else self.watch.given
         return given
+
+
+def _exact(args: Sequence[Any], keywords: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Arguments with nothing in them of the program's own classes that Python has a type for."""
+    return reach.exacted(args), {name: reach.exacted(value) for name, value in keywords.items()} if keywords else keywords
 
 
 @lru_cache(maxsize=8192)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from jvpcli.closed import reach
 from jvpcli.closed.words import INERT, Namespace
 from jvpcli.errors import ForbiddenError
 
@@ -39,6 +40,7 @@ def _written(value: Any, *, indent: Any = None, **options: Any) -> str:
 
     for name in options.keys() - {"sort_keys", "ensure_ascii", "allow_nan"}:
         raise ForbiddenError(f"The argument `{name}` of json.dumps can't be used in a program.")
+    indent, value = reach.exact(indent), dict(value) if isinstance(value, reach.Attributes) else value
     if (isinstance(indent, int) and indent > INDENTED) or (isinstance(indent, str) and len(indent) > INDENTED):
         raise ForbiddenError(f"A text of JSON is set in by at most {INDENTED} characters.")
     return json.dumps(value, indent=indent, **options)

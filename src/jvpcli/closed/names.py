@@ -87,6 +87,8 @@ def _checked(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
+        arguments = reach.exacted(arguments)
+        keywords = {name: reach.exacted(value) for name, value in keywords.items()}
         reach.check_given((*arguments, *keywords.values()))
         for name in keywords.keys() & REFUSED:
             raise ForbiddenError(f"The argument `{name}` can't be used in a program.")
@@ -219,7 +221,7 @@ class ParameterDict(nn.ParameterDict):
 
     def _key_to_attr(self, key: str) -> str:
         found: str = super()._key_to_attr(key)
-        if found.startswith("_"):
+        if str.startswith(found, "_"):
             raise ForbiddenError(f"The key `{found}` can't be used.")
         return found
 

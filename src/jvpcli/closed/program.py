@@ -17,14 +17,15 @@ from torch import nn
 from torch.autograd import Function
 
 from jvpcli.closed import reach, syntax
+from jvpcli.closed.classes import MATCHES_ITSELF, NOTED, built, matching, of_names
 from jvpcli.closed.derived import Watch
 from jvpcli.closed.further_modules import further_module
 from jvpcli.closed.given import Given, as_own
 from jvpcli.closed.names import modules, named_types, names_unimported, namespaces, not_made, unimported
 from jvpcli.closed.standard_modules import (
-    ABSTRACT,
     NAMED_TUPLE,
     PLOTTED,
+    RECORD,
     SHOWN,
     is_absent,
     leave,
@@ -37,13 +38,6 @@ from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, 
 from jvpcli.errors import ForbiddenError, JvpError, UsageError
 from jvpcli.language import limits
 
-ERRORS = (
-    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
-    "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
-    "ImportError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "NameError", "FloatingPointError", "Warning",
-    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning",
-)  # fmt: skip
-
 PURE = (
     "abs", "all", "any", "bool", "callable", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
     "len", "list", "map", "max", "min", "next", "object", "property", "range", "repr", "reversed", "round", "set", "slice",
@@ -52,7 +46,7 @@ PURE = (
 )  # fmt: skip
 """What a program has of Python's own."""
 
-BASES = (nn.Module, Function, object, *TRAINED, *(getattr(builtins, name) for name in ERRORS))
+BASES = (nn.Module, Function, *TRAINED, *reach.ROOTS)
 """What a program's classes may be derived from, beside its own and those of torch.nn."""
 
 
@@ -101,11 +95,12 @@ class Program:
             syntax.RESUMED: self.resumed,
             syntax.YIELDED: self.yielded,
             syntax.KEPT: self.watch.keep,
+            syntax.MATCHED: self._kept(self._matched),
             syntax.GIVEN: self._given,
             syntax.PARTS: parts_of,
             syntax.CAUGHT: self.caught,
             syntax.FORMATTED: self._kept(_formatted),
-            "__build_class__": self._build,
+            "__build_class__": self._kept(self._build),
             "__import__": _loaded,
         }
 
@@ -257,20 +252,33 @@ class Program:
             self.globals.update({word: each for word, each in _entries(found).items() if not word.startswith("_")})
         return found
 
-    def _build(self, body: Any, name: str, *bases: Any, metaclass: Any = ABSTRACT) -> type:
+    def _build(self, body: Any, name: str, /, *bases: Any, metaclass: Any = type, **keywords: Any) -> type:
         """A class of the program."""
-        if metaclass is not ABSTRACT:
-            raise self.watch.end(ForbiddenError("The metaclass of a program's class is ABCMeta."))
-        if len(bases) == 1 and bases[0] is NAMED_TUPLE:
-            return named_tuple_of(builtins.__build_class__(body, name))
-        real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
-        for base in real:
-            if any(base is each for each in (*BASES, *modules().values())) or reach.is_own(base):
+        if bases and bases[0] is NAMED_TUPLE and all(type(each) is Types for each in bases[1:]):
+            return named_tuple_of(built(body, name, bases[1:], type, {}))
+        if any(each is RECORD for each in bases):
+            return dict
+        bases = tuple(each.__origin__ if type(each) is types.GenericAlias else each for each in bases)
+        for base in bases:
+            if base is NAMED_TUPLE:
+                raise ForbiddenError("A class of named tuples is derived from nothing else in a program.")
+            real = base.kind if isinstance(base, Named) else base
+            if type(base) is Types or any(real is each for each in (*BASES, *modules().values())) or reach.is_own(real):
                 continue
-            raise self.watch.end(
-                ForbiddenError(f"A class of a program can't be derived from `{getattr(base, '__name__', base)}`.")
-            )
-        made = reach.owned(builtins.__build_class__(body, name, *real))
+            raise ForbiddenError(f"A class of a program can't be derived from `{getattr(real, '__name__', real)}`.")
+        return self._called(built(body, name, bases, metaclass, keywords))
+
+    def _matched(self, kind: Any, count: int, names: tuple[str, ...]) -> Any:
+        """The class of a pattern, which matches what it is of by attributes that a program may read."""
+        real = kind.kind if isinstance(kind, Named) else kind
+        if not isinstance(real, type):
+            raise TypeError("called match pattern must be a class")  # as Python says it
+        if not names and (not count or (count == 1 and real.__flags__ & MATCHES_ITSELF and NOTED not in dir(real))):
+            return real
+        return matching(real, names, self.globals["__builtins__"][syntax.READ])
+
+    def _called(self, made: Any) -> Any:
+        """A class of the program, with guards around what torch calls of a `Function`."""
         for each in reach.CALLED if issubclass(made, Function) else ():
             if (called := reach.own_entry(made, each)) is not None:
                 setattr(made, each, self._guarded(called))
@@ -280,7 +288,9 @@ class Program:
         """What torch calls of a `Function` where no guard is, while it goes through a graph: a function of the program has one
         with it; any other is given one."""
         function = called.__func__ if isinstance(called, (staticmethod, classmethod)) else called
-        if not callable(function) or reach.has_guard(function):
+        if not callable(function) or (reach.is_own(type(function)) and hasattr(type(function), "__get__")):
+            raise ForbiddenError("What torch calls of a `Function` is a function.")
+        if reach.has_guard(function):
             return called
 
         @wraps(function, WRAPPER_ASSIGNMENTS, ())
@@ -372,8 +382,13 @@ class _OfKind:
         return self.kind
 
 
-def _type(value: Any) -> Any:
-    """`type(x)`, with one argument."""
+def _type(value: Any, *made_of: Any) -> Any:
+    """`type(x)`, or a class that is made by it."""
+    if made_of:
+        bases, _ = made_of
+        if not all(isinstance(each, type) and (each in reach.ROOTS or reach.is_pythons(each)) for each in bases):
+            raise ForbiddenError("A class that is made by type(…) is derived from the program's own and Python's.")
+        return of_names(value, *made_of)
     kind = type(value)
     if reach.is_own(kind) or any(kind is each for each in _TYPES) or modules().get(kind.__name__) is kind:
         return kind
@@ -386,11 +401,11 @@ _TYPES = frozenset({int, float, bool, str, complex, list, tuple, dict, set, nn.P
 
 
 def _builtins() -> dict[str, Any]:
-    found = {name: getattr(builtins, name) for name in (*PURE, *ERRORS)}
+    found = {name: getattr(builtins, name) for name in (*PURE, *reach.ERRORS)}
     return {
         **found,
         "print": lambda *_, **__: None,
-        "type": _type,
+        "type": as_seen("type", _type),
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
         "pow": _power,
@@ -410,10 +425,10 @@ def found_without_import() -> frozenset[str]:
     return names_unimported().union(_builtins())
 
 
-def _vars(value: Any) -> dict[str, Any]:
+def _vars(value: Any) -> Any:
     """`vars(x)`, of a namespace, or of an object of the program that torch keeps nothing in."""
-    if isinstance(value, types.SimpleNamespace) or (reach.is_own(type(value)) and type(value).__bases__ == (object,)):
-        return dict(vars(value))
+    if type(value) is types.SimpleNamespace or (reach.is_pythons(type(value)) and hasattr(value, "__dict__")):
+        return reach.Attributes(value)
     raise ForbiddenError(f"vars(…) of a `{type(value).__name__}` can't be used in a program.")
 
 
@@ -443,5 +458,5 @@ def _power(base: Any, exponent: Any) -> Any:
 
 def _rounded(number: Any, digits: Any = None) -> Any:
     """`round(number, digits)`, of digits that a number may have."""
-    limits.check_plain("builtin:round", (number, digits or 0), {})
+    limits.check_plain("builtin:round", (reach.exact(number), reach.exact(digits or 0)), {})
     return round(number, digits)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import dataclasses
+import enum
+import operator
 import re
 import types
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from abc import ABC
+from collections import Counter, OrderedDict, UserDict, UserList, abc, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial, wraps
 from math import prod
 from typing import Any
@@ -23,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 from jvpcli.closed.arguments import Parser
 from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.streams import Kept
-from jvpcli.closed.syntax import READABLE
+from jvpcli.closed.syntax import METHODS, READABLE
 from jvpcli.closed.words import Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
@@ -66,13 +71,35 @@ PLAIN: dict[type, frozenset[str]] = {
     np.finfo: frozenset({"eps", "min", "max", "tiny", "resolution", "bits"}),
     np.iinfo: frozenset({"min", "max", "bits"}),
     RemovableHandle: frozenset({"remove"}),
-    property: frozenset({"setter", "deleter"}),
+    property: frozenset({"getter", "setter", "deleter"}),
+    dataclasses.Field: frozenset({"name", "default", "default_factory", "init", "repr", "compare", "kw_only", "metadata"}),
     types.GeneratorType: frozenset({"send", "throw", "close"}),
     re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),
     re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
 }  # fmt: skip
 """What may be read from Python's and torch's plain objects, by their very type."""
-PLAIN |= dict.fromkeys((OrderedDict, defaultdict, Counter), PLAIN[dict] | {"most_common", "move_to_end", "subtract", "total"})
+PLAIN |= dict.fromkeys((OrderedDict, defaultdict, Counter), PLAIN[dict] | {
+    "most_common", "move_to_end", "subtract", "total", "elements", "default_factory"})  # fmt: skip
+PLAIN[types.MappingProxyType] = frozenset({"keys", "values", "items", "get"})
+
+ERRORS = (
+    "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
+    "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
+    "ImportError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "NameError", "FloatingPointError", "Warning",
+    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning", "UnicodeError", "UnicodeDecodeError",
+    "UnicodeEncodeError", "RecursionError", "EOFError", "IOError", "EnvironmentError", "TimeoutError", "PermissionError",
+    "FileExistsError", "IsADirectoryError", "NotADirectoryError", "ConnectionError", "InterruptedError", "BufferError",
+    "MemoryError", "UnboundLocalError", "SyntaxError", "PendingDeprecationWarning", "ResourceWarning", "ImportWarning",
+    "SyntaxWarning", "UnicodeWarning", "BytesWarning", "SystemExit",
+)  # fmt: skip
+"""Python's own errors that a program has by their names."""
+
+ROOTS = frozenset(each for base in (
+    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, OrderedDict, defaultdict, Counter, deque, UserDict,
+    UserList, abc.MutableMapping, abc.MutableSequence, abc.MutableSet, abc.Iterator, abc.Callable, abc.Hashable,
+    enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag, *([enum.StrEnum] if hasattr(enum, "StrEnum") else []),
+    *(getattr(builtins, name) for name in ERRORS)) for each in base.__mro__)  # fmt: skip
+"""Types of Python's that a program's classes may be derived from: what C trusts of one is C's own."""
 
 OF_MODULES = frozenset({
     "parameters", "named_parameters", "buffers", "named_buffers", "children", "named_children", "modules", "named_modules",
@@ -112,11 +139,19 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
                         "parse_known_args"})),
     (GradScaler, frozenset({"scale", "unscale_", "step", "update", "get_scale", "is_enabled"})),
     (Dataset, frozenset({"tensors", "indices", "dataset"})),
-    (BaseException, frozenset({"args"})),
+    (StopIteration, frozenset({"args", "value"})),
+    (ImportError, frozenset({"args", "name", "msg"})),
+    (BaseException, frozenset({"args", "add_note"})),
+    (enum.Enum, frozenset({"name", "value"})),
     (torch.Generator, frozenset({"manual_seed", "initial_seed", "device"})),
     (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
+    (UserDict, PLAIN[dict] | {"data"}),
+    (UserList, PLAIN[list] | {"data"}),
+    (abc.Mapping, PLAIN[dict]),
+    (abc.Set, frozenset({"isdisjoint", "add", "discard", "remove", "pop", "clear"})),
+    (abc.Sequence, PLAIN[list]),
 )
 """What may be read from objects of a class, the program's own that are derived from it included."""
 
@@ -167,9 +202,14 @@ def owned(kind: Any) -> Any:
     """
     if not isinstance(kind, type):
         raise ForbiddenError("A class of a program is a class.")
-    for name, value in ((OURS, True), ("__array__", no_array), ("__array_ufunc__", None)):
+    for name, value in APART.items():
         setattr(kind, name, value)
     return kind
+
+
+def is_pythons(kind: type) -> bool:
+    """Whether a class is one of the program's own, in which nobody but it and Python have a part."""
+    return bool(_own_classes(kind)) and all(is_own(each) or each in ROOTS for each in kind.__mro__)
 
 
 CALLED = ("forward", "setup_context", "backward", "vjp", "jvp", "vmap")
@@ -204,6 +244,10 @@ def no_array(*_: Any, **__: Any) -> Any:
     raise ForbiddenError("No array is made of objects of the program.")
 
 
+APART: Mapping[str, Any] = {OURS: True, "__array__": no_array, "__array_ufunc__": None}
+"""What a class of a program is known by, and what keeps numpy from making an array of its objects."""
+
+
 def _own_classes(kind: type) -> list[type]:
     return [each for each in kind.__mro__ if is_own(each)]
 
@@ -229,6 +273,8 @@ def _of_type(kind: Any) -> frozenset[str]:
     if kind in PLAIN:
         return PLAIN[kind]
     found = next((names for family, names in FAMILIES if issubclass(kind, family)), frozenset())
+    if _own_classes(kind):
+        found = found.union(*(PLAIN[each] for each in kind.__mro__ if each in PLAIN))
     if kind in RESULTS:
         found = frozenset(name for name in dir(kind) if catalog.is_field(name))
     return found
@@ -241,8 +287,8 @@ def read(value: Any, name: str) -> Any:
         ForbiddenError: it may not be read.
     """
     kind: Any = type(value)
-    if kind is str and name in WIDENING:
-        return _Formatting(value)
+    if issubclass(kind, str) and name in WIDENING and not _gives(kind, name):
+        return _Formatting(exact(value))
     if value is dict and name == "fromkeys":
         return value
     if kind in ARRAYS or isinstance(value, np.generic):
@@ -272,36 +318,44 @@ def read(value: Any, name: str) -> Any:
             return value
         raise ForbiddenError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
-        own: Any = type(value.__self__)
+        own: Any = value.__self_class__
+        if (name in ALLOCATING or name in ABOVE) and _owner_above(value, name) is not None:
+            return _above(value, name)
         given = name == "__init__" or (name in _of_type(own) and name not in BACKWARD_HOOKS) or _passes_on(value, own, name)
         if _own_classes(own) and given:
             return value
         raise _refused(value, name)
-    if kind is types.SimpleNamespace and name in vars(value):
-        return value
+    if kind is types.SimpleNamespace and (name in vars(value) or name == "__dict__"):
+        return _WithDict(value) if name == "__dict__" else value
     if kind is _AtHome:
         return value
-    if kind is types.FunctionType and name == "__name__" and value.__globals__.get(OURS):
+    if kind in FUNCTIONS and name == "__name__":
+        return value
+    if has_names(value) and (name in TOLD or name == "__wrapped__" or name[0] != "_"):
         return value
     if is_own(value):  # a class of the program
-        if name in ("__name__", "__init__") or (name == "apply" and issubclass(value, torch.autograd.Function)):
+        if name in ("__init__", *TOLD) or (name == "apply" and issubclass(value, torch.autograd.Function)):
             return value
         if _gives(value, name):
             return value
+        if isinstance(value, enum.EnumMeta) and (name == "__members__" or name in value.__members__):
+            return value
         raise _refused(value, name)
+    if isinstance(value, type) and value in ROOTS:
+        return _of_root(value, name)
     if (value is nn.Module and name == "__init__") or (value is nn.Embedding and name == "from_pretrained"):
         return value
     if name == "__name__" and isinstance(value, type) and issubclass(value, nn.Module):
         return value
-    if isinstance(value, nn.Module) and (name in value._parameters or name in value._buffers or name in value._modules):
+    if isinstance(value, nn.Module) and _is_part(value, name):
         return value
     if _own_classes(kind):
         if name == "__class__" or (name not in INNER and (name in _held(value) or _gives(kind, name))):
             return value
+        if name == "__dict__" and is_pythons(kind) and hasattr(value, name):
+            return _WithDict(value)
         if isinstance(value, tuple) and name in getattr(kind, "_fields", ()):
             return value
-        if any("__getattr__" in vars(each) for each in _own_classes(kind)):
-            raise _refused(value, name)
         if not name.startswith("__") and not hasattr(kind, name) and not isinstance(value, nn.Module):
             return value  # Python's own AttributeError
         raise _refused(value, name)
@@ -338,7 +392,7 @@ def device(*given: Any, **named: Any) -> torch.device:
 @_remembered
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
-    if name[0] == "_" or name in ("cuda", "to", ACCUMULATED, *BACKWARD_HOOKS) or (kind is str and name in WIDENING):
+    if name[0] == "_" or name in ("cuda", "to", ACCUMULATED, *BACKWARD_HOOKS) or (issubclass(kind, str) and name in WIDENING):
         return False
     if kind in TENSORS and name in ("grad_fn", "type"):
         return False
@@ -378,6 +432,10 @@ def settable(value: Any, name: str) -> Any:
         return _Data(value)
     if kind in TENSORS and name == "retain_grad":  # set in the place of a call: what Python has of it is a value
         return _Shadowing(value)
+    if name == "__dict__" and isinstance(value, dict) and is_pythons(kind) and not _slots(kind):
+        return _AsItems(value)
+    if has_names(value) and (name in TOLD or name[0] != "_"):
+        return value
     if name.startswith("__") or name == OURS:
         raise _refused(value, name)
     if kind is types.SimpleNamespace:
@@ -390,13 +448,19 @@ def settable(value: Any, name: str) -> Any:
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
-    if isinstance(value, nn.Module) and (name in value._parameters or name in value._modules or name in value._buffers):
+    if isinstance(value, nn.Module) and _is_part(value, name):
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
     if isinstance(value, nn.Module) and name[:1] not in ("_", "") and not hasattr(value, name):
         return value  # as a parameter that was deleted before
     raise _refused(value, name)
+
+
+def _is_part(module: nn.Module, name: str) -> bool:
+    """Whether a module has a parameter, part or buffer of the name: in what torch itself keeps them in."""
+    held = (vars(module).get(each) for each in ("_parameters", "_modules", "_buffers"))
+    return name[:2] != "__" and any(isinstance(each, dict) and type(each) in DICTS and name in each for each in held)
 
 
 def _is_inner(kind: type, name: str) -> bool:
@@ -406,6 +470,10 @@ def _is_inner(kind: type, name: str) -> bool:
     return name == "_backward_cls" or any(name in vars(each) for each in kind.__mro__ if not is_own(each))
 
 
+def _slots(kind: type) -> bool:
+    return not hasattr(kind, "__dictoffset__") or kind.__dictoffset__ == 0
+
+
 def _held(value: Any) -> Any:
     found = getattr(value, "__dict__", {})
     return found if type(found) is dict else {}
@@ -413,10 +481,10 @@ def _held(value: Any) -> Any:
 
 def _gives(kind: type, name: str) -> bool:
     """Whether a class of the program, or one that it is derived from and that is another's of the program, has the attribute."""
-    if (
-        name.startswith("__") and name not in ("__init__", "__call__", "__len__", "__getitem__")
-    ) or name == "_backward_cls":
+    if (name.startswith("__") and name not in ABOVE) or name == "_backward_cls":
         return False
+    if issubclass(kind, enum.Enum) and name[0] == "_":  # what an enumeration is kept in
+        return name in ABOVE and any(type(vars(each).get(name)) is types.FunctionType for each in _own_classes(kind))
     return any(name in vars(each) for each in _own_classes(kind))
 
 
@@ -424,8 +492,204 @@ def _passes_on(value: Any, kind: type, name: str) -> bool:
     """Whether what `super()` finds by a name is the program's: not what torch or Python have by it."""
     if not _gives(kind, name):
         return False
-    above = kind.__mro__[kind.__mro__.index(value.__thisclass__) + 1 :]
-    return name in ("__len__", "__getitem__") or is_own(next((each for each in above if name in vars(each)), None))
+    return name in ("__len__", "__getitem__") or is_own(_found_above(value, name))
+
+
+def _found_above(value: Any, name: str) -> Any:
+    """The class in which `super()` finds a name; None: in none."""
+    above = value.__self_class__.__mro__
+    return next((each for each in above[above.index(value.__thisclass__) + 1 :] if name in vars(each)), None)
+
+
+def _owner_above(value: Any, name: str) -> Any:
+    """The same, where it is the program's own or Python's, of which nothing but the object itself is trusted."""
+    owner = _found_above(value, name)
+    return owner if owner is not None and (is_own(owner) or owner in ROOTS) else None
+
+
+def _above(value: Any, name: str) -> Any:
+    """What `super()` gives by a name with a meaning for Python."""
+    if name == "__new__":
+        return types.SimpleNamespace(__new__=_new(value.__thisclass__, value.__new__))
+    if name in ALLOCATING:
+        return types.SimpleNamespace(**{name: partial(_set_above, getattr(value, name), value.__self__)})
+    return value
+
+
+def _of_root(root: Any, name: str) -> Any:
+    """What may be read from one of Python's own types: its methods as functions.
+
+    Raises:
+        ForbiddenError: it may not be read.
+    """
+    if name == "__name__" or (name in ABOVE and hasattr(root, name)) or (name in _of_type(root) and name not in WIDENING):
+        return root
+    if name == "__new__":
+        return types.SimpleNamespace(__new__=_new(root, root.__new__))
+    if name in ALLOCATING and hasattr(root, name):
+        return types.SimpleNamespace(**{name: partial(_set_of, getattr(root, name))})
+    if name[:1] != "_" and not hasattr(root, name):
+        return root  # Python's own AttributeError
+    raise _refused(root, name)
+
+
+def _new(root: type, make: Callable[..., Any]) -> Callable[..., Any]:
+    """`__new__` of a class of Python's or the program's: of the program's own, of which C trusts nothing but what Python makes.
+
+    Raises:
+        ForbiddenError: by the call: it is another class.
+    """
+
+    def made(kind: Any, *arguments: Any, **keywords: Any) -> Any:
+        if not (isinstance(kind, type) and is_pythons(kind) and issubclass(kind, root)):
+            raise ForbiddenError(f"`__new__` of `{root.__name__}` makes objects of the program's own classes alone.")
+        return make(kind, *arguments, **keywords)
+
+    return made
+
+
+def _set_above(change: Callable[..., Any], value: Any, name: Any, *given: Any) -> None:
+    """`super().__setattr__(name, given)` and `super().__delattr__(name)`"""
+    _check_settable(value, name)
+    change(name, *given)
+
+
+def _set_of(change: Callable[..., Any], value: Any, name: Any, *given: Any) -> None:
+    """`object.__setattr__(value, name, given)` and `object.__delattr__(value, name)`"""
+    _check_settable(value, name)
+    change(value, name, *given)
+
+
+def _check_settable(value: Any, name: Any) -> None:
+    own = type(value) is types.SimpleNamespace or _own_classes(type(value))
+    if not own or settable(value, word(name)) is not value:
+        raise _refused(value, name)
+
+
+ALLOCATING = frozenset({"__new__", "__setattr__", "__delattr__"})
+"""What makes an object, or changes its attributes: it is looked at as it is called."""
+
+ABOVE = METHODS - ALLOCATING - {
+    f"__{name}__" for name in ("getattr", "mul", "rmul", "imul", "mod", "rmod", "imod", "pow", "rpow", "ipow", "lshift",
+                               "rlshift", "ilshift", "round", "format", "class_getitem", "set_name")}  # fmt: skip
+"""Methods with a meaning for Python that are read by their names: none makes a number or a text of any size."""
+
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType)
+TOLD = ("__name__", "__qualname__", "__doc__")
+"""What functions and classes tell of themselves."""
+
+
+def has_names(value: Any) -> bool:
+    """Whether what is called is a function of the program, or a method that is one."""
+    function = value.__func__ if type(value) is types.MethodType else value
+    return type(function) is types.FunctionType and bool(function.__globals__.get(OURS))
+
+
+class Attributes(MutableMapping[str, Any]):
+    """`vars(x)` of an object of the program: its attributes by their names.
+
+    Args:
+        value: the object.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._of, self._held = value, vars(value)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._held[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_settable(self._of, name)
+        self._held[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __repr__(self) -> str:
+        return repr(self._held)
+
+    def copy(self) -> dict[str, Any]:
+        """A dictionary of them."""
+        return dict(self._held)
+
+
+PLAIN[Attributes] = PLAIN[dict]
+
+
+class _WithDict:
+    """`x.__dict__`"""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, value: Any) -> None:
+        self._of = value
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        return Attributes(self._of)
+
+
+class _AsItems:
+    """`self.__dict__ = self`: the attributes of a dictionary of the program are its items from then on."""
+
+    def __init__(self, value: Any) -> None:
+        object.__setattr__(self, "_value", value)
+
+    def __setattr__(self, name: str, given: Any) -> None:
+        value = object.__getattribute__(self, "_value")
+        if given is not value:
+            raise _refused(value, name)
+        kind = next(each for each in type(value).__mro__ if is_own(each))
+        for word_, function in (("__getattr__", _item), ("__setattr__", dict.__setitem__), ("__delattr__", _without)):
+            if word_ not in vars(kind):
+                setattr(kind, word_, function)
+
+
+def _item(value: Any, name: str) -> Any:
+    if name[:2] == "__" or not dict.__contains__(value, name):
+        raise AttributeError(f"'{type(value).__name__}' object has no attribute '{name}'")  # as Python says it
+    return dict.__getitem__(value, name)
+
+
+def _without(value: Any, name: str) -> None:
+    if not dict.__contains__(value, name):
+        raise AttributeError(name)
+    dict.__delitem__(value, name)
+
+
+def exact(value: Any) -> Any:
+    """A number, text or list of a program's class as Python's own, which is what C goes by."""
+    kind = type(value)
+    if not _own_classes(kind):
+        return value
+    for root, plain in EXACT:
+        if isinstance(value, root) and not hasattr(kind, "_fields"):
+            return plain(value)
+    return value
+
+
+EXACT: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (int, int.__int__), (float, float.__float__), (str, str.__str__), (list, list.copy),
+    (tuple, lambda value: tuple.__getitem__(value, slice(None))))  # fmt: skip
+"""How what is derived from a type is made what C takes it for; named tuples are taken as they are."""
+
+
+def exacted(value: Any, depth: int = 0) -> Any:
+    """An argument of torch's with the numbers, texts and lists of a program's classes in it as Python's own."""
+    kind = type(value)
+    if kind in SIMPLE or depth > MOST_DEEP:
+        return value
+    if kind is not list and kind is not tuple:
+        found = exact(value)
+        return value if found is value else exacted(found, depth + 1)
+    inner = [exacted(each, depth + 1) for each in value]
+    return value if all(map(operator.is_, inner, value)) else kind(inner)
 
 
 def _is_plain(value: Any) -> bool:
@@ -678,6 +942,7 @@ def check_sizes(name: str, left: Any, right: Any) -> None:
     Raises:
         ForbiddenError: that is so.
     """
+    left, right = exact(left), exact(right)
     if name in BITS:
         limits.check_plain(BITS[name], (left, right), {})
     for one, other in ((left, right), (right, left)):
@@ -690,13 +955,17 @@ def check_sizes(name: str, left: Any, right: Any) -> None:
         raise ForbiddenError("A format of any width can't be used.")
 
 
+MOST_DEEP = 20
+"""How deep the lists are nested that torch is given."""
+
+
 def check_given(values: Any, depth: int = 0) -> None:
     """Refuse objects of the program's own as arguments of torch's and numpy's functions, which would run their methods inside.
 
     Raises:
         ForbiddenError: there is one, or they nest too deeply.
     """
-    if depth > 20:
+    if depth > MOST_DEEP:
         raise ForbiddenError("Lists in lists of this depth can't be given to torch.")
     for value in values:
         kind = type(value)
@@ -706,7 +975,7 @@ def check_given(values: Any, depth: int = 0) -> None:
             continue
         if kind in SIMPLE or (kind is types.FunctionType and value.__globals__.get(OURS)):
             continue
-        named = isinstance(value, tuple) and (kind in RESULTS or kind.__bases__ == (tuple,))
+        named = isinstance(value, tuple) and (kind in RESULTS or (kind.__bases__ == (tuple,) and kind.__iter__ is tuple.__iter__))
         if named or kind in LISTS:
             check_given(value, depth + 1)
         elif kind in DICTS:

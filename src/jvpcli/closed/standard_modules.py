@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import abc
 import collections
 import collections.abc
 import contextlib
 import copy
 import dataclasses
+import enum
 import functools
 import inspect
 import itertools
@@ -22,6 +24,7 @@ from typing import Any
 
 from jvpcli.closed import integers, reach
 from jvpcli.closed.arguments import Parser
+from jvpcli.closed.classes import ABSTRACT, ENUMERATIONS, Making
 from jvpcli.closed.syntax import METHODS
 from jvpcli.closed.words import INERT, Inert, Named, Namespace, Path, Types, progress
 from jvpcli.errors import ForbiddenError, JvpError
@@ -43,9 +46,6 @@ PLOTTED = (
 KINDS = ("Callable", "Collection", "Container", "Hashable", "Iterable", "Iterator", "Mapping", "MutableMapping",
          "MutableSequence", "Sequence", "Set", "Sized")  # fmt: skip
 """What of `collections.abc` an object is asked by isinstance whether it is."""
-
-ABSTRACT = Named("abc.ABCMeta", type, object)
-"""`ABCMeta`, which a class may name as its metaclass: it changes nothing of it here, as `ABC` does not."""
 
 Over = Callable[[Iterable[Any]], Iterator[Any]]
 """Goes through items, each counted as a turn of the program."""
@@ -71,8 +71,11 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         "contextlib": Namespace("contextlib", {
             "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": suppress}),
         "dataclasses": Namespace("dataclasses", {
-            "dataclass": _dataclass, "field": dataclasses.field, "asdict": _as_dict, "replace": dataclasses.replace}),
-        "abc": Namespace("abc", {"ABC": object, "ABCMeta": ABSTRACT, "abstractmethod": _wraps(None)}),
+            "dataclass": _dataclass, "field": dataclasses.field, "asdict": _of_data("asdict"), "astuple": _of_data("astuple"),
+            "fields": dataclasses.fields, "replace": dataclasses.replace, "is_dataclass": dataclasses.is_dataclass,
+            "FrozenInstanceError": dataclasses.FrozenInstanceError, "MISSING": dataclasses.MISSING}),
+        "abc": Namespace("abc", {"ABC": abc.ABC, "ABCMeta": ABSTRACT, "abstractmethod": _abstract}),
+        "enum": Namespace("enum", {**ENUMERATIONS, "auto": enum.auto, "unique": enum.unique}),
         "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
         "argparse": Namespace("argparse", {"ArgumentParser": Named("argparse.ArgumentParser", Parser, Parser), "Namespace": Named(
             "argparse.Namespace", types.SimpleNamespace, _simple)} | dict.fromkeys((
@@ -83,8 +86,17 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
             "sub", "findall", "split", "match", "search", "fullmatch", "compile", "finditer")} | {"escape": re.escape}
                         | {name: int(flag) for name, flag in re.RegexFlag.__members__.items() if not flag & re.DEBUG}),
         "random": Namespace("random", _random(seed, keeps_seed)),
-        "tqdm": progress(), "typing": Types(NAMED_TUPLE), "typing_extensions": Types(NAMED_TUPLE), "__future__": INERT,
+        "tqdm": progress(), "typing": _typing(), "typing_extensions": _typing(), "__future__": INERT,
     }  # fmt: skip
+
+
+def _typing() -> Types:
+    """typing: what is a function or a class there is one here, and all else a type."""
+    same = dict.fromkeys(("overload", "final", "override", "runtime_checkable", "no_type_check"), lambda given: given)
+    of_value: dict[str, Any] = {
+        "cast": lambda kind, value: value, "assert_type": lambda value, kind: value,
+        "NewType": lambda name, kind: lambda value: value}  # fmt: skip
+    return Types({**same, **of_value, "NamedTuple": NAMED_TUPLE, "TypedDict": RECORD, "TYPE_CHECKING": False})
 
 
 def is_absent(root: str) -> bool:
@@ -202,7 +214,7 @@ def _matching(function: Callable[..., Any]) -> Callable[..., Any]:
     parameters = inspect.signature(function)
 
     def matching(*arguments: Any, **keywords: Any) -> Any:
-        if int(parameters.bind(*arguments, **keywords).arguments.get("flags", 0)) & re.DEBUG:
+        if int(reach.exact(parameters.bind(*arguments, **keywords).arguments.get("flags", 0))) & re.DEBUG:
             raise ForbiddenError("The flag `re.DEBUG` can't be used.")
         return function(*arguments, **keywords)
 
@@ -227,9 +239,29 @@ def _drawing(stream: random.Random) -> dict[str, Any]:
     return {name: getattr(stream, name) for name in names}
 
 
-def _wraps(function: Any) -> Any:
-    """`functools.wraps(f)`: what a function is called changes nothing here."""
-    return lambda wrapper: wrapper
+def _wraps(function: Any, *_: Any, **__: Any) -> Callable[[Any], Any]:
+    """`functools.wraps(f)`: what a function of the program tells of itself is what another tells, of whom it may have it."""
+
+    def wrapping(wrapper: Any) -> Any:
+        if type(wrapper) is not types.FunctionType or not reach.has_names(wrapper):
+            return wrapper
+        for name in ("__name__", "__qualname__", "__doc__"):
+            told = getattr(function, name, None)
+            if isinstance(told, str) or name == "__doc__":
+                setattr(wrapper, name, told)
+        if reach.has_names(function):
+            vars(wrapper).update(vars(function))
+            wrapper.__wrapped__ = function  # type: ignore[attr-defined]
+        return wrapper
+
+    return wrapping
+
+
+def _abstract(function: Any) -> Any:
+    """`abc.abstractmethod`, of a function of the program, or of what a class makes of one."""
+    if reach.has_names(function) or type(function) in (property, classmethod, staticmethod):
+        return abc.abstractmethod(function)
+    raise ForbiddenError("A method is abstract where it is a function of the program.")
 
 
 def _ordered(kind: Any) -> Any:
@@ -241,7 +273,11 @@ def _ordered(kind: Any) -> Any:
 
 def _named_tuple(name: str, fields: Any, *, defaults: Any = None) -> type:
     """`collections.namedtuple(name, fields)`"""
-    made: Any = collections.namedtuple(name, fields, defaults=defaults)  # type: ignore[misc]
+    name, fields = reach.exact(name), reach.exact(fields)
+    given = fields if isinstance(fields, str) else [*map(reach.exact, fields)]
+    if not all(type(each) is str for each in (name, *given)):  # whose text is run by Python
+        raise ForbiddenError("The names of a named tuple are texts.")
+    made: Any = collections.namedtuple(name, given, defaults=defaults)  # type: ignore[misc]
     setattr(made, reach.OURS, True)
     return made
 
@@ -252,11 +288,19 @@ NAMED_TUPLE = Named("typing.NamedTuple", tuple, lambda name, fields: _named_tupl
 
 def named_tuple_of(body: type) -> type:
     """The class of named tuples whose fields, with their defaults, and methods are those of a class."""
-    own = {name: value for name, value in vars(body).items() if name[:2] != "__" or name in METHODS}
+    own = {name: value for name, value in vars(body).items() if name not in reach.APART and (name[:2] != "__" or name in METHODS)}
     fields = list(vars(body).get("__annotations__", {}))
     values = [own.pop(name) for name in fields if name in own]
     made = _named_tuple(body.__name__, fields, defaults=values)
-    return reach.owned(type(body.__name__, (made,), own)) if own else made
+    for name in {"__new__", "__init__"} & own.keys():
+        raise AttributeError(f"Cannot overwrite NamedTuple attribute {name}")  # as Python says it
+    return Making()(body.__name__, (made,), own) if own else made
+
+
+DATA_OPTIONS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen", "match_args", "kw_only", "slots")
+
+RECORD = Named("typing.TypedDict", dict, dict)
+"""What a dictionary is written down by: what is derived from it is a dictionary."""
 
 
 def _dataclass(kind: Any = None, **options: Any) -> Any:
@@ -265,15 +309,19 @@ def _dataclass(kind: Any = None, **options: Any) -> Any:
         return lambda later: _dataclass(later, **options)
     if not reach.is_own(kind):
         raise ForbiddenError("A class that is not the program's can't be made a dataclass.")
-    kept = {name: value for name, value in options.items() if name in ("frozen", "order", "eq", "kw_only")}
+    kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
     return dataclasses.dataclass(kind, **kept)
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
-    """`dataclasses.asdict(x)`, of an object of the program."""
-    if not reach.is_own(type(value)):
-        raise ForbiddenError("An object that is not the program's is made no dictionary of.")
-    return dataclasses.asdict(value)
+def _of_data(name: str) -> Callable[[Any], Any]:
+    """`dataclasses.asdict(x)` and `dataclasses.astuple(x)`, of an object of the program."""
+
+    def made(obj: Any) -> Any:
+        if not reach.is_own(type(obj)):
+            raise ForbiddenError("An object that is not the program's is made no dictionary of.")
+        return getattr(dataclasses, name)(obj)
+
+    return made
 
 
 def _simple(**entries: Any) -> types.SimpleNamespace:

@@ -19,12 +19,12 @@ from jvpcli.errors import ForbiddenError
 READ, SET, STORE, FETCH, TURN, OVER = "jvp:read", "jvp:set", "jvp:store", "jvp:fetch", "jvp:turn", "jvp:over"
 BINARY, CHANGED, INSIDE, WITHIN, RESUMED = "jvp:", "jvp:in-place:", "jvp:inside", "jvp:within", "jvp:resumed"
 COUNTED, GIVEN, PARTS, CAUGHT, FORMATTED = "jvp:counted", "jvp:given", "jvp:parts", "jvp:caught", "jvp:formatted"
-YIELDED, KEPT = "jvp:yielded", "jvp:kept"
+YIELDED, KEPT, MATCHED = "jvp:yielded", "jvp:kept", "jvp:matched"
 """Names of the guards: of an attribute that is read or set, an item that is set, an import, a turn, and what a generator goes
 through; of an operator, one with `=` (each with the name of its kind behind it), a function, a lambda, and a generator that goes
 on; of what a list is made from, of what gives a value in the place of the program's own, of what is assigned to several names,
-of an error that may end where it is handled, and of a format that is computed; of what a generator gives, and of one that may
-stop inside of a block with an end of its own."""
+of an error that may end where it is handled, and of a format that is computed; of what a generator gives, of one that may
+stop inside of a block with an end of its own, and of a class that something is matched with."""
 
 ALLOWED = (
     ast.Module, ast.FunctionDef, ast.ClassDef, ast.Return, ast.Delete, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.For,
@@ -35,7 +35,7 @@ ALLOWED = (
     ast.FormattedValue,
     ast.JoinedStr, ast.Constant, ast.Attribute, ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.Load,
     ast.Store, ast.Del, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.comprehension, ast.ExceptHandler, ast.arguments,
-    ast.arg, ast.keyword, ast.alias, ast.withitem,
+    ast.arg, ast.keyword, ast.alias, ast.withitem, ast.Match, ast.match_case, ast.pattern,
 )  # fmt: skip
 
 METHODS = frozenset(
@@ -46,14 +46,19 @@ METHODS = frozenset(
         "ne", "lt", "le", "gt", "ge", "hash", "bool", "float", "int", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
         "matmul", "neg", "pos", "abs", "radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul", "iadd", "isub", "imul", "itruediv",
         "and", "or", "xor", "invert", "lshift", "rshift", "rand", "ror", "rxor", "rlshift", "rrshift", "rfloordiv", "rmod",
-        "divmod", "delitem", "reversed", "round",
+        "divmod", "delitem", "reversed", "round", "format", "missing", "copy", "complex", "ceil", "floor", "trunc", "rdivmod",
+        "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior", "ixor", "ilshift", "irshift", "get", "set", "delete", "set_name",
+        "new", "getattr", "setattr", "delattr", "init_subclass", "class_getitem",
     )
 )  # fmt: skip
 """Methods with a meaning for Python that a program's classes may have."""
 
-READABLE = frozenset(
-    {"__init__", "__call__", "__name__", "__class__", "__len__", "__getitem__", "__doc__", "__version__"}
-)
+SLOTS = "__slots__"
+
+NOTED = frozenset({SLOTS, "__match_args__"}) | METHODS - {"__exit__"}
+"""What may be assigned in a class by a name with a meaning for Python: what handles errors is a function with a guard."""
+
+READABLE = METHODS | {"__name__", "__qualname__", "__class__", "__doc__", "__version__", "__dict__", "__wrapped__", "__members__"}
 """Attributes with a meaning for Python that a program may name; what an object gives of them is the guard's to say."""
 
 UNBOUNDED = (ast.Mult, ast.Pow, ast.LShift, ast.Mod)
@@ -93,6 +98,8 @@ class _Guarding(ast.NodeTransformer):
         self.count = 0
         self._held = 0
         self._class = ""
+        self._in_class = False
+        self._classes: list[ast.stmt] = []
 
     def visit(self, node: ast.AST) -> Any:
         self.count += 1
@@ -106,7 +113,8 @@ class _Guarding(ast.NodeTransformer):
     # Names
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        if node.id != "__name__" or not isinstance(node.ctx, ast.Load):  # what a class is of is told by it
+        is_told = node.id == "__name__" and isinstance(node.ctx, ast.Load)  # what a class is of is told by it
+        if not is_told and not (self._in_class and node.id in NOTED):
             self._check(node, node.id)
         return node
 
@@ -136,7 +144,9 @@ class _Guarding(ast.NodeTransformer):
         if node.name not in METHODS:
             self._check(node, self._found(node.name))
         node.returns = None
+        around, self._in_class = self._in_class, False
         self.generic_visit(node)
+        self._in_class = around
         told = [node.body.pop(0)] if ast.get_docstring(node, clean=False) is not None else []
         if node.name == "__exit__":
             node.body.insert(0, self._caught(node))
@@ -151,26 +161,31 @@ class _Guarding(ast.NodeTransformer):
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         if _yields(node):
             raise refused(node, "a `yield` in a lambda")
+        around, self._in_class = self._in_class, False
         self.generic_visit(node)
+        self._in_class = around
         inner = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.body)
         node.body = _at(node.body, _call(WITHIN, _at(node.body, inner)))
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         self._check(node, node.name)
-        if any(keyword.arg != "metaclass" for keyword in node.keywords):
-            raise refused(node, "a keyword of a class")
         node.bases, node.decorator_list = [*map(self.visit, node.bases)], [*map(self.visit, node.decorator_list)]
         node.keywords = [*map(self.visit, node.keywords)]
-        around, self._class = self._class, node.name
+        around, self._class, self._in_class = (self._class, self._in_class), node.name, True
         body = ast.Module(node.body, [])
         self.generic_visit(body)
         node.body = body.body
-        self._class = around
+        self._class, self._in_class = around
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        """Types say nothing here; those of a class's fields make a dataclass."""
+        """Types say nothing here; those of a class's fields make a dataclass, of which `ClassVar` makes none."""
+        shared = node.value is not None and "ClassVar" in ast.unparse(node.annotation)
+        if isinstance(node.target, ast.Name):
+            self._check(node, node.target.id)
+        if shared:
+            return self.visit_Assign(_at(node, ast.Assign([node.target], node.value)))  # type: ignore[arg-type]
         node.annotation = _at(node, ast.Constant("Any"))
         if node.value is not None:
             node.value = self.visit(node.value)
@@ -287,6 +302,38 @@ class _Guarding(ast.NodeTransformer):
         value: Any = self.visit(node.value)
         changed = _at(node, _call(CHANGED + type(node.op).__name__, load, value))
         return [*before, _at(node, ast.Assign([store], changed))]
+
+    # Patterns
+
+    def visit_Match(self, node: ast.Match) -> list[ast.stmt]:
+        """The classes of patterns are looked at first, each with the attributes that Python itself reads then."""
+        around, self._classes = self._classes, []
+        self.generic_visit(node)
+        found, self._classes = [*self._classes, node], around
+        return found
+
+    def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
+        for name in node.kwd_attrs:
+            if name.startswith("_"):
+                raise refused(node, f"the attribute `{name}` in a pattern")
+        self.generic_visit(node)
+        self._held += 1
+        name = f"jvp:held{self._held}"
+        asked = ast.Tuple([ast.Constant(each) for each in node.kwd_attrs], ast.Load())
+        looked_at = _at(node.cls, _call(MATCHED, node.cls, ast.Constant(len(node.patterns)), asked))
+        self._classes.append(_at(node, ast.Assign([ast.Name(name, ast.Store())], looked_at)))
+        node.cls = _at(node.cls, ast.Name(name, ast.Load()))
+        return node
+
+    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar) -> ast.AST:
+        self._check(node, node.name or "")
+        return self.generic_visit(node)
+
+    visit_MatchStar = visit_MatchAs
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:
+        self._check(node, node.rest or "")
+        return self.generic_visit(node)
 
     # Texts
 

@@ -118,6 +118,7 @@ def _check_count(number: Any) -> None:
     Raises:
         ForbiddenError: they are more.
     """
+    number = reach.exact(number)
     if isinstance(number, int) and number > reach.MOST_ITEMS:
         raise ForbiddenError("A list or text of so many items can't be used.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from math import prod
 from types import FunctionType
@@ -180,20 +180,20 @@ class Types(Inert):
     """What types are written with: what is derived from it is derived from nothing, but where it gets fields by it.
 
     Args:
-        named_tuple: by which a class gets fields.
+        known: what of it are functions and classes, by their names.
     """
 
-    def __init__(self, named_tuple: Any) -> None:
-        object.__setattr__(self, "_named_tuple", named_tuple)
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_known", {name: as_seen(name, value) for name, value in known.items()})
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """A type."""
         return self
 
     def __getattr__(self, name: str) -> Any:
-        if name == "NamedTuple":
-            return self._named_tuple
-        return super().__getattr__(name) if name[:2] == "__" or name == "TypedDict" else self
+        if name in self._known:
+            return self._known[name]
+        return super().__getattr__(name) if name[:2] == "__" else self
 
     def __getitem__(self, index: Any) -> Any:
         return self
