@@ -145,7 +145,6 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "n.l.weight.data.share_memory_()", "n.l.__class__ = N", "n.l.__dict__['k'] = x", "n.l._parameters['weight'] = x",
         "nn.init.os", "nn.init.math.os", "nn.init._no_grad_fill_(n.l.weight, 1)",
         "nn.init.__builtins__['eval']('CANARY')", "nn.init.uniform_(n)", "nn.init.warnings.warn('a')",
-        "from torch.nn.init import os\nos.open('CANARY')",
         "from torch.nn.init import warnings as w\nw.warn('a')", "from torch.nn import init\ninit.torch.load('CANARY')",
         "for p in n.modules():\n    p.__class__ = N",
         "for m in n.modules():\n    if m.__class__.__mro__:\n        nn.init.zeros_(m.weight)",
@@ -319,6 +318,7 @@ ENDED: dict[str, tuple[str, ...]] = {
         "class A(S):\n    @staticmethod\n    @eval\n    def backward(ctx, g):\n        return g\nA.apply(x)",
     ),
     "changes of parameters": (
+        "from torch.nn.init import os\nos.open('CANARY')",
         "n.l.weight.data = eval", "n.l.weight.data = open('CANARY')", "n.l.weight = eval",
         "n.l.weight = nn.Parameter(eval)", "n.l.weight.requires_grad = eval", "n.l.weight.grad = eval",
         "n.l.weight.data.tofile('CANARY')", "n.l.forward = eval", "nn.init.constant_(n.l.weight, eval)",

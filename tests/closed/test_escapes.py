@@ -123,7 +123,7 @@ f._hooked = 3
 try:
     raise Exception(1)
 except Exception as e:
-    e.__cause__
+    e.__cause__.__traceback__
 """,
         "return 3",
         "def f(a, a): pass",
@@ -307,7 +307,9 @@ for i in range(100): x = x*x
         '"%٩٩٩٩٩٩d" % 1',
         '"{0:{1}}".format(1, 10**9)',
         '"{:>{w}}".format(1, w=10**9)',
-        '"{0[0]}".format([1])',
+        '"{0[0].__class__}".format([1])',
+        '"{0.shape.__class__}".format(torch.ones(1))',
+        '"{a:{b}}".format_map({"a": 1, "b": 10**9})',
         '"%*d" % (10**9, 1)',
         '"%.999999999f" % 1.0',
     ),
@@ -684,7 +686,7 @@ x._values()
 try:
     x = torch.ones(2) @ torch.ones(3)
 except Exception as e:
-    e.__context__
+    e.__context__.__traceback__
 """,
         """
 x = []
@@ -752,9 +754,12 @@ f(**{"out": 3}); torch.add(torch.ones(1), torch.ones(1), **{"out": torch.ones(1)
     "surroundings": (
         "import argparse; argparse.ArgumentParser().add_argument('--__class__')",
         "import argparse; argparse.ArgumentParser().set_defaults(__class__=1)",
-        "import argparse; argparse.ArgumentParser()._found",
+        "import argparse; argparse.ArgumentParser()._parser",
         "import argparse; argparse.ArgumentParser.kind",
-        "import argparse; argparse.ArgumentParser()._needed = []",
+        "import argparse; argparse.ArgumentParser()._parser = []",
+        "import argparse; argparse.ArgumentParser(fromfile_prefix_chars='@').parse_args(['@/etc/passwd'])",
+        "import argparse; argparse.ArgumentParser().add_argument('--f', type=argparse.FileType('r'))",
+        "import argparse; argparse.ArgumentParser().add_argument('--f', action='version', version='1')",
         """
 import argparse
 class P(argparse.ArgumentParser): pass
@@ -772,15 +777,15 @@ class P(argparse.ArgumentParser): pass
         "import re; re._compiler",
         "import functools; functools.lru_cache(lambda: 1).__wrapped__",
         "import functools; functools.cache(lambda: 1).__wrapped__.__globals__",
-        "import operator; operator.attrgetter",
+        "import operator; operator.attrgetter('real.__class__')(1)",
         "import operator; operator.mul([0], 10**9)",
-        "import operator; operator.methodcaller",
+        "import operator; operator.methodcaller('__class__')(1)",
         "import dataclasses; dataclasses.asdict(nn.Linear(1, 1))",
         "import dataclasses; dataclasses.make_dataclass",
-        "import contextlib; contextlib.ExitStack",
+        "import contextlib; contextlib.ExitStack().push",
         "import contextlib; contextlib.nullcontext(1).__class__",
         "from string import Formatter",
-        "from string import Template",
+        "from string import Template; Template('').pattern",
         "import tqdm; tqdm.tqdm.kind",
         "import tqdm; tqdm.tqdm([1])._items",
         "import wandb\nfor x in wandb.x: pass",
@@ -849,9 +854,9 @@ T = collections.namedtuple("T", "a b"); T(1,2)._replace.__globals__
         "import inspect; inspect.currentframe()",
         "import ctypes",
         'import pickle; pickle.loads(b"")',
-        "import threading",
+        "import threading; threading.Thread(target=print).start",
         "import types; types.CodeType",
-        "import types; types.FunctionType",
+        "import types; types.FunctionType(1, {})", "import types; types.MethodType(max, [1])",
         """
 import types
 ns = types.SimpleNamespace(**{"__deepcopy__": lambda m: 1})
@@ -871,18 +876,18 @@ P = collections.namedtuple("P", "a b")
 P.__len__ = 3
 """,
         "import random; random._inst",
-        "import random; random.getstate",
+        "import random; random.SystemRandom",
         "from torch import _C",
         "from torch.nn import _reduction",
         "from torch.utils import cpp_extension",
         "from math import __spec__",
         "from collections.abc import Set as found; found.__subclasshook__",
-        "from operator import attrgetter",
+        "from operator import attrgetter; attrgetter('__globals__')",
         "from copy import _reconstruct",
-        "from types import FunctionType",
+        "from types import FrameType",
         "from jvpcli import cli",
         "import jvpcli.closed",
-        "import io",
+        "import io; io.open('/etc/passwd')",
         "import tempfile",
         "import atexit",
         "import weakref",
@@ -1096,7 +1101,7 @@ nn.Linear.forward += T()
         "np.random.default_rng().normal(out=np.ones(1))",
         "np.random.PCG64",
         "np.random.default_rng(print)",
-        "from numpy import os",
+        "from numpy import lib",
         """
 class A:
     def __iter__(self): return iter([A()])
@@ -1600,15 +1605,15 @@ assert b.tolist() == [2., 9., 5., 5.] and torch.ones(2).view(2, 1).shape == (2, 
 
 
 def test_a_function_of_torchs_is_behind_the_guards_once_the_program_has_run() -> None:
-    """`finally` changes what the function takes, after its derivative was met."""
+    """What the function takes is changed after its derivative was met."""
     text = """
 import functools
 repeats = torch.ones(4).long()
-try: torch.func.jacrev(functools.partial(torch.repeat_interleave, repeats=repeats))(torch.ones(4))
-finally: repeats.fill_(2**62)
+torch.func.jacrev(functools.partial(torch.repeat_interleave, repeats=repeats))(torch.ones(4))
 """
     code = compiled(text)
     function = at_call(code, run_through(code, SETTINGS)[0], 1, SETTINGS, lambda call, *_: call.function)
+    function.__wrapped__.keywords["repeats"].fill_(2**62)
     with pytest.raises(JvpError):
         function(torch.ones(4))
 

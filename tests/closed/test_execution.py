@@ -804,7 +804,8 @@ def test_what_ends_a_program_is_told(text, told):
 @pytest.mark.parametrize(
     "refused",
     [
-        "np.add(1, 1, out=a)", "torch.rand(2, names=None)", "'{0.real}'.format(3)", "torch.nn.functional.dropout(x, names=0)",
+        "np.add(1, 1, out=a)", "torch.rand(2, names=None)", "'{0.__class__}'.format(3)",
+        "torch.nn.functional.dropout(x, names=0)",
         "torch.utils.data.DataLoader([1, 2], in_order=0)", "hasattr(torch.nn.ReLU(), '_parameters')",
     ],
 )  # fmt: skip

@@ -123,7 +123,8 @@ PROGRAMS = {
                 case str(s):
                     return len(s)
             return 11.
-        asked = ["a", Kind.B, Kind.A, Scaled(2., 3), Scaled(.5), counted, Pair(3., 1), [1.5, "pair", 2], {"name": "pow", "k": 2, "u": 1}]
+        asked = ["a", Kind.A, Kind.B]
+        asked += [ Scaled(2., 3), Scaled(.5), counted, Pair(3., 1), [1.5, "pair", 2], {"name": "pow", "k": 2, "u": 1}]
         asked += [(("mul", 2.), {"p": (3, 1)}), nn.Linear(2, 5), Net(), x, True, [0], None, 2.5, 1 + 2j, "four", 3.25]
         (x * torch.tensor([*map(of, asked)])[:, None]).cumprod(0).sum(0).log().sum().backward()
         """,
@@ -363,6 +364,132 @@ PROGRAMS = {
         k = k * len(torch.relu.__name__) * len("".join(names)) * len(A.__qualname__) * len(A().__class__.__name__)
         (squared(x) * k * squared.calls).sum().backward()
         """,
+    "Python's own modules": """
+        import contextlib, copy, io, math, operator, random, string, sys, textwrap, time, types
+        from collections import ChainMap, Counter, UserDict, UserList, defaultdict
+        from collections.abc import Mapping
+        from functools import lru_cache, partialmethod, reduce
+        random.seed(3)
+        state = random.getstate()
+        drawn = random.triangular() + random.getrandbits(3) + random.gammavariate(2., 1.)
+        random.setstate(state)
+        assert drawn == random.triangular() + random.getrandbits(3) + random.gammavariate(2., 1.)
+        class Lower(UserDict):
+            def __getitem__(self, key):
+                return super().__getitem__(key.lower())
+        class Kept(Mapping):
+            def __init__(self, held): self.held = held
+            def __getitem__(self, key): return self.held[key]
+            def __iter__(self): return iter(self.held)
+            def __len__(self): return len(self.held)
+        class Noted(contextlib.ContextDecorator):
+            seen = []
+            def __enter__(self): self.seen.append(1)
+            def __exit__(self, *error): self.seen.append(2)
+        class A:
+            k = 3.
+            def scaled(self, by, x): return by * x * self.k
+            twice = partialmethod(scaled, 2.)
+            def __copy__(self):
+                made = A()
+                made.k = self.k + 1
+                return made
+        @lru_cache(maxsize=None)
+        def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+        @Noted()
+        def squared(x): return x ** 2
+        lower, kept, layers, a = Lower({"a": 2.}), Kept({"b": 3.}), ChainMap({"a": 1.}, {"b": 2.}), A()
+        a.more = types.MethodType(lambda self, x: x * self.k, a)
+        lower["b"] = 5.
+        y = squared(x) * sum(Noted.seen) * lower["A"] * len(lower.data) * sum(kept.values()) * kept.get("z", 4.) * layers["b"]
+        y = y * a.twice(1.) * a.more(2.) * copy.copy(a).k * fib(10) * fib.cache_info().hits * len(UserList([1, 2]))
+        y = y * operator.attrgetter("k")(a) * operator.methodcaller("scaled", 1., 2.)(a) * reduce(operator.pow, [2, 3])
+        text = io.StringIO()
+        print("a", 1.5, sep="-", file=text)
+        text.write("bc")
+        stack = contextlib.ExitStack()
+        with stack:
+            stack.callback(text.write, "d")
+            stack.enter_context(Noted())
+        words = textwrap.dedent("  a  b") + textwrap.indent(text.getvalue(), "> ") + string.Template("$k b").substitute(k=3)
+        words += "{0[1]} {a.k:.2f} {b[c]:>{w}} {0!r}".format([1, 2], a=a, b={"c": 3}, w=9) + "".join(Counter("aab").elements())
+        words += "{a} {b:>5}".format_map({"a": 1, "b": 2}) + "{:>{w}}".format(1, w=9) + "aXb".translate(str.maketrans("X", "Y"))
+        k = math.cbrt(8.) if hasattr(math, "cbrt") else 2.
+        k += math.dist([0, 0], [3, 4]) + math.ldexp(1., 2) + sum(math.modf(1.5)) + math.nextafter(1., 2.)
+        k += pow(3, 4, 7) + pow(2, exp=3)
+        k += sys.version_info.major + sys.float_info.epsilon + (5).bit_length() + len(range(*slice(None, None, 2).indices(6)))
+        k += isinstance(fib, types.FunctionType) + isinstance(squared, types.FunctionType) + isinstance(a.more, types.MethodType)
+        start = time.perf_counter_ns()
+        saved, net = io.BytesIO(), nn.Linear(2, 1)
+        torch.save(net.state_dict(), saved)
+        saved.seek(0)
+        twin = nn.Linear(2, 1)
+        twin.load_state_dict(torch.load(saved))
+        (y * k * len(words) * twin(x) * (2. if time.perf_counter_ns() > start else 1.)).sum().backward()
+        """,
+    "a command line that is written out": """
+        import argparse, sys
+        def parsed(argv=None):
+            parser = argparse.ArgumentParser(description=__doc__)
+            group = parser.add_argument_group("numbers")
+            group.add_argument("--rate", "-r", type=float, default="0.5", help="how %(default)s")
+            group.add_argument("--sizes", type=int, nargs="+", default=[1])
+            parser.add_argument("--act", choices=["relu", "tanh"], default="relu")
+            parser.add_argument("--fast", action="store_true")
+            parser.add_argument("--bias", action=argparse.BooleanOptionalAction, default=True)
+            parser.add_argument("-v", dest="loud", action="count", default=0)
+            parser.set_defaults(turns=3)
+            return parser.parse_args(argv)
+        def main(argv):
+            args, none = parsed(["-r", "2.5", "--sizes", "3", "4", "--act=tanh", "--no-bias", "-vv", "--fast"]), parsed(argv)
+            y = getattr(torch, args.act)(x) * args.rate * sum(args.sizes) * args.turns * args.loud * len(vars(args))
+            y = y * (2. if args.fast and not args.bias else 1.) * none.rate * (3. if none.bias and not none.fast else 1.)
+            y.sum().backward()
+            return 0
+        if __name__ == "__main__":
+            raise SystemExit(main([]))
+        """,
+    "errors that tell of others": """
+        class Told(RuntimeError):
+            code = 3
+            def __init__(self, told=None, **more):
+                super().__init__(told or "told")
+                self.__dict__.update(more)
+        k = 1.
+        try:
+            try:
+                {}["abc"]
+            except KeyError as error:
+                raise Told(k=2.) from error
+        except (Told, OSError) as error:
+            k = error.k * error.code * len(error.__cause__.args[0]) * len(str(error)) * len(error.__class__.__name__)
+        try:
+            from torch.nn import NoSuchLayer
+        except ImportError:
+            k = k * 2
+        try:
+            next(iter([]))
+        except StopIteration as stop:
+            k = k * (3 if stop.value is None else 1)
+        (x * k).sum().backward()
+        """,
+    "what stands behind the call that is meant": """
+        import copy
+        class Average:
+            def __init__(self, net):
+                self.net, self.held = net, {name: value.detach().clone() for name, value in net.state_dict().items()}
+            def __enter__(self):
+                self.own = copy.deepcopy(self.net.state_dict())
+                self.net.load_state_dict(self.held)
+            def __exit__(self, *error):
+                self.net.load_state_dict(self.own)
+        net = nn.Linear(2, 1)
+        average = Average(net)
+        with torch.no_grad():
+            net.weight.mul_(3.)
+        with average:
+            net(x ** 2).sum().backward()
+        """,
     "types": """
         from dataclasses import FrozenInstanceError, astuple, dataclass, field, fields, is_dataclass
         from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, NewType, Protocol, TypedDict, TypeVar, cast, overload
@@ -429,7 +556,7 @@ TRIES = {
     ),
     "texts that Python runs": (
         "class S(str): pass\nS('{0.__class__}').format(1)",
-        "class S(str): pass\nS('{0.__class__}').format_map({'0': 1})",
+        "class S(str): pass\nS('{a.__class__}').format_map({'a': 1})",
         "str.format('{0.__class__}', 1)",
     ),
     "numbers and texts of any size": (

@@ -26,7 +26,7 @@ from jvpcli.closed.given import Given, with_given
 from jvpcli.closed.program import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
-from jvpcli.closed.words import NOTHING, Ended
+from jvpcli.closed.words import NOTHING, Ended, Reached
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.guards.integers import as_integer
@@ -38,10 +38,6 @@ from jvpcli.recording.tape import operation_of
 
 HANDED_ON = frozenset({"torch.overrides", "torch._tensor", "torch.autograd"})
 """Modules of torch's that stand between a derivative call of a program and where it is made, as jvp's own do."""
-
-
-class _Reached(BaseException):
-    """Ends a run at the call that it was made for."""
 
 
 def code_of(text: str) -> str:
@@ -162,13 +158,13 @@ def _met(
     """Notes what is found of the call that a run was made for, and ends the run."""
     call = replace(call, function=_guarded(guard, call.function)) if isinstance(call, Asked) else call
     found.append(meet(call, recorder, whole))
-    raise _Reached
+    raise Reached
 
 
 def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
     """Runs a program, and closes what it has left open; what ended it, None: nothing."""
     error = _carried_out(code, settings, watch, guard)
-    line = 0 if isinstance(error, (_Reached, JvpError)) else watch.thrown_away()
+    line = 0 if isinstance(error, (Reached, JvpError)) else watch.thrown_away()
     if line:
         error = ForbiddenError(
             f"The generator on line {line} stops inside of `with` or `try`, and is thrown away there: Python runs the end of "
@@ -195,7 +191,7 @@ def _carried_out(code: CodeType, settings: Settings, watch: Watch, guard: _Guard
         if error.name in vars(builtins):
             return ForbiddenError(f"`{error.name}` can't be used in a program.")
         return error
-    except (_Reached, Exception) as error:
+    except (Reached, Exception) as error:
         return error
     return watch.ended
 

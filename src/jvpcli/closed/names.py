@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
@@ -178,7 +179,13 @@ def _spaces() -> dict[str, Any]:
         entries[name] = Named(f"torch.{name}", Tensor, _legacy(dtype), {"dtype": dtype})
         vars(entries["cuda"])[name] = entries[name]
     entries["testing"] = Namespace("torch.testing", {"assert_close": INERT, "assert_allclose": INERT})
-    return {"torch": Namespace("torch", entries), "math": Namespace("math", _of_catalogue("math"))}
+    return {"torch": Namespace("torch", entries), "math": Namespace("math", _math())}
+
+
+def _math() -> dict[str, Any]:
+    """math: what makes numbers of any size is of the catalogue, and looked at there; else a result is one or two floats."""
+    named = ("nextafter", "ulp", "ldexp", "cbrt", "exp2", "frexp", "modf", "dist", "sumprod", "isqrt", "fma", "remainder", "fmod")
+    return {name: getattr(math, name) for name in named if hasattr(math, name)} | _of_catalogue("math")
 
 
 FAMILIES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import operator
 import sys
 import types
@@ -34,7 +35,7 @@ from jvpcli.closed.standard_modules import (
     standard_modules,
 )
 from jvpcli.closed.training import BASES as TRAINED
-from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Types, as_seen, parts_of
+from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Reached, Types, as_seen, parts_of
 from jvpcli.errors import ForbiddenError, JvpError, UsageError
 from jvpcli.language import limits
 
@@ -72,7 +73,7 @@ class Program:
             **standard_modules(self.over, seed, keeps_seed),
             **namespaces(watch, seed, keeps_seed, self._kept),
         }
-        self.globals: dict[str, Any] = {"__name__": "__main__", reach.OURS: True}
+        self.globals: dict[str, Any] = {"__name__": "__main__", "__doc__": None, "__file__": "program.py", reach.OURS: True}
         own = {**_builtins(), **self._guards(), **self._about_names()}
         self.globals["__builtins__"] = {**{name: as_seen(name, x) for name, x in own.items()}, **unimported(self.spaces)}
 
@@ -194,8 +195,11 @@ class Program:
 
         Raises:
             Ended: it is a refusal.
+            Reached: the run has come to the call that it was made for.
         """
         error = sys.exc_info()[1]
+        if isinstance(error, Reached):
+            raise error
         if isinstance(error, (Ended, JvpError)):
             raise self.watch.end(error.error if isinstance(error, Ended) else error) from None
         self.resumed(None)  # a generator is closed there, too
@@ -244,6 +248,8 @@ class Program:
             return found if name is None else getattr(found, name)
         for part in filter(None, (*rest.split("."), name if name != "*" else "")):
             found = found if isinstance(found, Inert) else _entries(found).get(part, _MISSING)
+            if found is _MISSING and name is not None and _lacks(module, name):
+                raise ImportError(f"cannot import name '{name}' from '{module}'")  # as Python says it
             if found is _MISSING:
                 raise self.watch.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
         if name == "*" and not isinstance(found, Namespace):
@@ -318,6 +324,12 @@ def _entries(found: Any) -> dict[str, Any]:
     return vars(found) if isinstance(found, (Namespace, Named)) else {}
 
 
+def _lacks(module: str, name: str) -> bool:
+    """Whether Python itself finds nothing of a name in a module that is loaded."""
+    real = sys.modules.get(module)
+    return real is not None and not hasattr(real, name) and not (hasattr(real, "__path__") and not is_absent(f"{module}.{name}"))
+
+
 def _kinds(kinds: Any) -> Any:
     if isinstance(kinds, tuple):
         return tuple(map(_kinds, kinds))
@@ -325,8 +337,8 @@ def _kinds(kinds: Any) -> Any:
 
 
 def _read(value: Any, name: str) -> Any:
-    """What an attribute is read from; `m.__class__` of a module is `type(m)`."""
-    return _OfKind(value) if name == "__class__" and isinstance(value, nn.Module) else reach.read(value, name)
+    """What an attribute is read from; `x.__class__` of a module and of an error is `type(x)`."""
+    return _OfKind(value) if name == "__class__" and isinstance(value, (nn.Module, Exception)) else reach.read(value, name)
 
 
 def _get(value: Any, name: Any, *default: Any) -> Any:
@@ -372,10 +384,10 @@ def _is_readable(value: Any, name: str) -> bool:
 
 
 class _OfKind:
-    """What has the class of a module, and nothing else of it."""
+    """What has the class of an object, and nothing else of it."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.kind = _type(module)
+    def __init__(self, value: Any) -> None:
+        self.kind = _type(value)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -404,11 +416,11 @@ def _builtins() -> dict[str, Any]:
     found = {name: getattr(builtins, name) for name in (*PURE, *reach.ERRORS)}
     return {
         **found,
-        "print": lambda *_, **__: None,
+        "print": as_seen("print", _printed),
         "type": as_seen("type", _type),
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
-        "pow": _power,
+        "pow": as_seen("pow", _power),
         "round": _rounded,
         "iter": lambda items: iter(items),
         "format": _formatted,
@@ -450,10 +462,24 @@ def _loaded(name: str, *rest: Any, **keywords: Any) -> Any:
     return builtins.__import__(name, *rest, **keywords)
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    """`pow(base, exponent)`, of no number of any size."""
-    reach.check_sizes("Pow", base, exponent)
-    return base**exponent
+def _printed(*values: Any, sep: Any = None, end: Any = None, file: Any = None, flush: Any = False) -> None:
+    """`print(…)`, which writes to a text of the program alone."""
+    if type(file) is io.StringIO:
+        print(*values, sep=sep, end=end, file=file)
+
+
+def _power(base: Any, exp: Any, mod: Any = None) -> Any:
+    """`pow(base, exp)`, of no number of any size; with a third number it is a rest."""
+    if mod is None:
+        reach.check_sizes("Pow", base, exp)
+        return base**exp
+    if not all(type(each) is int and each.bit_length() <= MOST_BITS for each in (base, exp, mod)):
+        raise ForbiddenError(f"pow(…) with three numbers takes whole ones of at most {MOST_BITS:,} bits in a program.")
+    return pow(base, exp, mod)
+
+
+MOST_BITS = 4096
+"""How long a number may be of which a rest is taken."""
 
 
 def _rounded(number: Any, digits: Any = None) -> Any:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import enum
+import io
 import operator
 import re
+import string
+import sys
 import types
+from _string import formatter_field_name_split  # type: ignore[import-not-found]
 from abc import ABC
-from collections import Counter, OrderedDict, UserDict, UserList, abc, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from functools import partial, wraps
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, abc, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ContextDecorator, ExitStack
+from functools import lru_cache, partial, wraps
 from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -29,7 +34,7 @@ from jvpcli.closed.arguments import Parser
 from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.syntax import METHODS, READABLE
-from jvpcli.closed.words import Inert, Named, Namespace
+from jvpcli.closed.words import BytesIO, Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import FIELDS
@@ -44,7 +49,8 @@ OF_TENSORS = frozenset({
 
 PLAIN: dict[type, frozenset[str]] = {
     str: frozenset({"join", "split", "strip", "lstrip", "rstrip", "upper", "lower", "startswith", "endswith", "replace", "title",
-                    "format", "count", "find", "index", "isdigit", "capitalize", "splitlines", "rsplit", "partition",
+                    "format", "format_map", "translate", "maketrans", "count", "find", "index", "isdigit", "capitalize",
+                    "splitlines", "rsplit", "partition",
                     "rpartition", "isalpha", "isalnum", "isspace", "isupper", "islower", "casefold", "removeprefix",
                     "removesuffix", "rfind", "rindex", "swapcase", "isidentifier", "isnumeric", "isdecimal", "istitle"}),
     list: frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "sort", "index", "count", "clear", "copy"}),
@@ -55,12 +61,12 @@ PLAIN: dict[type, frozenset[str]] = {
     "symmetric_difference_update"}),
     frozenset: frozenset({"union", "intersection", "difference", "issubset", "issuperset", "isdisjoint", "symmetric_difference",
                           "copy"}),
-    int: frozenset({"real", "imag", "bit_length"}),
+    int: frozenset({"real", "imag", "bit_length", "numerator", "denominator", "conjugate", "as_integer_ratio", "bit_count"}),
     bool: frozenset(),
-    float: frozenset({"real", "imag", "is_integer"}),
+    float: frozenset({"real", "imag", "is_integer", "conjugate", "as_integer_ratio", "hex", "fromhex"}),
     complex: frozenset({"real", "imag", "conjugate"}),
     range: frozenset({"start", "stop", "step", "index", "count"}),
-    slice: frozenset({"start", "stop", "step"}),
+    slice: frozenset({"start", "stop", "step", "indices"}),
     deque: frozenset({"append", "appendleft", "pop", "popleft", "extend", "clear", "maxlen", "rotate", "remove", "count",
                       "extendleft", "index", "insert", "reverse", "copy"}),
     torch.Size: frozenset({"numel", "index", "count"}),
@@ -72,7 +78,16 @@ PLAIN: dict[type, frozenset[str]] = {
     np.iinfo: frozenset({"min", "max", "bits"}),
     RemovableHandle: frozenset({"remove"}),
     property: frozenset({"getter", "setter", "deleter"}),
+    type(sys.version_info): frozenset({"major", "minor", "micro"}),
+    type(sys.float_info): frozenset({"max", "min", "epsilon", "dig", "mant_dig"}),
     dataclasses.Field: frozenset({"name", "default", "default_factory", "init", "repr", "compare", "kw_only", "metadata"}),
+    type(lru_cache(len)): frozenset({"cache_info", "cache_clear"}),
+    type(lru_cache(len).cache_info()): frozenset({"hits", "misses", "maxsize", "currsize"}),
+    BytesIO: frozenset({"seek"}),
+    io.StringIO: frozenset({"write", "getvalue", "read", "readline", "readlines", "seek", "tell", "close", "truncate",
+                            "writelines", "flush"}),
+    string.Template: frozenset({"substitute", "safe_substitute", "template"}),
+    ExitStack: frozenset({"enter_context", "callback", "pop_all", "close"}),
     types.GeneratorType: frozenset({"send", "throw", "close"}),
     re.Pattern: frozenset({"sub", "findall", "split", "match", "search", "fullmatch", "finditer", "pattern"}),
     re.Match: frozenset({"group", "groups", "groupdict", "start", "end", "span"}),
@@ -95,9 +110,10 @@ ERRORS = (
 """Python's own errors that a program has by their names."""
 
 ROOTS = frozenset(each for base in (
-    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, OrderedDict, defaultdict, Counter, deque, UserDict,
-    UserList, abc.MutableMapping, abc.MutableSequence, abc.MutableSet, abc.Iterator, abc.Callable, abc.Hashable,
-    enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag, *([enum.StrEnum] if hasattr(enum, "StrEnum") else []),
+    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, OrderedDict, defaultdict, Counter, deque, ChainMap,
+    UserDict, UserList, abc.MutableMapping, abc.MutableSequence, abc.MutableSet, abc.Iterator, abc.Callable, abc.Hashable,
+    AbstractContextManager, ContextDecorator, enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag,
+    *([enum.StrEnum] if hasattr(enum, "StrEnum") else []),
     *(getattr(builtins, name) for name in ERRORS)) for each in base.__mro__)  # fmt: skip
 """Types of Python's that a program's classes may be derived from: what C trusts of one is C's own."""
 
@@ -148,6 +164,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (UserDict, PLAIN[dict] | {"data"}),
+    (ChainMap, PLAIN[dict] | {"maps", "new_child", "parents"}),
     (UserList, PLAIN[list] | {"data"}),
     (abc.Mapping, PLAIN[dict]),
     (abc.Set, frozenset({"isdisjoint", "add", "discard", "remove", "pop", "clear"})),
@@ -330,6 +347,8 @@ def read(value: Any, name: str) -> Any:
     if kind is _AtHome:
         return value
     if kind in FUNCTIONS and name == "__name__":
+        return value
+    if issubclass(kind, BaseException) and name in ("__cause__", "__context__", "__notes__"):
         return value
     if has_names(value) and (name in TOLD or name == "__wrapped__" or name[0] != "_"):
         return value
@@ -702,7 +721,7 @@ def _is_of_tensors(name: str) -> bool:
     return catalog.is_method(name) or catalog.is_property(name)
 
 
-TENSORS = frozenset({Tensor, nn.Parameter, nn.Buffer}) if hasattr(nn, "Buffer") else frozenset({Tensor, nn.Parameter})
+TENSORS = frozenset({Tensor, nn.Parameter, nn.BytesIO}) if hasattr(nn, "BytesIO") else frozenset({Tensor, nn.Parameter})
 
 
 def _refused(value: Any, name: str) -> ForbiddenError:
@@ -882,7 +901,7 @@ class _Hooked:
 
 
 PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
-WIDENING = PADDING | {"format"}
+WIDENING = PADDING | {"format", "format_map"}
 """Methods of texts by which a few characters make a text of any width."""
 
 
@@ -905,14 +924,29 @@ class _Formatting:
 
     def format(self, *arguments: Any, **keywords: Any) -> str:
         """The text with its fields filled in."""
-        import string
+        return _Fields().vformat(self._text, arguments, keywords)
 
-        for _, field, spec, _ in string.Formatter().parse(self._text):
-            if (field and any(mark in field for mark in ".[")) or (
-                spec and ("{" in spec or len(spec) > 8 or _wide(spec))
-            ):
-                raise ForbiddenError("a format that reads attributes, or of any width, can't be used.")
-        return self._text.format(*arguments, **keywords)
+    def format_map(self, mapping: Any) -> str:
+        """The same, from a mapping."""
+        return _Fields().vformat(self._text, (), mapping)
+
+
+class _Fields(string.Formatter):
+    """Fills in the fields of a text with what a program may read, and makes none of any width."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What a field is filled in with, and the name that it begins with."""
+        first, rest = formatter_field_name_split(field_name)
+        found = self.get_value(first, args, kwargs)
+        for is_attribute, name in rest:
+            found = getattr(read(found, word(name)), name) if is_attribute else found[name]
+        return found, first
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """The text of a value."""
+        if _wide(format_spec):
+            raise ForbiddenError("A format of any width can't be used.")
+        return format(value, format_spec)
 
 
 def _wide(spec: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jvpcli.closed import reach
-from jvpcli.closed.words import INERT, Path
+from jvpcli.closed.words import INERT, BytesIO, Path
 from jvpcli.errors import ForbiddenError
 
 PLAIN = frozenset({int, float, complex, bool, str, type(None)})
@@ -16,20 +16,24 @@ PLAIN = frozenset({int, float, complex, bool, str, type(None)})
 
 def saving() -> dict[str, Callable[..., Any]]:
     """`torch.save` and `torch.load`, for one run of a program."""
-    kept: dict[str, Any] = {}
+    kept: dict[str | BytesIO, Any] = {}
 
     def save(obj: Any, f: Any, *_: Any, **__: Any) -> Any:
-        if isinstance(f, (str, Path)):
-            kept[posixpath.normpath(str(f))] = _copied(obj)
+        if isinstance(f, (str, Path, BytesIO)):
+            kept[_place(f)] = _copied(obj)
         return INERT
 
     def load(f: Any, *_: Any, **__: Any) -> Any:
-        path = posixpath.normpath(str(f)) if isinstance(f, (str, Path)) else ""
+        path = _place(f) if isinstance(f, (str, Path, BytesIO)) else ""
         if path not in kept:
             raise ForbiddenError(f"A program reads no files but those that it has saved itself: `{f}` is none.")
         return _copied(kept[path])
 
     return {"save": save, "load": load}
+
+
+def _place(f: str | Path | BytesIO) -> str | BytesIO:
+    return f if isinstance(f, BytesIO) else posixpath.normpath(str(f))
 
 
 class _Unread:

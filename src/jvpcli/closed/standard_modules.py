@@ -11,26 +11,29 @@ import dataclasses
 import enum
 import functools
 import inspect
+import io
 import itertools
 import operator
+import os
 import posixpath
 import random
 import re
 import string
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jvpcli.closed import integers, reach
-from jvpcli.closed.arguments import Parser
+from jvpcli.closed.arguments import BOOLEAN, Parser
 from jvpcli.closed.classes import ABSTRACT, ENUMERATIONS, Making
 from jvpcli.closed.syntax import METHODS
-from jvpcli.closed.words import INERT, Inert, Named, Namespace, Path, Types, progress
+from jvpcli.closed.words import INERT, BytesIO, Inert, Named, Namespace, Path, Types, progress
 from jvpcli.errors import ForbiddenError, JvpError
 
 SHOWN = ("matplotlib", "mpl_toolkits", "seaborn", "IPython", "tensorboard", "tensorboardX", "wandb", "logging", "warnings",
-         "pprint", "datetime", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc",
+         "pprint", "datetime", "traceback", "torchviz", "torchsummary", "torchinfo", "plotly", "visdom", "gc",
          "shutil", "pdb", "PIL", "imageio", "pylab")  # fmt: skip
 """Roots of modules that show something, or have no effect on numbers: what is done with them is passed over."""
 
@@ -59,29 +62,44 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
         "functools": Namespace("functools", {
             "partial": functools.partial, "reduce": functools.reduce, "wraps": _wraps, "lru_cache": functools.lru_cache,
             "cache": functools.cache, "cached_property": functools.cached_property, "cmp_to_key": functools.cmp_to_key,
-            "total_ordering": _ordered}),
+            "total_ordering": _ordered, "partialmethod": functools.partialmethod}),
         "itertools": Namespace("itertools", _counted(over)),
         "operator": Namespace("operator", {name: getattr(operator, name) for name in (
-            "add", "sub", "truediv", "floordiv", "neg", "itemgetter", "lt", "le", "gt", "ge", "eq", "ne",
-            "contains")} | {"mul": _multiplied}),
+            "add", "sub", "truediv", "floordiv", "neg", "pos", "abs", "matmul", "itemgetter", "getitem", "lt", "le", "gt", "ge",
+            "eq", "ne", "contains", "not_", "truth", "is_", "is_not", "and_", "or_", "xor", "invert", "rshift", "iadd", "isub",
+            "concat", "countOf", "indexOf")} | {
+                "mul": _sized("Mult", operator.mul), "pow": _sized("Pow", operator.pow), "mod": _sized("Mod", operator.mod),
+                "lshift": _sized("LShift", operator.lshift), "attrgetter": _attributes, "methodcaller": _method}),
         "collections": Namespace("collections", {name: getattr(collections, name) for name in (
-            "OrderedDict", "defaultdict", "Counter", "deque")} | {"namedtuple": _named_tuple, "abc": Namespace(
+            "OrderedDict", "defaultdict", "Counter", "deque")} | {
+                "ChainMap": ChainMap, "UserDict": UserDict, "UserList": UserList, "namedtuple": _named_tuple, "abc": Namespace(
                 "collections.abc", {name: getattr(collections.abc, name) for name in KINDS})}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {
-            "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": suppress}),
+            "nullcontext": contextlib.nullcontext, "contextmanager": contextlib.contextmanager, "suppress": suppress,
+            "ExitStack": contextlib.ExitStack, "ContextDecorator": ContextDecorator, "closing": contextlib.closing,}),
+        "io": Namespace("io", {"StringIO": io.StringIO, "BytesIO": BytesIO}),
+        "textwrap": Namespace("textwrap", {name: _laid_out(getattr(textwrap, name)) for name in ("fill", "wrap", "shorten")} | {
+            "dedent": textwrap.dedent, "indent": textwrap.indent}),
+        "threading": Namespace("threading", dict.fromkeys(("Lock", "RLock"), INERT)),
         "dataclasses": Namespace("dataclasses", {
             "dataclass": _dataclass, "field": dataclasses.field, "asdict": _of_data("asdict"), "astuple": _of_data("astuple"),
             "fields": dataclasses.fields, "replace": dataclasses.replace, "is_dataclass": dataclasses.is_dataclass,
             "FrozenInstanceError": dataclasses.FrozenInstanceError, "MISSING": dataclasses.MISSING}),
         "abc": Namespace("abc", {"ABC": abc.ABC, "ABCMeta": ABSTRACT, "abstractmethod": _abstract}),
         "enum": Namespace("enum", {**ENUMERATIONS, "auto": enum.auto, "unique": enum.unique}),
-        "types": Namespace("types", {"SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
+        "types": Namespace("types", {
+            **{name: Named(f"types.{name}", getattr(types, name), _unmade) for name in (
+                "FunctionType", "LambdaType", "GeneratorType", "BuiltinFunctionType", "NoneType", "MappingProxyType")},
+            "MethodType": Named("types.MethodType", types.MethodType, _bound),
+            "SimpleNamespace": Named("SimpleNamespace", types.SimpleNamespace, _simple)}),
         "argparse": Namespace("argparse", {"ArgumentParser": Named("argparse.ArgumentParser", Parser, Parser), "Namespace": Named(
             "argparse.Namespace", types.SimpleNamespace, _simple)} | dict.fromkeys((
-                "ArgumentDefaultsHelpFormatter", "RawTextHelpFormatter", "RawDescriptionHelpFormatter"), INERT)),
+                "ArgumentDefaultsHelpFormatter", "RawTextHelpFormatter", "RawDescriptionHelpFormatter"), INERT) | {
+                    "BooleanOptionalAction": BOOLEAN}),
         "string": Namespace("string", {name: getattr(string, name) for name in (
-            "ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "punctuation", "printable", "whitespace")}),
+            "ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "punctuation", "printable", "whitespace",
+            "hexdigits", "Template", "capwords")}),
         "re": Namespace("re", {name: _matching(getattr(re, name)) for name in (
             "sub", "findall", "split", "match", "search", "fullmatch", "compile", "finditer")} | {"escape": re.escape}
                         | {name: int(flag) for name, flag in re.RegexFlag.__members__.items() if not flag & re.DEBUG}),
@@ -116,7 +134,9 @@ def _timing() -> dict[str, Any]:
     def now() -> float:
         return next(ticks) * TICK
 
-    clocks = dict.fromkeys(("time", "perf_counter", "monotonic", "process_time", "clock"), now)
+    names = ("time", "perf_counter", "monotonic", "process_time")
+    clocks: dict[str, Any] = dict.fromkeys((*names, "clock"), now)
+    clocks |= dict.fromkeys((f"{name}_ns" for name in names), lambda: int(now() * 10**9))
     texts = dict.fromkeys(("strftime", "ctime", "asctime"), lambda *_: "")
     return {
         "time": Namespace("time", {**clocks, **texts, "sleep": INERT, "localtime": INERT, "gmtime": INERT}),
@@ -150,10 +170,11 @@ def _surroundings() -> dict[str, Any]:
         "os": Namespace("os", {
             "environ": environ, "getenv": environ.get, "sep": "/", "getcwd": lambda: ".", "cpu_count": lambda: 1,
             "path": Namespace("os.path", {**paths, **found, "abspath": str, "realpath": str, "expanduser": str}),
-            **dict.fromkeys(("makedirs", "mkdir", "remove", "system"), INERT)}),
+            "name": os.name, **dict.fromkeys(("makedirs", "mkdir", "remove", "system"), INERT)}),
         "sys": Namespace("sys", {
             "argv": [""], "modules": {}, "maxsize": sys.maxsize, "platform": sys.platform, "exit": leave, "version": sys.version,
-            "version_info": tuple(sys.version_info[:3]),
+            "version_info": sys.version_info, "float_info": sys.float_info, "byteorder": sys.byteorder, "executable": "",
+            "getrecursionlimit": sys.getrecursionlimit,
             **dict.fromkeys(("path", "stdout", "stderr", "setrecursionlimit"), INERT)}),
     }  # fmt: skip
 
@@ -181,6 +202,26 @@ def opened(path: Any, mode: Any = "r", *_: Any, **__: Any) -> Inert:
 # What computes
 
 
+@reach.owned
+class UserDict(collections.UserDict[Any, Any]):
+    """collections.UserDict"""
+
+
+@reach.owned
+class UserList(collections.UserList[Any]):
+    """collections.UserList"""
+
+
+@reach.owned
+class ChainMap(collections.ChainMap[Any, Any]):
+    """collections.ChainMap"""
+
+
+@reach.owned
+class ContextDecorator(contextlib.ContextDecorator):
+    """contextlib.ContextDecorator"""
+
+
 class suppress(contextlib.suppress):
     """`suppress(…)`, of errors: what is refused goes on."""
 
@@ -203,10 +244,42 @@ def _counted(over: Over) -> dict[str, Any]:
     return found | {"chain": chain}
 
 
-def _multiplied(left: Any, right: Any) -> Any:
-    """`operator.mul`, of nothing of any size."""
-    reach.check_sizes("Mult", left, right)
-    return left * right
+def _laid_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of textwrap, which makes no text of any size of tabs."""
+
+    def made(text: Any, width: Any = 70, **options: Any) -> Any:
+        if "tabsize" in options:
+            raise ForbiddenError("The argument `tabsize` can't be used in a program.")
+        return function(text, width, **options)
+
+    return made
+
+
+def _sized(name: str, operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """An operator as a function, which makes nothing of any size."""
+
+    def operated(a: Any, b: Any) -> Any:
+        reach.check_sizes(name, a, b)
+        return operate(a, b)
+
+    return operated
+
+
+def _attribute(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = getattr(reach.read(value, reach.word(name)), name)
+    return value
+
+
+def _attributes(*paths: Any) -> Callable[[Any], Any]:
+    """`operator.attrgetter("a.b")`"""
+    paths = tuple(map(reach.word, paths))
+    return lambda value: _attribute(value, paths[0]) if len(paths) == 1 else tuple(_attribute(value, path) for path in paths)
+
+
+def _method(name: Any, /, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
+    """`operator.methodcaller("f", 1)`"""
+    return lambda value: getattr(reach.read(value, reach.word(name)), name)(*arguments, **keywords)
 
 
 def _matching(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -235,8 +308,14 @@ def _random(seed: int, keeps_seed: bool) -> dict[str, Any]:
 def _drawing(stream: random.Random) -> dict[str, Any]:
     """The functions of `random`, which draw from a stream of the program's own."""
     names = ("random", "uniform", "randint", "randrange", "choice", "choices", "shuffle", "sample", "gauss", "normalvariate",
-             "expovariate", "betavariate", "seed")  # fmt: skip
-    return {name: getattr(stream, name) for name in names}
+             "expovariate", "betavariate", "seed", "triangular", "lognormvariate", "vonmisesvariate", "gammavariate",
+             "paretovariate", "weibullvariate", "getstate", "setstate")  # fmt: skip
+
+    def getrandbits(k: Any) -> int:
+        reach.check_sizes("LShift", 1, k)
+        return stream.getrandbits(k)
+
+    return {**{name: getattr(stream, name) for name in names}, "getrandbits": getrandbits}
 
 
 def _wraps(function: Any, *_: Any, **__: Any) -> Callable[[Any], Any]:
@@ -322,6 +401,22 @@ def _of_data(name: str) -> Callable[[Any], Any]:
         return getattr(dataclasses, name)(obj)
 
     return made
+
+
+def _unmade(*_: Any, **__: Any) -> Any:
+    """Stands where a type would make an object.
+
+    Raises:
+        ForbiddenError: always.
+    """
+    raise ForbiddenError("A type of Python's own functions makes no objects in a program.")
+
+
+def _bound(function: Any, value: Any) -> Any:
+    """`types.MethodType(f, x)`, of a function of the program."""
+    if not reach.has_names(function):
+        raise ForbiddenError("A method is made of a function of the program.")
+    return types.MethodType(function, value)
 
 
 def _simple(**entries: Any) -> types.SimpleNamespace:

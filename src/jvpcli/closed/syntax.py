@@ -38,6 +38,12 @@ ALLOWED = (
     ast.arg, ast.keyword, ast.alias, ast.withitem, ast.Match, ast.match_case, ast.pattern,
 )  # fmt: skip
 
+WORDS = {
+    "AsyncFunctionDef": "`async def`", "AsyncFor": "`async for`", "AsyncWith": "`async with`", "Await": "`await`",
+    "TryStar": "`except*`", "TypeAlias": "a `type` statement", "TemplateStr": "a template string",
+}  # fmt: skip
+"""What Python writes, of what is not on the list."""
+
 METHODS = frozenset(
     f"__{name}__"
     for name in (
@@ -59,6 +65,7 @@ NOTED = frozenset({SLOTS, "__match_args__"}) | METHODS - {"__exit__"}
 """What may be assigned in a class by a name with a meaning for Python: what handles errors is a function with a guard."""
 
 READABLE = METHODS | {"__name__", "__qualname__", "__class__", "__doc__", "__version__", "__dict__", "__wrapped__", "__members__"}
+READABLE |= {"__cause__", "__context__", "__notes__"}
 """Attributes with a meaning for Python that a program may name; what an object gives of them is the guard's to say."""
 
 UNBOUNDED = (ast.Mult, ast.Pow, ast.LShift, ast.Mod)
@@ -106,14 +113,14 @@ class _Guarding(ast.NodeTransformer):
         if self.count > MOST_NODES:
             raise refused(node, "a program of this length")
         if not isinstance(node, ALLOWED):
-            raise refused(node, f"a `{type(node).__name__}`")
+            raise refused(node, WORDS.get(type(node).__name__, f"a `{type(node).__name__}`"))
         found: ast.AST = super().visit(node)
         return found
 
     # Names
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        is_told = node.id == "__name__" and isinstance(node.ctx, ast.Load)  # what a class is of is told by it
+        is_told = node.id in ("__name__", "__doc__", "__file__") and isinstance(node.ctx, ast.Load)
         if not is_told and not (self._in_class and node.id in NOTED):
             self._check(node, node.id)
         return node

@@ -24,6 +24,10 @@ class Ended(BaseException):
         self.error = error
 
 
+class Reached(BaseException):
+    """Ends a run at the call that it was made for: what the program would do behind it changes what the answer is made of."""
+
+
 class _Nothing:
     """A block in which nothing is done, by C itself, since each call of a function of a program is one.
 
@@ -174,6 +178,14 @@ class Path(Inert):
 
     def __rtruediv__(self, other: Any) -> Any:
         return Path(other, self)
+
+
+class BytesIO:
+    """`io.BytesIO()`, to which tensors are saved: nothing else can be done with what is in it."""
+
+    def seek(self, *_: Any) -> int:
+        """Goes back to where it begins: it is read as a whole."""
+        return 0
 
 
 class Types(Inert):
