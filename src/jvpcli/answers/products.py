@@ -16,8 +16,7 @@ from jvpcli.answers.weights import Weight
 from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
 from jvpcli.jacobians.compute import Planned, plan
 from jvpcli.jacobians.linear_map import LinearMap, as_numpy
-from jvpcli.jacobians.nearby import largest, moved
-from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.jacobians.nearby import coarsest, largest, moved
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, SmallPlan
 from jvpcli.problem import Named, Problem
@@ -117,7 +116,7 @@ def multiply(
         InternalError: the two ways differ by more than rounding.
     """
     outputs, leaves = problem.differentiable, problem.leaves
-    eps = problem.once("rounding", lambda: coarsest_rounding(outputs.values(), leaves.values()))
+    eps = coarsest(problem)
     contributions: dict[tuple[str, str], Tensor | None] = {}
     comparisons = []
     for y, weight in cotangents.items():

@@ -11,14 +11,14 @@ smooth   analytic where it is defined: an entry of the Jacobian that is not zero
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from jvpcli.language.readings import Node, nodes_below
+from jvpcli.language.readings import Node
 
 RIGID_NAMES = """
 Add Sub Rsub Neg Clone Alias ToCopy View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute Transpose T Repeat Slice
@@ -125,11 +125,11 @@ ADDED = {
 """The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False, decided: bool = False) -> list[Nature]:
-    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` and `decided` as `natures_of` has them."""
-    if output.grad_fn is None:
+def natures(nodes: Sequence[Node], inputs: Sequence[Tensor], weighed: bool = False, decided: bool = False) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an output with these nodes; `weighed` and `decided` as in `natures_of`."""
+    if not nodes:
         return [DECIDED if decided else ALWAYS] * len(inputs)
-    order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
+    order, leaf_of = leading(nodes, {id(x) for x in inputs})
     return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed, decided)
 
 
@@ -253,13 +253,11 @@ def operation(node: Node) -> str:
     return named(node.name())
 
 
-def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:
-    """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id."""
-    return leading(nodes_below(root), wanted)
-
-
 def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], dict[int, Node]]:
-    """As `topological`, of nodes that stand each behind those that it hands gradients on to."""
+    """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id.
+
+    `nodes` stand each behind those that it hands gradients on to, as `nodes_below` gives them.
+    """
     useful = set[Node]()
     leaf_of: dict[int, Node] = {}
     order: list[Node] = []
@@ -280,22 +278,14 @@ def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], 
     return order, leaf_of
 
 
-def coarsest_rounding(outputs: Collection[Tensor], inputs: Collection[Tensor]) -> float:
+def coarsest_rounding(tensors: Iterable[Tensor], graphs: Iterable[Iterable[Node]]) -> float:
     """The rounding of the coarsest floating dtype that a gradient passes through: float32 inside float64 is coarse.
 
     Args:
-        outputs: of a function, with their graph.
-        inputs: that are differentiated.
+        tensors: the outputs of a function, and the inputs that are differentiated.
+        graphs: the nodes of the outputs.
     """
-    waiting: list[Node] = [y.grad_fn for y in outputs]
-    seen = set[Node]()
-    dtypes = {x.dtype for x in (*outputs, *inputs) if x.requires_grad}
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        dtypes |= {meta.dtype for meta in node._input_metadata}
-        waiting += [parent for parent, _ in node.next_functions]
+    dtypes = {x.dtype for x in tensors if x.requires_grad}
+    dtypes |= {meta.dtype for nodes in graphs for node in nodes for meta in node._input_metadata}
     floating = [dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex]
-    return max((torch.finfo(dtype).eps for dtype in floating), default=torch.finfo(torch.float64).eps)
+    return max([torch.finfo(dtype).eps for dtype in floating], default=torch.finfo(torch.float64).eps)

@@ -296,7 +296,7 @@ class _Operations:
         """What they are on the way to each input, told by their names alone."""
         problem, leaves = self.problem, list(self.problem.leaves.values())
         asked = "natures", self.name
-        return problem.once(asked, lambda: natures(self.output, leaves, problem.weighed, problem.decided))
+        return problem.once(asked, lambda: natures(problem.below(self.name), leaves, problem.weighed, problem.decided))
 
     @cached_property
     def kinds(self) -> Sequence[str]:

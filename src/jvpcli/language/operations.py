@@ -167,6 +167,7 @@ def is_imported(op: str) -> bool:
     return op.startswith(f"call:{IMPORTED}")
 
 
+@lru_cache(maxsize=4096)
 def is_in_place(op: str) -> bool:
     """Whether an operation changes its first argument and gives it back."""
     return op in catalog.WRITING or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))

@@ -26,6 +26,7 @@ from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.structure import PLACED, block_count, classify_complex, shared_axes, unproved, without_artefacts
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
 from jvpcli.tracing.replay import Chain, Step
 
@@ -217,7 +218,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         told = _by_operations(result.graph, leaves, step.weighed, elsewhere)
         known: Sequence[Nature] = [each.nature for each in told if each is not None]
         if len(known) < len(leaves):
-            known = natures(result.graph, leaves, step.weighed, step.decided)
+            known = natures(nodes_below(result.graph.grad_fn), leaves, step.weighed, step.decided)
         diagonals = [each and _diagonal(each, leaf) for each, leaf in zip(told, leaves, strict=True)]
         written: Sequence[LinearMap | None] = diagonals
         if not all(diagonals):

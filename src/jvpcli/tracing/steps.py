@@ -425,7 +425,8 @@ def _scale(traced: Traced) -> Tensor:
 
 def _coarsest(traced: Traced) -> float:
     """The rounding of the coarsest dtype on the way."""
-    return coarsest_rounding(traced.evaluation.outputs.values(), traced.problem.leaves.values())
+    tensors = (*traced.evaluation.outputs.values(), *traced.problem.leaves.values())
+    return coarsest_rounding(tensors, traced.problem.nodes.values())
 
 
 def _excess(a: Tensor, b: Tensor, scale: Tensor, eps: float) -> float:
