@@ -428,7 +428,7 @@ def check_result(value: Any, op: str, devices: Collection[str] = ()) -> None:
         numbers = value.device.type != "meta" or "meta" in devices
         if value.layout is not torch.strided or not numbers or value.is_quantized:
             raise ForbiddenError("Only dense tensors on a real device can be used.")
-        if any(size < 0 for size in value.shape):  # a size that overflowed inside torch
+        if min(value.shape, default=0) < 0:  # a size that overflowed inside torch
             raise EvaluationError(f"`{op.partition(':')[2]}` gave a tensor of the shape {tuple(value.shape)}, which there isn't.")
     elif isinstance(value, (tuple, list)):
         for item in value:

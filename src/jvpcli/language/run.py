@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import is_not
 from typing import Any
 
 import torch
@@ -257,10 +258,12 @@ class Run:
 
         `source` is the step as it was carried out, where it stands as something else on the tape.
         """
-        if is_plain(value) and step.kind != "random" and not any(True for operand in _all_operands(step) for _ in refs(operand)):
+        if not isinstance(value, Tensor) and is_plain(value) and step.kind != "random" and not _reads(step):
             return Const(value)
         limits.check_steps(len(self.tape))
-        step = replace(step, operands=tuple(map(_kept, step.operands)))
+        kept = tuple(map(_kept, step.operands))
+        if any(map(is_not, kept, step.operands)):
+            step = replace(step, operands=kept)
         self.tape.append(step)
         self.history.append(source or step)
         self.values[step.slot] = self.reported[step.slot] = value
@@ -595,6 +598,11 @@ def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
 def _as_it_is(x: Tensor) -> Tensor:
     """A copy that stays when `x` is changed, and requires a gradient where `x` does; it has no graph."""
     return x.detach().clone().requires_grad_(x.requires_grad)
+
+
+def _reads(step: Equation) -> bool:
+    """Whether a step depends on another, or on an input."""
+    return any(True for operand in _all_operands(step) for _ in refs(operand))
 
 
 def _all_operands(step: Equation) -> Sequence[Operand]:
