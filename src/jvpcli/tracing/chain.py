@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.figures import scale
 from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
@@ -85,6 +87,11 @@ class LocalMap:
     told: StructuredMap | None = None
     rigid: bool = False
     diagonal: bool = False
+
+    @cached_property
+    def factor(self) -> np.ndarray | None:
+        """The scale as the report has it: many steps share a map."""
+        return scale(self.scale)
 
     @property
     def places(self) -> Tensor:
