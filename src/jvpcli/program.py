@@ -156,21 +156,21 @@ class Equation:
     @property
     def kind(self) -> str:
         """What stands before the colon of `op`."""
-        return _parts(self.op)[0]
+        return parts_of_op(self.op)[0]
 
     @property
     def target(self) -> str:
         """What stands after the colon of `op`."""
-        return _parts(self.op)[1]
+        return parts_of_op(self.op)[1]
 
     @property
     def word(self) -> str:
         """The last word of `target`: what is called, without the namespace that it is in."""
-        return _parts(self.op)[2]
+        return parts_of_op(self.op)[2]
 
 
 @lru_cache(maxsize=4096)
-def _parts(op: str) -> tuple[str, str, str]:
+def parts_of_op(op: str) -> tuple[str, str, str]:
     """The kind, the target and the word of an `op`: every look at a step asks for one."""
     kind, _, target = op.partition(":")
     return kind, target, target.rpartition(".")[2]

@@ -149,26 +149,26 @@ def natures_of(
     bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     kinked = set[Node]()  # whose values are not smooth: a zero of such a factor may be one at every point that is tried
     for node in reversed(order):
-        name = operation(node)
+        name, edges = operation(node), node.next_functions
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or is_of_complex(node, name)
         smooth = smooth or (name in MASKED and not weighed)
         scales = not floors and not weighed and _scales(node, name, bits)
-        if not smooth or any(edge in kinked for edge, _ in node.next_functions):
+        if not smooth or (kinked and any(edge in kinked for edge, _ in edges)):
             kinked.add(node)
         reached = bent = mixed = rough = moved = loose = 0
         by_value = name in ORDERED or picks_by_value(node, name, bits)
-        for operand, (edge, _) in enumerate(node.next_functions):
-            if edge not in bits:
+        for operand, (edge, _) in enumerate(edges):
+            below = bits.get(edge)
+            if below is None:
                 continue
             moves = by_value or (weighed and picks_by_index(name, operand))
-            below = bits[edge]
             rigid = scales or name in RIGID or ADDED.get(name) == operand
             bent |= below[1] if rigid else below[0]
             mixed |= below[2] if _copies(node, name, operand) else below[0]
             mixed |= reached & below[0] if name == "Add" else 0  # what comes by two ways is added up
-            factors = [] if name in RIGID else [other for k, (other, _) in enumerate(node.next_functions) if k != operand]
-            rough |= below[3] if smooth and kinked.isdisjoint(factors) else below[0]
+            factor = kinked and name not in RIGID and any(other in kinked for k, (other, _) in enumerate(edges) if k != operand)
+            rough |= below[0] if factor or not smooth else below[3]
             moved |= below[0] if moves else below[4]
             loose |= below[0] if name in INDEXED else below[5]
             reached |= below[0]

@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache, lru_cache, partial, reduce
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import array_names, arrays, catalog, guards, refusals
 from jvpcli.language.arrays import Array
-from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref
+from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref, parts_of_op
 
 
 class Record(tuple[Any, ...]):
@@ -93,7 +93,7 @@ def apply_operation(
         EvaluationError, LimitError: torch would trust the arguments and must not (`guards`).
         Whatever torch raises.
     """
-    kind, _, target = op.partition(":")
+    kind, target, _ = parts_of_op(op)
     if kind == "numpy":
         return arrays.apply(target, arguments, keywords or {})
     if kind == "random":
@@ -129,7 +129,7 @@ def operation(op: str) -> Done:
 
 def as_numbers(op: str, arguments: Arguments, keywords: Keywords) -> tuple[Arguments, Keywords]:
     """The arguments with Python's numbers in the place of numpy's, where torch is to take them."""
-    kind, _, target = op.partition(":")
+    kind, target, _ = parts_of_op(op)
     if kind not in ("call", "method") or target in COPYING or (arguments and isinstance(arguments[0], Array)):
         return arguments, keywords
     return [*map(arrays.number, arguments)], {name: arrays.number(value) for name, value in keywords.items()}
@@ -192,8 +192,13 @@ Done = Callable[[Arguments, Keywords], Any]
 """What an operation does, given its arguments."""
 
 
+NOTHING = nullcontext()
+
+
 def running(step: Equation) -> AbstractContextManager[Any]:
     """What a step runs inside of: no graph where none was recorded, and the autocast that it was noted down under."""
+    if step.recorded and not step.casts and step.kind in ("op", "call", "method") and not is_imported(step.op):
+        return NOTHING  # any other may run the user's own code, which may set what is recorded
     grad = torch.set_grad_enabled(step.recorded and torch.is_grad_enabled())
     if not step.casts:
         return grad

@@ -162,7 +162,7 @@ class Run:
     def plain(self, equation: Equation) -> Operand:
         """A call, operator, attribute: one step of the tape."""
         operands = self.operands(equation)
-        keywords = tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
+        keywords = equation.keywords and tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
         slot = self.new_slot() if self.in_loop else equation.slot
         recorded = self.recording and equation.recorded  # what was watched as it ran may have run under no_grad
         made = (operands, keywords, slot, recorded)
@@ -314,7 +314,10 @@ class Run:
         """Operands on the tape; a star's items stand in its place."""
         written: list[Operand] = []
         for item in items:
-            if isinstance(item, Pack) and item.kind == "star":
+            if not isinstance(item, Pack):
+                held = self.held(item)
+                written.append(self.written_out(held) if self.lists_change else held)
+            elif item.kind == "star":
                 written += map(self.written_out, self.items_of(self.held(item.items[0])))
             else:
                 written.append(self.on_tape(item))
@@ -478,7 +481,7 @@ class Run:
     def is_sequence(self, operand: Operand) -> bool:
         """Whether an operand is a list or tuple, written or as a value."""
         return items_in(operand) is not None or (
-            isinstance(operand, Ref | Const) and isinstance(value := self.read(operand), list | tuple) and not is_scalar(value)
+            isinstance(operand, (Ref, Const)) and isinstance(value := self.read(operand), (list, tuple)) and not is_scalar(value)
         )
 
     def new_slot(self) -> int:
