@@ -159,7 +159,7 @@ def as_numpy(tensor: Tensor) -> np.ndarray:
     """
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
-    wider = torch.float32 if tensor.is_floating_point() and tensor.element_size() == 1 else _WIDER.get(tensor.dtype)
+    wider = _WIDER.get(tensor.dtype)
     if wider is not None:
         tensor = tensor.to(wider)
     if tensor._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
@@ -167,7 +167,12 @@ def as_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.numpy(force=True)
 
 
-_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+_DTYPES = [each for each in vars(torch).values() if isinstance(each, torch.dtype)]
+_WIDER = {
+    **{each: torch.float32 for each in _DTYPES if each.is_floating_point and each.itemsize == 1},
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
 
 
 def handed_out(numbers: Tensor) -> Tensor:

@@ -164,7 +164,10 @@ def _with_dense_gradient(op: str, arguments: Arguments, keywords: Keywords) -> t
 
 def is_imported(op: str) -> bool:
     """Whether an operation is a function of the user's own file."""
-    return op.startswith(f"call:{IMPORTED}")
+    return op.startswith(CALL_OF_IMPORTED)
+
+
+CALL_OF_IMPORTED = f"call:{IMPORTED}"
 
 
 @lru_cache(maxsize=4096)
