@@ -156,12 +156,24 @@ class Equation:
     @property
     def kind(self) -> str:
         """What stands before the colon of `op`."""
-        return self.op.partition(":")[0]
+        return parts_of_op(self.op)[0]
 
     @property
     def target(self) -> str:
         """What stands after the colon of `op`."""
-        return self.op.partition(":")[2]
+        return parts_of_op(self.op)[1]
+
+    @property
+    def word(self) -> str:
+        """The last word of `target`: what is called, without the namespace that it is in."""
+        return parts_of_op(self.op)[2]
+
+
+@lru_cache(maxsize=4096)
+def parts_of_op(op: str) -> tuple[str, str, str]:
+    """The kind, the target and the word of an `op`: every look at a step asks for one."""
+    kind, _, target = op.partition(":")
+    return kind, target, target.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +283,7 @@ SHAPES = frozenset(
 
 def takes_shape(step: Equation) -> bool:
     """Whether a step takes nothing but the shape of its first operand."""
-    return step.target.rpartition(".")[2] in SHAPES
+    return step.word in SHAPES
 
 
 def numbers_read(step: Equation) -> Iterator[int]:

@@ -418,7 +418,7 @@ def test_what_cannot_be_kept_costs_its_line_alone(tmp_path, batch, monkeypatch):
 POISON = """
 import os, signal, sys
 from jvpcli.answers import inspect
-inner = inspect._watched  # as lines that are answered alone and those beside others begin
+inner = inspect.as_problem  # as lines that are answered alone and those beside others begin
 def poisoned(request):
     if request.seed == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -427,7 +427,7 @@ def poisoned(request):
     if request.seed == 3:
         raise ValueError("poison")
     return inner(request)
-inspect._watched = poisoned
+inspect.as_problem = poisoned
 from jvpcli.__main__ import main
 sys.argv = ["jvp", "batch", sys.argv[1], "--jobs", "3", "-q"]
 main()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from jvpcli.jacobians.contraction import index_letters, indexed, work_out
 from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.jacobians.operations import ADDED, BY_VALUE, PICKING, RIGID, Node, base_name, is_of_complex, topological
+from jvpcli.jacobians.operations import ADDED, BY_VALUE, PICKING, RIGID, Node, base_name, is_of_complex, leading
 from jvpcli.jacobians.structure import PLACED
+from jvpcli.language.readings import nodes_below
 from jvpcli.problem import Named
 from jvpcli.report import Contraction
 from jvpcli.report.hessian import block_product
@@ -131,7 +132,7 @@ def why_zero(outputs: Sequence[Tensor], leaves: Named, tried: Iterable[bool], we
 def bent_between(outputs: Sequence[Tensor], leaves: Named) -> set[Node]:
     """The operations between outputs and inputs that are not linear in what the inputs lead to."""
     inputs = {id(x) for x in leaves.values()}
-    ways = [topological(y.grad_fn, inputs) for y in outputs if y.grad_fn is not None]
+    ways = [leading(nodes_below(y.grad_fn), inputs) for y in outputs if y.grad_fn is not None]
     on_the_way = {node for order, ends in ways for node in (*order, *ends.values())}
     return {node for order, _ in ways for node in order if not _is_linear(node, on_the_way)}
 

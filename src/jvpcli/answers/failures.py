@@ -262,7 +262,7 @@ def _around(step: Equation, equations: Sequence[Equation], block: str | None = N
 
 def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
     """Why the graph ends at a step, and what would keep it."""
-    name, value, what = step.target.rpartition(".")[2], evaluation.values.get(step.slot), in_sentence(step)
+    name, value, what = step.word, evaluation.values.get(step.slot), in_sentence(step)
     if name in CUTS:
         return (
             f"{what} ends the graph: what comes out counts as a constant.",

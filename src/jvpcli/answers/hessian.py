@@ -25,8 +25,7 @@ from jvpcli.jacobians.contraction import entry_label, unravel
 from jvpcli.jacobians.eigenvalues import Extremes, Symmetric, extremes, trace
 from jvpcli.jacobians.gradient import gradient_of
 from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.jacobians.nearby import elsewhere, largest, moved
-from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.jacobians.nearby import coarsest, elsewhere, largest, moved
 from jvpcli.jacobians.passes import grad, vjp
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.outputs import ordinary
@@ -234,7 +233,7 @@ class _Second:
     @cached_property
     def eps(self) -> float:
         """The rounding of the coarsest floating dtype on the way."""
-        return coarsest_rounding(self.problem.differentiable.values(), self.leaves.values())
+        return coarsest(self.problem)
 
     @cached_property
     def zero(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.products import Products, differentiate, differentiating, multiply, plan_of
-from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
+from jvpcli.answers.question import as_problem, backward_failures, pose, refuse_cut, refuse_stored, text_of
 from jvpcli.answers.stages import Stages, at_once, in_turn
 from jvpcli.answers.warnings import notices
 from jvpcli.answers.weights import Weight, read_cotangents, read_tangents, refused
@@ -86,7 +86,12 @@ def stages(request: Request) -> Stages[Inspection]:
         from jvpcli.cluster import check_saving  # loaded only where it is asked for
 
         check_saving(request)
-    problem, losses = _watched(request)
+    if isinstance(request.expression, (str, Problem)) and not request.imports:
+        problem = as_problem(request)
+        yield
+        problem, losses = pose(request, problem), None
+    else:
+        problem, losses = _watched(request)
     yield
     with backward_failures(problem):
         refuse_cut(problem)
@@ -117,9 +122,7 @@ def stages(request: Request) -> Stages[Inspection]:
 
 
 def _watched(request: Request) -> tuple[Problem, Sequence[str] | None]:
-    """The problem, evaluated; and where code of the user's own runs, the kinds of what was lost in it, seen in the same run."""
-    if isinstance(request.expression, (str, Problem)) and not request.imports:
-        return pose(request), None
+    """The problem of code of the user's own, evaluated; and the kinds of what was lost in it, seen in the same run."""
     from jvpcli.gradcheck.losses import Watch  # expressions tell of their losses by their steps
 
     watch = Watch()

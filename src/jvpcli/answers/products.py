@@ -16,8 +16,7 @@ from jvpcli.answers.weights import Weight
 from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
 from jvpcli.jacobians.compute import Planned, plan
 from jvpcli.jacobians.linear_map import LinearMap, as_numpy
-from jvpcli.jacobians.nearby import largest, moved
-from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.jacobians.nearby import coarsest, largest, moved
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, SmallPlan
 from jvpcli.problem import Named, Problem
@@ -76,12 +75,17 @@ def differentiating(
 ) -> Stages[tuple[Derivatives, Products]]:
     """As `differentiate`: the Jacobians, and then their products."""
     planned = plan_of(problem, request)
+    pulled: Pulled | None = None
 
     def multiplied(derivatives: Derivatives) -> tuple[Derivatives, Products]:
-        return derivatives, multiply(derivatives, problem, cotangents, tangents, request.is_grads_batched)
+        return derivatives, multiply(derivatives, problem, cotangents, tangents, request.is_grads_batched, pulled)
 
     try:
+        if isinstance(planned, SmallPlan):
+            yield from planned.stages()
         derivatives = planned.derive(request.tell)
+        yield
+        pulled = pull(problem, cotangents, request.is_grads_batched)
         yield
         try:
             return multiplied(derivatives)
@@ -104,33 +108,49 @@ def differentiating(
     return multiplied(replace(alone, notices=(note,), plan=replace(alone.plan, reason=note.message)))
 
 
+Pulled = Mapping[str, Sequence[tuple[Tensor, Sequence[Tensor | None]]]]
+"""For each output each v, and what autograd pulls back from it to each input."""
+
+
+def pull(problem: Problem, cotangents: Mapping[str, Weight], batched: bool = False) -> Pulled:
+    """Every v pulled back by autograd; `batched` cotangents hold several each."""
+    outputs, leaves = problem.differentiable, list(problem.leaves.values())
+    return {
+        y: [(v, vjp(outputs[y], v, leaves)) for v in (weight.value.unbind() if batched else [weight.value])]
+        for y, weight in cotangents.items()
+    }
+
+
 def multiply(
     derivatives: Derivatives,
     problem: Problem,
     cotangents: Mapping[str, Weight],
     tangents: Mapping[str, Weight],
     batched: bool = False,
+    pulled: Pulled | None = None,
 ) -> Products:
     """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs; `batched` cotangents hold several v each.
+
+    `pulled` is what `pull` gives, where that is known.
 
     Raises:
         InternalError: the two ways differ by more than rounding.
     """
-    outputs, leaves = problem.differentiable, problem.leaves
-    eps = problem.once("rounding", lambda: coarsest_rounding(outputs.values(), leaves.values()))
+    leaves = problem.leaves
+    eps = coarsest(problem)
     contributions: dict[tuple[str, str], Tensor | None] = {}
     comparisons = []
-    for y, weight in cotangents.items():
+    for y, passes in (pull(problem, cotangents, batched) if pulled is None else pulled).items():
         found: dict[str, list[Tensor | None]] = {x: [] for x in leaves}
-        for v in weight.value.unbind() if batched else [weight.value]:
-            for x, gradient in zip(leaves, vjp(outputs[y], v, list(leaves.values())), strict=True):
+        for v, passed in passes:
+            for x, gradient in zip(leaves, passed, strict=True):
                 found[x].append(gradient)
-                pair = _Pair(problem, y, x, outputs[y], leaves[x], derivatives.maps[y, x], v, gradient)
+                pair = _Pair(problem, y, x, problem.differentiable[y], leaves[x], derivatives.maps[y, x], v, gradient)
                 comparisons.append(_compare(pair, eps))
         contributions |= {(y, x): _stacked(gradients) if batched else gradients[0] for x, gradients in found.items()}
     counts = [len(weight.value) for weight in cotangents.values()][:1] if batched else []
     totals = {x: total(contributions, x, leaf, counts) for x, leaf in leaves.items()}
-    pushed = _pushforwards(derivatives, outputs, tangents)
+    pushed = _pushforwards(derivatives, problem.differentiable, tangents)
     return Products(totals, contributions, _all_of(comparisons), pushed, batched)
 
 

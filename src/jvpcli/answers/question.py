@@ -49,11 +49,8 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
     Raises:
         JvpError: the expression or an input is refused, or fails; with what can be said of why, and repairs that work.
     """
-    if request.refusal is not None:
-        raise request.refusal
     if problem is None:
-        _refuse_detached(request)
-        problem = _read(request)
+        problem = as_problem(request)
     try:
         _ = problem.evaluation
     except Exception as error:
@@ -70,6 +67,18 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
 
         refuse_unreached(problem.evaluation, request.wrt or (), UNUSED)
     return problem
+
+
+def as_problem(request: Request) -> Problem:
+    """The request as a problem, which nothing has evaluated yet.
+
+    Raises:
+        JvpError: the expression or an input is refused.
+    """
+    if request.refusal is not None:
+        raise request.refusal
+    _refuse_detached(request)
+    return _read(request)
 
 
 def _refuse_two_devices(problem: Problem) -> None:

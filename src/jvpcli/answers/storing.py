@@ -36,6 +36,7 @@ from jvpcli.jacobians.small import Derivatives
 from jvpcli.jacobians.store_blocks import write_block
 from jvpcli.jacobians.store_layout import Opened
 from jvpcli.jacobians.store_maps import StoredMap, open_maps
+from jvpcli.language.readings import nodes_below
 from jvpcli.problem import Problem
 from jvpcli.report import Blocks, Plan, Saved, Stored
 from jvpcli.request import Request, Tell
@@ -380,7 +381,7 @@ def _pushed(problem: Problem, y: str, x: str, each: StoredMap, u: Tensor) -> flo
         return None
     difference = (each.pushforward(u).to(direct.dtype) - direct).abs()
     off = largest(torch.where(difference.isfinite(), difference, 0.0))
-    let = math.sqrt(coarsest_rounding([output], [leaf]))
+    let = math.sqrt(coarsest_rounding([output, leaf], [nodes_below(output.grad_fn)]))
     if off > let * largest(direct) and off > let * largest(each.absolute().pushforward(u.abs())):
         raise InternalError(
             f"the blocks of ∂{y}/∂{x} times a random u are not what autograd gives: they differ by up to {off:g}",

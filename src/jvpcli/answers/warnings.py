@@ -23,7 +23,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, can_require_grad, is_imported
 from jvpcli.language.values import dtype_name
 from jvpcli.problem import Problem
-from jvpcli.program import Const, Equation, Ref, refs
+from jvpcli.program import IMPORTED, Const, Equation, Ref, refs
 from jvpcli.report import Notice
 
 LONGEST = 10_000
@@ -204,13 +204,19 @@ def _overwritten(problem: Problem) -> Iterator[Notice]:
             yield said("degenerate", "overwritten", function=function)
 
 
+def _called(problem: Problem) -> frozenset[str]:
+    """What the steps are called, without underscores behind it; IMPORTED beside the name of a function of the user's own."""
+    return problem.once("called", lambda: frozenset([name for step in problem.evaluation.tape for name in _names(step)]))
+
+
+def _names(step: Equation) -> Sequence[str]:
+    name = step.word.rstrip("_")
+    return (IMPORTED, name) if is_imported(step.op) else (name,)
+
+
 def _may_overwrite(problem: Problem) -> bool:
-    return problem.once("overwrites", lambda: any(map(_overwrites, problem.evaluation.tape)))
-
-
-def _overwrites(step: Equation) -> bool:
     """Whether a step may write to a place twice."""
-    return step.target.rpartition(".")[2].rstrip("_") in WRITING or is_imported(step.op)
+    return not _called(problem).isdisjoint(WRITING)
 
 
 def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | None) -> Iterator[Notice]:
@@ -241,8 +247,7 @@ def _failed_formula(problem: Problem) -> Iterator[Notice]:
 
 
 def _determines(problem: Problem) -> bool:
-    tape = problem.evaluation.tape
-    return problem.once("determined", lambda: any(step.target.rpartition(".")[2] == "det" for step in tape))
+    return "det" in _called(problem)
 
 
 def repeated(problem: Problem) -> Iterator[Notice]:
@@ -257,12 +262,8 @@ def repeated(problem: Problem) -> Iterator[Notice]:
 
 
 def _may_decompose(problem: Problem) -> bool:
-    return problem.once("decomposes", lambda: any(map(_decomposes, problem.evaluation.tape)))
-
-
-def _decomposes(step: Equation) -> bool:
     """Whether a step may give the vectors of a decomposition."""
-    return step.target.rpartition(".")[2] in DECOMPOSITIONS or is_imported(step.op)
+    return not _called(problem).isdisjoint(DECOMPOSITIONS)
 
 
 def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterator[Notice]:
@@ -299,19 +300,14 @@ def _may_leap(problem: Problem) -> bool:
 
 
 def _leaps(problem: Problem) -> bool:
-    evaluation = problem.evaluation
-    names = LEAPING | CUT if any(x.is_complex() for x in evaluation.inputs.values()) else LEAPING
-    return problem.once("leaps", lambda: any(step.target.rpartition(".")[2] in names for step in evaluation.tape))
+    is_complex = any(x.is_complex() for x in problem.evaluation.inputs.values())
+    return not _called(problem).isdisjoint(LEAPING | CUT if is_complex else LEAPING)
 
 
 def _powers(problem: Problem) -> Sequence[Equation]:
-    tape = problem.evaluation.tape
-    return problem.once("powers", lambda: [step for step in tape if _is_power(step)])
-
-
-def _is_power(step: Equation) -> bool:
-    """Whether a step takes a power by an exponent that was computed, or is an input."""
-    return step.target.rpartition(".")[2] == "pow" and len(step.operands) == 2 and isinstance(step.operands[1], Ref)
+    """The steps that take a power by an exponent that was computed, or is an input."""
+    tape = problem.evaluation.tape if "pow" in _called(problem) else ()
+    return [step for step in tape if step.word == "pow" and len(step.operands) == 2 and isinstance(step.operands[1], Ref)]
 
 
 def _of_zero(step: Equation, evaluation: Evaluation) -> bool:
@@ -326,18 +322,18 @@ LEAPING_NAMES = """
 floordiv mod remainder fmod frac sign sgn heaviside gt lt ge le eq ne argmax argmin
 hardshrink threshold mode angle atan2 arctan2 pinv pinverse lstsq
 """
-LEAPING = ROUNDINGS | CASTS | frozenset(LEAPING_NAMES.split())
+LEAPING = frozenset([name.rstrip("_") for name in (*ROUNDINGS, *CASTS, *LEAPING_NAMES.split())])
 """Functions whose value jumps."""
 
 CUT_NAMES = "log log2 log10 log1p sqrt rsqrt pow asin acos atan asinh acosh atanh arcsin arccos arctan"
 CUT = frozenset(CUT_NAMES.split())
 """Functions whose value jumps across a line of complex numbers."""
 
-WRITING = frozenset({"scatter", "index_copy", "index_put", "put", "setitem"})
+WRITING = frozenset({"scatter", "index_copy", "index_put", "put", "setitem", IMPORTED})
 """Functions that may write to one place twice."""
 
 DECOMPOSITIONS = frozenset(
-    {"eigh", "eig", "svd", "eigvals", "eigvalsh", "svdvals", "lobpcg", "pca_lowrank", "svd_lowrank"}
+    {"eigh", "eig", "svd", "eigvals", "eigvalsh", "svdvals", "lobpcg", "pca_lowrank", "svd_lowrank", IMPORTED}
 )
 """Functions that may give the vectors of a repeated eigenvalue or singular value."""
 
@@ -369,27 +365,25 @@ def _suspects(problem: Problem) -> bool:
 def _is_smooth(problem: Problem) -> bool:
     """Whether all operations are smooth: where nothing was decided by values, there is no kink then."""
     leaves = list(problem.leaves.values())
-    return all(nature.smooth for y in problem.differentiable.values() for nature in natures(y, leaves))
+    return all(nature.smooth for y in problem.differentiable for nature in natures(problem.below(y), leaves))
 
 
 def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
     """Whether a step may lose a gradient: numbers without one from a tensor with one, a rounding, code of the user's."""
+    if not _may_lose(step, evaluation.values.get(step.slot)):
+        return False
     operands = (*step.operands, *(operand for _, operand in step.keywords))
     read = [evaluation.values.get(slot) for operand in operands for slot in refs(operand)]
-    if not any(isinstance(value, Tensor) and value.requires_grad for value in read):
-        return False
-    name = step.target.rpartition(".")[2]
-    if (
-        is_imported(step.op)
-        or name in ROUNDINGS
-        or name == "floordiv"
-        or any(k == "rounding_mode" for k, _ in step.keywords)
-    ):
+    return any(isinstance(value, Tensor) and value.requires_grad for value in read)
+
+
+def _may_lose(step: Equation, value: object) -> bool:
+    """Whether a step that has given this may lose a gradient, if it is given one."""
+    name = step.word
+    if is_imported(step.op) or name in ROUNDINGS or name == "floordiv" or any(k == "rounding_mode" for k, _ in step.keywords):
         return True
-    value = evaluation.values.get(step.slot)
     if isinstance(value, Tensor):
-        numbers = can_require_grad(value) or name in CASTS
-        return numbers and not value.requires_grad
+        return not value.requires_grad and (can_require_grad(value) or name in CASTS)
     return isinstance(value, (float, complex)) or (name in CASTS and not isinstance(value, bool))
 
 
@@ -424,8 +418,6 @@ def torch_warnings(evaluation: Evaluation) -> tuple[Notice, ...]:
 
 TRAINING_AT = 5
 """The position of `training` among the operands of all the functions below."""
-
-IMPORTED = "import."
 
 BATCH_NORMS = frozenset(
     f"call:torch.{path}" for path in ("nn.functional.batch_norm", "batch_norm", "native_batch_norm")
@@ -489,13 +481,13 @@ def _reaches_others(step: Equation, evaluation: Evaluation) -> bool:
 def _how(step: Equation, evaluation: Evaluation) -> str | None:
     if is_imported(step.op):
         return _how_imported(step, evaluation)
+    if step.op not in BATCH_NORMS or not _given(step, "training", TRAINING_AT):
+        return None
     operand = step.operands[0] if step.operands else dict(step.keywords).get("input")
     x = evaluation.values.get(operand.slot) if isinstance(operand, Ref) else None
     if not isinstance(x, Tensor) or not x.requires_grad or x.dim() < 2 or x.shape[0] < 2:
         return None
-    if step.op in BATCH_NORMS and _given(step, "training", TRAINING_AT):
-        return "normalises by the mean and variance over the batch (training=True)"
-    return None
+    return "normalises by the mean and variance over the batch (training=True)"
 
 
 def _given(step: Equation, name: str, position: int) -> object:

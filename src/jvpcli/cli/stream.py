@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1 << 26
 """Bytes of a line that are read; what is longer fails."""
 
-WINDOW = 32
+WINDOW = 64
 """Lines for each job that are under way or wait for an earlier one to be done."""
 
 MOST_KEPT = 1 << 28
@@ -97,6 +97,7 @@ class Stream:
         """All lines; how many failed, and how many there were."""
         try:
             while self.hand_out() or not self.lines.ended or self.written < self.read:
+                self.send()
                 self.wait()
                 self.end_late()
                 self.write()
@@ -137,10 +138,16 @@ class Stream:
             return workers
         return [worker for worker in workers if any(line.number == self.written for line in worker.lines)] or workers
 
+    def send(self) -> None:
+        """What has been handed out, as far as the pipes have room: what is left is sent once they have."""
+        for worker in self.crew.workers:
+            if worker.outgoing:
+                worker.send()
+
     def wait(self) -> None:
         """Sleeps until something can be read or sent, or a line is late; reads and sends."""
         workers = {worker.answers: worker for worker in self.heard()}
-        sending = {worker.requests: worker for worker in self.crew.workers if worker.outgoing}
+        sending = {worker.requests: worker for worker in self.crew.workers if worker.outgoing}  # whose pipe was full
         source = () if self.lines.ended or self.lines.waiting else (self.lines.source,)
         if not (workers or sending) and self.lines.ended:
             return

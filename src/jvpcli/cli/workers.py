@@ -51,7 +51,7 @@ from jvpcli.system.processes import (
 )
 
 AHEAD = 4
-"""Lines that wait at a worker, so that it never waits for the parent: and two more for each that is answered beside others."""
+"""Lines that wait at a worker, so that it never waits for the parent: and two more for each that it last answered together."""
 
 TOGETHER = 16
 """Lines that a worker answers together at most."""
@@ -160,7 +160,8 @@ class Worker:
     Its clock runs once it is `ready`: a process that was started anew has torch to load.
 
     `kind` and `left` are of the part that is coming in, and how many bytes of it are still to come; `kept` is what has
-    come of an answer.  `beside` of the first lines are being answered together.
+    come of an answer.  `beside` of the first lines are being answered together; `together` were so last, none of them
+    once one has been answered alone.  `waiting` are the bytes of the lines.
     """
 
     process: Process
@@ -176,12 +177,15 @@ class Worker:
     kept: Kept = field(default_factory=Kept)
     since: float = 0.0
     beside: int = 0
+    together: int = 0
+    waiting: int = 0
 
     def give(self, line: Line) -> None:
-        """Queues a line for the process; `send` sends it as far as the pipe has room."""
+        """Queues a line for the process; `send` sends what waits as far as the pipe has room."""
         if not self.lines:
             self.since = time.monotonic()
         self.lines.append(line)
+        self.waiting += len(line.text)
         header = LENGTHS.pack(len(line.text), len(line.verdict), line.alone)
         if len(line.text) <= PIECE:
             self.outgoing.append(memoryview(header + line.text + line.verdict))
@@ -190,8 +194,7 @@ class Worker:
 
     def takes(self, size: int) -> bool:
         """Whether a line of so many bytes may wait here."""
-        waiting = sum(len(line.text) for line in self.lines)
-        return not self.lines or (len(self.lines) < AHEAD + 2 * self.beside and waiting + size <= AHEAD_BYTES)
+        return not self.lines or (len(self.lines) < AHEAD + 2 * self.together and self.waiting + size <= AHEAD_BYTES)
 
     def send(self) -> None:
         """As much of what is on the way as the pipe takes; a worker that is gone is noticed where it is read."""
@@ -246,10 +249,16 @@ class Worker:
             return []
         if kind == BESIDE:
             (self.beside,) = COUNT.unpack(kept.all())
+            self.together = self.beside
             return []
         self.since = time.monotonic()
-        self.beside = max(0, self.beside - 1)
-        return [(self.lines.popleft(), kept.answer(failed=kind != DONE))]
+        if self.beside:
+            self.beside -= 1
+        else:
+            self.together = 0
+        line = self.lines.popleft()
+        self.waiting -= len(line.text)
+        return [(line, kept.answer(failed=kind != DONE))]
 
     @property
     def deadline(self) -> float | None:
@@ -282,9 +291,7 @@ class Crew:
     def free_worker(self, size: int) -> Worker | None:
         """A worker that can take a line of so many bytes: an idle one, a new one, or the one with the fewest lines."""
         fewest = min(self.workers, key=lambda worker: len(worker.lines), default=None)
-        if fewest is not None and not fewest.lines:
-            return fewest
-        if len(self.workers) < self.jobs:
+        if len(self.workers) < self.jobs and (fewest is None or fewest.lines):
             self.workers.append(self.start())
             return self.workers[-1]
         return fewest if fewest is not None and fewest.takes(size) else None

@@ -47,6 +47,7 @@ from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import can_require_grad, is_imported
+from jvpcli.language.readings import nodes_below
 from jvpcli.problem import Problem
 from jvpcli.program import Equation
 from jvpcli.request import Tell
@@ -341,7 +342,8 @@ def _cancelled(function: RealFunction, jacobian: Tensor | None, rounded: Sequenc
 
 def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None) -> tuple[float | None, Entry | None]:
     """The largest part of a derivative that the dtype given loses, and an entry if that is more than half its digits."""
-    eps = coarsest_rounding(base.outputs.values(), base.leaves.values())
+    graphs = (nodes_below(y.grad_fn) for y in base.outputs.values())
+    eps = coarsest_rounding((*base.outputs.values(), *base.leaves.values()), graphs)
     if eps <= torch.finfo(torch.float64).eps or not function.n or not function.m:
         return None, None
     if any(catalog.is_random(step.op) for step in base.tape):  # other dtypes draw other numbers

@@ -179,7 +179,7 @@ class RealFunction:
             evaluation, leaves = problem.evaluation, problem.leaves
         inputs, outputs = Layout.of(leaves), Layout.of(evaluation.outputs)
         x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
-        eps = coarsest_rounding(evaluation.outputs.values(), evaluation.leaves.values())
+        eps = coarsest_rounding((*evaluation.outputs.values(), *evaluation.leaves.values()), problem.nodes.values())
         noise = eps * y.abs()
         return cls(problem, inputs, outputs, x, y, eps, noise, watch.found(), tolerance or Tolerance(), mode)
 

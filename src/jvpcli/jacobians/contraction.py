@@ -258,7 +258,7 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
     unknown = isinstance(jacobian, ComplexMap) or jacobian.nnz is None or v.is_complex()
     if unknown or not 0 < m * n <= LARGEST_WORKED_OUT:
         return None
-    weights, matrix = v.reshape(m), jacobian.to_dense().reshape(m, n)
+    weights, matrix = v.reshape(m), jacobian.numbers().reshape(m, n)
     factors, derivatives = as_numpy(weights), as_numpy(matrix)
     live = live_terms(factors, derivatives)
     column, rows = worked_column(live)

@@ -63,7 +63,7 @@ def jacobian(
         if linear_map.structure == "unknown":
             entry |= _summary(linear_map, tell)
     elif wanted != "sparse" and _written(shape) <= LARGEST_DENSE:
-        entry = {"format": "dense", "value": as_numpy(linear_map.to_dense())}
+        entry = {"format": "dense", "value": array(linear_map.numbers())}
         entry["imaginary"] = None if aside is None else array(aside.reshape(shape))
     elif wanted != "dense" and nnz <= LARGEST_DENSE:
         rows, cols, values = linear_map.entries()

@@ -84,7 +84,7 @@ class LinearMap(Ends, ABC):
     @property
     def filled(self) -> Tensor:
         """Which entries are not zero: bool (m, n)."""
-        return self.to_dense().reshape(self.m, self.n) != 0
+        return self.numbers().reshape(self.m, self.n) != 0
 
     @property
     def aside(self) -> Tensor | None:
@@ -94,7 +94,7 @@ class LinearMap(Ends, ABC):
     @property
     def parts(self) -> list[Tensor]:
         """The matrices (m, n) that together tell everything: what is shown, and what stands aside."""
-        return [self.to_dense().reshape(self.m, self.n), *([] if self.aside is None else [self.aside])]
+        return [self.numbers().reshape(self.m, self.n), *([] if self.aside is None else [self.aside])]
 
     @property
     def scale(self) -> Tensor | None:
@@ -131,6 +131,10 @@ class LinearMap(Ends, ABC):
     def to_dense(self) -> Tensor:
         """The array of shape out_shape + in_shape, to be written into as one likes: the map keeps its numbers."""
 
+    def numbers(self) -> Tensor:
+        """The array of shape out_shape + in_shape, to be read only: it may be the map's own."""
+        return self.to_dense()
+
     def to_scipy(self) -> Any:
         """SciPy's sparse matrix (m, n), `scipy.sparse.csr_array`."""
         import scipy.sparse
@@ -139,13 +143,13 @@ class LinearMap(Ends, ABC):
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column (int64) and value of every entry that is not zero; to be read only."""
-        matrix = self.to_dense().reshape(self.m, self.n)
+        matrix = self.numbers().reshape(self.m, self.n)
         rows, cols = matrix.nonzero(as_tuple=True)
         return rows, cols, matrix[rows, cols]
 
     def absolute(self) -> LinearMap:
         """The map of the entries' absolute values: it bounds how far roundings can carry a product."""
-        return DenseMap(self.out_shape, self.in_shape, self.to_dense().reshape(self.m, self.n).abs())
+        return DenseMap(self.out_shape, self.in_shape, self.numbers().reshape(self.m, self.n).abs())
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
@@ -155,7 +159,7 @@ def as_numpy(tensor: Tensor) -> np.ndarray:
     """
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
-    wider = torch.float32 if tensor.is_floating_point() and tensor.element_size() == 1 else _WIDER.get(tensor.dtype)
+    wider = _WIDER.get(tensor.dtype)
     if wider is not None:
         tensor = tensor.to(wider)
     if tensor._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
@@ -163,7 +167,12 @@ def as_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.numpy(force=True)
 
 
-_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+_DTYPES = [each for each in vars(torch).values() if isinstance(each, torch.dtype)]
+_WIDER = {
+    **{each: torch.float32 for each in _DTYPES if each.is_floating_point and each.itemsize == 1},
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
 
 
 def handed_out(numbers: Tensor) -> Tensor:
@@ -228,8 +237,11 @@ class DenseMap(LinearMap):
     def _push(self, u: Tensor) -> Tensor:
         return (self.matrix @ u.reshape(self.n).to(self.matrix.dtype)).reshape(self.out_shape)
 
+    def numbers(self) -> Tensor:
+        return self.matrix.reshape(self.out_shape + self.in_shape)
+
     def to_dense(self) -> Tensor:
-        return handed_out(self.matrix.reshape(self.out_shape + self.in_shape))
+        return handed_out(self.numbers())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -312,8 +324,11 @@ class ComplexMap(LinearMap):
         stacked = self.rows if self.imaginary is None else torch.cat([self.rows, self.imaginary])
         return torch.cat([stacked.real, stacked.imag], 1) if stacked.is_complex() else stacked
 
+    def numbers(self) -> Tensor:
+        return self.matrix.reshape(self.out_shape + self.in_shape)
+
     def to_dense(self) -> Tensor:
-        return handed_out(self.matrix.reshape(self.out_shape + self.in_shape))
+        return handed_out(self.numbers())
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         rows, cols = self.filled.nonzero(as_tuple=True)

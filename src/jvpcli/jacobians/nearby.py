@@ -204,12 +204,16 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     return Kink(name, index, float(torch.real(x.reshape(-1)[place])))
 
 
+def coarsest(problem: Problem) -> float:
+    """The rounding of the coarsest floating dtype that a problem's gradients pass through."""
+    tensors = (*problem.differentiable.values(), *problem.leaves.values())
+    return problem.once("rounding", lambda: coarsest_rounding(tensors, map(problem.below, problem.differentiable)))
+
+
 def _sight(problem: Problem) -> tuple[float, bool, float | None]:
     """The coarsest rounding of inputs and operations, whether it is an operation's, and how far kinks are looked for."""
-    inputs, outputs = problem.leaves, problem.differentiable
-    coarsest = problem.once("rounding", lambda: coarsest_rounding(outputs.values(), inputs.values()))
-    own = _rounding_of(inputs)
-    return max(own, coarsest), coarsest > own, step_for_kinks(inputs, coarsest)
+    own, on_the_way = _rounding_of(problem.leaves), coarsest(problem)
+    return max(own, on_the_way), on_the_way > own, step_for_kinks(problem.leaves, on_the_way)
 
 
 def _roundings(problem: Problem, eps: float) -> list[Tensor]:

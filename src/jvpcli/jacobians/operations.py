@@ -11,14 +11,14 @@ smooth   analytic where it is defined: an entry of the Jacobian that is not zero
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from jvpcli.language.readings import Node, nodes_below
+from jvpcli.language.readings import Node
 
 RIGID_NAMES = """
 Add Sub Rsub Neg Clone Alias ToCopy View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute Transpose T Repeat Slice
@@ -125,11 +125,11 @@ ADDED = {
 """The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False, decided: bool = False) -> list[Nature]:
-    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` and `decided` as `natures_of` has them."""
-    if output.grad_fn is None:
+def natures(nodes: Sequence[Node], inputs: Sequence[Tensor], weighed: bool = False, decided: bool = False) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an output with these nodes; `weighed` and `decided` as in `natures_of`."""
+    if not nodes:
         return [DECIDED if decided else ALWAYS] * len(inputs)
-    order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
+    order, leaf_of = leading(nodes, {id(x) for x in inputs})
     return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed, decided)
 
 
@@ -149,26 +149,26 @@ def natures_of(
     bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     kinked = set[Node]()  # whose values are not smooth: a zero of such a factor may be one at every point that is tried
     for node in reversed(order):
-        name = operation(node)
+        name, edges = operation(node), node.next_functions
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or is_of_complex(node, name)
         smooth = smooth or (name in MASKED and not weighed)
         scales = not floors and not weighed and _scales(node, name, bits)
-        if not smooth or any(edge in kinked for edge, _ in node.next_functions):
+        if not smooth or (kinked and any(edge in kinked for edge, _ in edges)):
             kinked.add(node)
         reached = bent = mixed = rough = moved = loose = 0
         by_value = name in ORDERED or picks_by_value(node, name, bits)
-        for operand, (edge, _) in enumerate(node.next_functions):
-            if edge not in bits:
+        for operand, (edge, _) in enumerate(edges):
+            below = bits.get(edge)
+            if below is None:
                 continue
             moves = by_value or (weighed and picks_by_index(name, operand))
-            below = bits[edge]
             rigid = scales or name in RIGID or ADDED.get(name) == operand
             bent |= below[1] if rigid else below[0]
             mixed |= below[2] if _copies(node, name, operand) else below[0]
             mixed |= reached & below[0] if name == "Add" else 0  # what comes by two ways is added up
-            factors = [] if name in RIGID else [other for k, (other, _) in enumerate(node.next_functions) if k != operand]
-            rough |= below[3] if smooth and kinked.isdisjoint(factors) else below[0]
+            factor = kinked and name not in RIGID and any(other in kinked for k, (other, _) in enumerate(edges) if k != operand)
+            rough |= below[0] if factor or not smooth else below[3]
             moved |= below[0] if moves else below[4]
             loose |= below[0] if name in INDEXED else below[5]
             reached |= below[0]
@@ -253,13 +253,11 @@ def operation(node: Node) -> str:
     return named(node.name())
 
 
-def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:
-    """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id."""
-    return leading(nodes_below(root), wanted)
-
-
 def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], dict[int, Node]]:
-    """As `topological`, of nodes that stand each behind those that it hands gradients on to."""
+    """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id.
+
+    `nodes` stand each behind those that it hands gradients on to, as `nodes_below` gives them.
+    """
     useful = set[Node]()
     leaf_of: dict[int, Node] = {}
     order: list[Node] = []
@@ -280,22 +278,14 @@ def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], 
     return order, leaf_of
 
 
-def coarsest_rounding(outputs: Collection[Tensor], inputs: Collection[Tensor]) -> float:
+def coarsest_rounding(tensors: Iterable[Tensor], graphs: Iterable[Iterable[Node]]) -> float:
     """The rounding of the coarsest floating dtype that a gradient passes through: float32 inside float64 is coarse.
 
     Args:
-        outputs: of a function, with their graph.
-        inputs: that are differentiated.
+        tensors: the outputs of a function, and the inputs that are differentiated.
+        graphs: the nodes of the outputs.
     """
-    waiting: list[Node] = [y.grad_fn for y in outputs]
-    seen = set[Node]()
-    dtypes = {x.dtype for x in (*outputs, *inputs) if x.requires_grad}
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        dtypes |= {meta.dtype for meta in node._input_metadata}
-        waiting += [parent for parent, _ in node.next_functions]
+    dtypes = {x.dtype for x in tensors if x.requires_grad}
+    dtypes |= {meta.dtype for nodes in graphs for node in nodes for meta in node._input_metadata}
     floating = [dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex]
-    return max((torch.finfo(dtype).eps for dtype in floating), default=torch.finfo(torch.float64).eps)
+    return max([torch.finfo(dtype).eps for dtype in floating], default=torch.finfo(torch.float64).eps)

@@ -6,7 +6,7 @@ pattern at a random point; where they are not, as of a ReLU, the operations are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +19,7 @@ from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import ahead, all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
-from jvpcli.jacobians.stacked import Around, Sides, look_around
+from jvpcli.jacobians.stacked import Around, Sides, look_around, rows_of
 from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
@@ -88,6 +88,20 @@ class SmallPlan:
             found[name] = OutputPlan(m, n, m * n, (way,), f"small: {plan.reason}")
         return found
 
+    @cached_property
+    def around(self) -> Around | None:
+        """What a pass over the point and a sample has found; None where there is none."""
+        together = self.together and self.mode != "forward" and self.problem.can_stack
+        return _look_around(self.problem, self.plan.mode) if together else None
+
+    def stages(self) -> Iterator[None]:
+        """What `derive` begins with, one thing after the other."""
+        if self.mode != "forward" and self.problem.can_stack:
+            rows_of(self.problem, self.plan.mode)
+        yield
+        _ = self.around
+        yield
+
     def maps(self) -> Maps:
         """The maps alone, without a look at another point."""
         return with_kinds(self.problem, self.targets, self._maps()[0], dict)
@@ -109,13 +123,11 @@ class SmallPlan:
 
     def derive(self, tell: Tell | None = None) -> Derivatives:
         """The maps with their structure, and the sides where they were seen; it is done too soon to `tell` of."""
-        problem, outputs, plan = self.problem, self.targets, self.plan
+        problem, outputs, plan, around = self.problem, self.targets, self.plan, self.around
 
         def by_plan(ys: Named, xs: Named) -> Maps:
             return maps_by_passes(ys, xs, self.plan)[0]
 
-        together = self.together and self.mode != "forward" and problem.can_stack
-        around = _look_around(problem, plan.mode) if together else None
         seen = None if around is None else around.sample
         sample = cache(partial(sample_maps, problem.leaves, problem.at, by_plan)) if seen is None else lambda: seen
         if around is None:
@@ -296,7 +308,7 @@ class _Operations:
         """What they are on the way to each input, told by their names alone."""
         problem, leaves = self.problem, list(self.problem.leaves.values())
         asked = "natures", self.name
-        return problem.once(asked, lambda: natures(self.output, leaves, problem.weighed, problem.decided))
+        return problem.once(asked, lambda: natures(problem.below(self.name), leaves, problem.weighed, problem.decided))
 
     @cached_property
     def kinds(self) -> Sequence[str]:

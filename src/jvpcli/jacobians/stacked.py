@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class Around:
 class Rows:
     """The rows of a pass: `count` at the point, as many at the sample, and with `sides` one below and one above.
 
-    Outputs and inputs are those of any point, for their shapes, dtypes and devices.
+    Outputs and inputs have the shapes, dtypes and devices of those at any point, and no numbers.
     """
 
     outputs: Named
@@ -169,9 +170,25 @@ def rows_of(problem: Problem, mode: str) -> Rows | None:
 
 def _rows_of(problem: Problem, mode: str) -> Rows | None:
     """The rows; None where they are too many, or complex.  No side is looked at where the operations tell of no kink."""
-    outputs, inputs = ({name: t.detach() for name, t in ends.items()} for ends in (problem.differentiable, problem.leaves))
+    outputs, inputs = problem.differentiable, problem.leaves
     regular = not problem.weighed and all(map(is_regular, map(problem.below, outputs)))
-    rows, tensors = Rows(outputs, inputs, mode == "forward", not regular), (*outputs.values(), *inputs.values())
+    return _laid_out(_forms(outputs), _forms(inputs), mode == "forward", not regular)
+
+
+Forms = tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]
+"""Of tensors with names."""
+
+
+def _forms(tensors: Named) -> Forms:
+    return tuple([(name, t.shape, t.dtype, t.device) for name, t in tensors.items()])
+
+
+@lru_cache(maxsize=64)
+def _laid_out(outputs: Forms, inputs: Forms, forward: bool, sides: bool) -> Rows | None:
+    """The rows of outputs and inputs of some forms, with what is pulled back from them, whatever the program."""
+    ys, xs = ({name: torch.empty((), dtype=dtype, device=device).expand(shape) for name, shape, dtype, device in forms}
+              for forms in (outputs, inputs))  # fmt: skip
+    rows, tensors = Rows(ys, xs, forward, sides), (*ys.values(), *xs.values())
     entries = (2 * rows.count + 2) * sum(t.numel() for t in tensors)
     return None if entries > MOST_ENTRIES or any(t.is_complex() for t in tensors) else rows
 

@@ -226,7 +226,9 @@ def shared(op: str, value: Any, arguments: Sequence[Any]) -> Tensor | None:
 
     That array is not changed from here on.
     """
-    given = (value, *arguments[:1]) if op in SHARING else ()
+    if op not in SHARING:
+        return None
+    given = (value, *arguments[:1])
     tensor = next((each for each in given if isinstance(each, Tensor)), None)
     array = next((each for each in given if isinstance(each, Array)), None)
     if tensor is None or array is None or str(tensor.dtype).removeprefix("torch.") != array.values.dtype.name:

@@ -204,6 +204,7 @@ POINTWISE_OPERATORS = frozenset(
 )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def _flags(op: str) -> str:
     kind, _, target = op.partition(":")
     table = {"call": "functions", "method": "methods"}.get(kind)

@@ -46,10 +46,10 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     """
     if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
         return False
-    return not any(
-        catalog.is_random(step.op) or may_change(step) or step.kind == "derive" or not step.recorded or step.casts
-        for step in evaluation.tape
-    )
+    for step in evaluation.tape:
+        if not step.recorded or step.casts or step.kind == "derive" or catalog.is_random(step.op) or may_change(step):
+            return False
+    return True
 
 
 def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> None:

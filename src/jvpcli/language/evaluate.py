@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from inspect import Parameter
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -119,12 +119,14 @@ def weighed(evaluation: Evaluation) -> frozenset[int]:
     A mask such as x > 0, an index, or a detached factor, is another at another point, though autograd takes it for a constant.
     """
     values = evaluation.values
-    leaves = _leaf_slots(evaluation)
-    held = {slot for slot in followers(evaluation, leaves) if not _carries_gradient(values.get(slot))}.difference(leaves)
+    bare = [step.slot for step in evaluation.tape if not _carries_gradient(values.get(step.slot))]
+    held = followers(evaluation, _leaf_slots(evaluation)).intersection(bare) if bare else ()
+    if not held:
+        return frozenset()
     return frozenset(
         step.slot
         for step in evaluation.tape
-        if step.target.rpartition(".")[2].strip("_") not in HARMLESS
+        if step.word.strip("_") not in HARMLESS
         and _carries_gradient(values.get(step.slot))
         and not held.isdisjoint(numbers_read(step))
     )
@@ -146,8 +148,11 @@ def is_decided(evaluation: Evaluation) -> bool:
         return evaluation.known.decided
     if evaluation.program is None or evaluation.read:
         return evaluation.read
+    whole = {slot for slot, value in evaluation.values.items() if _is_whole(value)}
+    if not (whole or evaluation.decisions):
+        return False
     found = followers(evaluation, _leaf_slots(evaluation))
-    whole = {slot for slot in found if _is_whole(evaluation.values.get(slot))}
+    whole &= found
     takers = [step for step in evaluation.tape if not whole.isdisjoint(numbers_read(step))] if whole else []
     takes = any(_carries_gradient(evaluation.values.get(step.slot)) for step in takers)
     return takes or not found.isdisjoint(evaluation.decisions)
@@ -562,11 +567,19 @@ def changes_inputs(program: Program) -> bool:
 
 def may_change(equation: Equation) -> bool:
     """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
-    op, operands = equation.op, equation.operands
-    if is_imported(op) or is_in_place(op) or equation.kind == "functional":
+    changes = _may_change(equation.op)
+    if changes is None:
+        operands = equation.operands
+        return len(operands) != 1 or isinstance(operands[0], Pack) or bool(equation.keywords)
+    return changes
+
+
+@lru_cache(maxsize=4096)
+def _may_change(op: str) -> bool | None:
+    """Whether an equation of this `op` may; None: where it is told to."""
+    if is_imported(op) or is_in_place(op) or op.startswith("functional:"):
         return True
-    alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
-    return catalog.changes_arguments(op) and not alone
+    return None if catalog.changes_arguments(op) else False
 
 
 def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:

@@ -415,7 +415,8 @@ class Expressions(Lowering):
         func = node.func
         if id(node) in self.modules:
             raise self.at(node, refusals.module_value())
-        imported = self.imported(func)
+        parts = self.dotted(func) or [] if isinstance(func, (ast.Attribute, ast.Name, ast.Subscript)) else []
+        imported, path = self.imported(func, parts), ".".join(parts)
         if imported is not None:
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
             if self.is_module(func):
@@ -430,16 +431,16 @@ class Expressions(Lowering):
                 if func.attr == "parameters":
                     return self.pack("list", [*inputs.values()], node)
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
-        if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
+        if path in FUNCTIONAL_CALLS:
             return self.functional_call(node, depth)
-        spelled = self.leaf_made(node, depth) or self.older(node, depth)
+        spelled = self.leaf_made(node, path, depth) or self.older(node, path, depth)
         if spelled is not None:
             return spelled
         if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
             callee = self.expr(func, depth)
             keywords = self.keywords(node, depth, spread=True)
             return self.emit("apply", (callee, *self.arguments(node, depth)), node, keywords)
-        op = self.callee(func)
+        op = self.callee(func, parts)
         if op == "random:seed" and (len(node.args) != 1 or node.keywords):
             raise self.at(node, ExpressionSyntaxError("torch.manual_seed takes the seed alone here."))
         if op in CALLS:
@@ -461,21 +462,19 @@ class Expressions(Lowering):
         reads = tuple((name, self.input(name, node)) for name in self.parameters if name.startswith(f"{owner}."))
         return self.emit(f"functional:{owner}", given, node, reads)
 
-    def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:
+    def leaf_made(self, node: ast.Call, path: str, depth: int) -> Operand | None:
         """`torch.zeros(3, requires_grad=True)` and nn.Parameter(…) inside of a program: a leaf of its own; None for others."""
-        path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         flags = [keyword for keyword in node.keywords if keyword.arg == "requires_grad"]
         makes = all(isinstance(flag.value, ast.Constant) and flag.value.value is True for flag in flags)
         if not self.is_program or not path or not makes or not (flags or path.endswith(".Parameter")):
             return None
         rest = [keyword for keyword in node.keywords if keyword not in flags]
         plain = ast.copy_location(ast.Call(node.func, node.args, rest), node)
-        value = self.call(plain, depth) if flags else self.older(plain, depth)
+        value = self.call(plain, depth) if flags else self.older(plain, path, depth)
         return None if value is None else self.emit("derive:open", (value,), node)
 
-    def older(self, node: ast.Call, depth: int) -> Operand | None:
+    def older(self, node: ast.Call, path: str, depth: int) -> Operand | None:
         """`torch.FloatTensor([1, 2])` and other ways to say what has a newer one; None for any other call."""
-        path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
         if path in ACCELERATORS and not node.args:
@@ -526,10 +525,9 @@ class Expressions(Lowering):
         """Whether what is called is a function that the language has, by its name."""
         return isinstance(func, ast.Name) and self.value_of(func.id) is None
 
-    def callee(self, func: ast.expr) -> str:
-        """The `op` of a call of one of the language's functions."""
+    def callee(self, func: ast.expr, parts: Sequence[str]) -> str:
+        """The `op` of a call of one of the language's functions; `parts` of its dotted name."""
         if isinstance(func, ast.Attribute) or (isinstance(func, ast.Name) and func.id in self.imported_names):
-            parts = self.dotted(func) or []
             function = catalog.canonical(".".join(parts))
             if function in DERIVATIVES:
                 return DERIVATIVES[function]
@@ -540,8 +538,8 @@ class Expressions(Lowering):
             if not catalog.is_function(function):
                 raise self.at(func, refusals.path(parts, called=True, functions=self.functions))
             return f"call:{function}"
-        if isinstance(func, ast.Subscript) and self.dotted(func):
-            raise self.at(func, refusals.path(self.dotted(func) or [], called=True, functions=self.functions))
+        if isinstance(func, ast.Subscript) and parts:
+            raise self.at(func, refusals.path(parts, called=True, functions=self.functions))
         if not isinstance(func, ast.Name):
             message = "Only functions of torch, math and F, and methods of tensors can be called."
             raise self.at(func, ForbiddenError(message))
@@ -552,12 +550,12 @@ class Expressions(Lowering):
             raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
         return "op:pow" if func.id == "pow" else f"builtin:{func.id}"
 
-    def imported(self, func: ast.expr) -> str | None:
-        """The name of the imported function that is called, if it is one that no value hides."""
+    def imported(self, func: ast.expr, parts: Sequence[str]) -> str | None:
+        """The name of the imported function that is called, if it is one that no value hides; `parts` of its dotted name."""
         if self.is_module(func):
             return self.modules[id(without_mode(func))]
         if isinstance(func, (ast.Attribute, ast.Subscript)):
-            name = self.submodule(self.dotted(func) or [])
+            name = self.submodule(parts)
         else:
             name = func.id if isinstance(func, ast.Name) else ""
         return name if name in self.functions and not self.is_value(name) else None

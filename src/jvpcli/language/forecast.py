@@ -19,6 +19,7 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.language import catalog, limits
+from jvpcli.program import parts_of_op
 from jvpcli.system.memory import free_memory
 
 SMALL = 1 << 26
@@ -405,7 +406,7 @@ _PARTS: Mapping[str, Callable[[_Given], int]] = {
 
 def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     """Refuse a step that would give more separate tensors or numbers than can be gone through."""
-    rule = _PARTS.get(op.partition(":")[2].rpartition(".")[2])
+    rule = _PARTS.get(parts_of_op(op)[2])
     if rule is None:
         return
     try:
@@ -417,7 +418,7 @@ def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
 
 def is_bounded(op: str) -> bool:
     """Whether nothing that an operation gives of small tensors is large, nor many."""
-    return _rule(op) in (None, *_BOUNDED) and op.partition(":")[2].rpartition(".")[2] not in _PARTS
+    return _rule(op) in (None, *_BOUNDED) and parts_of_op(op)[2] not in _PARTS
 
 
 def of_numbers(op: str) -> bool:
@@ -429,7 +430,7 @@ def of_numbers(op: str) -> bool:
 def _rule(op: str) -> Callable[[_Given], int] | None:
     if op.startswith("builtin:"):
         return None
-    name = op.partition(":")[2].rpartition(".")[2]
+    name = parts_of_op(op)[2]
     return _RULES.get(name) or (_broadcast if catalog.is_pointwise(op) and name not in _REDUCING else None)
 
 

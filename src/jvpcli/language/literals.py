@@ -5,6 +5,7 @@ What is wrong is said as a short fact (BadValueError); the caller says of which 
 
 from __future__ import annotations
 
+import cmath
 import json
 import math
 import re
@@ -166,7 +167,7 @@ def to_tensor(value: Any, dtype: torch.dtype, pairs: bool = False) -> Tensor:
         first = str(error).splitlines()[0].rstrip(".")
         raise BadValueError(f"{first[:1].lower()}{first[1:]}", torch_message=str(error)) from None
     wide = WIDEST.get(dtype)
-    if wide is not None and not bool(found.isfinite().all()):
+    if wide is not None and not (cmath.isfinite(found.sum().item()) or bool(found.isfinite().all())):
         written = torch.tensor(plain, dtype=wide)
         if bool((written.isfinite() & ~found.isfinite()).any()):
             raise BadValueError(

@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache, lru_cache, partial, reduce
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import array_names, arrays, catalog, guards, refusals
 from jvpcli.language.arrays import Array
-from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref
+from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref, parts_of_op
 
 
 class Record(tuple[Any, ...]):
@@ -93,7 +93,7 @@ def apply_operation(
         EvaluationError, LimitError: torch would trust the arguments and must not (`guards`).
         Whatever torch raises.
     """
-    kind, _, target = op.partition(":")
+    kind, target, _ = parts_of_op(op)
     if kind == "numpy":
         return arrays.apply(target, arguments, keywords or {})
     if kind == "random":
@@ -129,7 +129,7 @@ def operation(op: str) -> Done:
 
 def as_numbers(op: str, arguments: Arguments, keywords: Keywords) -> tuple[Arguments, Keywords]:
     """The arguments with Python's numbers in the place of numpy's, where torch is to take them."""
-    kind, _, target = op.partition(":")
+    kind, target, _ = parts_of_op(op)
     if kind not in ("call", "method") or target in COPYING or (arguments and isinstance(arguments[0], Array)):
         return arguments, keywords
     return [*map(arrays.number, arguments)], {name: arrays.number(value) for name, value in keywords.items()}
@@ -164,9 +164,13 @@ def _with_dense_gradient(op: str, arguments: Arguments, keywords: Keywords) -> t
 
 def is_imported(op: str) -> bool:
     """Whether an operation is a function of the user's own file."""
-    return op.startswith(f"call:{IMPORTED}")
+    return op.startswith(CALL_OF_IMPORTED)
 
 
+CALL_OF_IMPORTED = f"call:{IMPORTED}"
+
+
+@lru_cache(maxsize=4096)
 def is_in_place(op: str) -> bool:
     """Whether an operation changes its first argument and gives it back."""
     return op in catalog.WRITING or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
@@ -191,8 +195,13 @@ Done = Callable[[Arguments, Keywords], Any]
 """What an operation does, given its arguments."""
 
 
+NOTHING = nullcontext()
+
+
 def running(step: Equation) -> AbstractContextManager[Any]:
     """What a step runs inside of: no graph where none was recorded, and the autocast that it was noted down under."""
+    if step.recorded and not step.casts and step.kind in ("op", "call", "method") and not is_imported(step.op):
+        return NOTHING  # any other may run the user's own code, which may set what is recorded
     grad = torch.set_grad_enabled(step.recorded and torch.is_grad_enabled())
     if not step.casts:
         return grad
@@ -427,7 +436,7 @@ def check_result(value: Any, op: str, devices: Collection[str] = ()) -> None:
         numbers = value.device.type != "meta" or "meta" in devices
         if value.layout is not torch.strided or not numbers or value.is_quantized:
             raise ForbiddenError("Only dense tensors on a real device can be used.")
-        if any(size < 0 for size in value.shape):  # a size that overflowed inside torch
+        if min(value.shape, default=0) < 0:  # a size that overflowed inside torch
             raise EvaluationError(f"`{op.partition(':')[2]}` gave a tensor of the shape {tuple(value.shape)}, which there isn't.")
     elif isinstance(value, (tuple, list)):
         for item in value:

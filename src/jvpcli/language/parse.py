@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from jvpcli.attributes import cached_property
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
@@ -237,10 +238,6 @@ class _Statements(Expressions):
     in_loop = False
     """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
-    read: Collection[str] = frozenset()
-    """The names whose values are read, and not only parts of them."""
-    shown: Collection[str] = frozenset()
-    """The names of nothing but formatted text."""
     has_made = False
     """Whether a module of the program stands above."""
 
@@ -248,16 +245,7 @@ class _Statements(Expressions):
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
-        parts = list(ast.walk(tree))
-        stored = Counter(part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
-        written = Counter(
-            part.id for each in parts if isinstance(each, ast.Assign) and isinstance(each.value, ast.JoinedStr)
-            for part in each.targets if isinstance(part, ast.Name)
-        )  # fmt: skip
-        self.shown = {name for name, count in written.items() if stored[name] == count}
-        owners = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
-        loads = (part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load))
-        self.read = {part.id for part in loads if id(part) not in owners}
+        self.tree = tree
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
         return Program(
@@ -275,6 +263,17 @@ class _Statements(Expressions):
         )
 
     # Statements
+
+    @cached_property
+    def shown(self) -> Collection[str]:
+        """The names of nothing but formatted text."""
+        parts = list(ast.walk(self.tree))
+        stored = Counter(part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+        written = Counter(
+            part.id for each in parts if isinstance(each, ast.Assign) and isinstance(each.value, ast.JoinedStr)
+            for part in each.targets if isinstance(part, ast.Name)
+        )  # fmt: skip
+        return {name for name, count in written.items() if stored[name] == count}
 
     def statements(self, nodes: Sequence[ast.stmt]) -> None:
         """One after the other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import is_not
 from typing import Any
 
 import torch
@@ -161,7 +162,7 @@ class Run:
     def plain(self, equation: Equation) -> Operand:
         """A call, operator, attribute: one step of the tape."""
         operands = self.operands(equation)
-        keywords = tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
+        keywords = equation.keywords and tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
         slot = self.new_slot() if self.in_loop else equation.slot
         recorded = self.recording and equation.recorded  # what was watched as it ran may have run under no_grad
         made = (operands, keywords, slot, recorded)
@@ -257,10 +258,12 @@ class Run:
 
         `source` is the step as it was carried out, where it stands as something else on the tape.
         """
-        if is_plain(value) and step.kind != "random" and not any(True for operand in _all_operands(step) for _ in refs(operand)):
+        if not isinstance(value, Tensor) and is_plain(value) and step.kind != "random" and not _reads(step):
             return Const(value)
         limits.check_steps(len(self.tape))
-        step = replace(step, operands=tuple(map(_kept, step.operands)))
+        kept = tuple(map(_kept, step.operands))
+        if any(map(is_not, kept, step.operands)):
+            step = replace(step, operands=kept)
         self.tape.append(step)
         self.history.append(source or step)
         self.values[step.slot] = self.reported[step.slot] = value
@@ -311,7 +314,10 @@ class Run:
         """Operands on the tape; a star's items stand in its place."""
         written: list[Operand] = []
         for item in items:
-            if isinstance(item, Pack) and item.kind == "star":
+            if not isinstance(item, Pack):
+                held = self.held(item)
+                written.append(self.written_out(held) if self.lists_change else held)
+            elif item.kind == "star":
                 written += map(self.written_out, self.items_of(self.held(item.items[0])))
             else:
                 written.append(self.on_tape(item))
@@ -475,7 +481,7 @@ class Run:
     def is_sequence(self, operand: Operand) -> bool:
         """Whether an operand is a list or tuple, written or as a value."""
         return items_in(operand) is not None or (
-            isinstance(operand, Ref | Const) and isinstance(value := self.read(operand), list | tuple) and not is_scalar(value)
+            isinstance(operand, (Ref, Const)) and isinstance(value := self.read(operand), (list, tuple)) and not is_scalar(value)
         )
 
     def new_slot(self) -> int:
@@ -595,6 +601,11 @@ def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
 def _as_it_is(x: Tensor) -> Tensor:
     """A copy that stays when `x` is changed, and requires a gradient where `x` does; it has no graph."""
     return x.detach().clone().requires_grad_(x.requires_grad)
+
+
+def _reads(step: Equation) -> bool:
+    """Whether a step depends on another, or on an input."""
+    return any(True for operand in _all_operands(step) for _ in refs(operand))
 
 
 def _all_operands(step: Equation) -> Sequence[Operand]:

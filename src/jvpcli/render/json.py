@@ -193,13 +193,15 @@ class _Cut:
             weight = _weight(found)
         else:
             optional, heavy = rules
-            found = vars(item)  # which has the fields in their order, and nothing else
-            if optional:
-                found = {name: value for name, value in found.items() if value is not None or name not in optional}
-            weight = 8
-            for name in heavy:
-                value = found.get(name)
-                weight += len(value) if type(value) is str else 0 if value is None else _weight(value)
+            found, weight = {}, 8
+            for name, value in vars(item).items():  # which has the fields in their order, and nothing else
+                if value is None:
+                    if name not in optional:
+                        found[name] = None
+                    continue
+                found[name] = value
+                if name in heavy:
+                    weight += len(value) if type(value) is str else _weight(value)
         if self._words or weight > self._left:
             return {name: self._inside(value) for name, value in found.items()}
         self._left -= weight
@@ -232,13 +234,13 @@ class _Cut:
 
 
 @cache
-def _rules(kind: Hashable) -> tuple[frozenset[str], Sequence[str]] | None:
+def _rules(kind: Hashable) -> tuple[frozenset[str], frozenset[str]] | None:
     """Of a report type: the fields that are left out where they are None, and those that may be long; None of another type."""
     if not is_dataclass(kind):
         return None
     every = fields(kind)
     optional = frozenset([f.name for f in every if f.default is None])
-    return optional, [f.name for f in every if not _LIGHT.fullmatch(str(f.type))]
+    return optional, frozenset([f.name for f in every if not _LIGHT.fullmatch(str(f.type))])
 
 
 _LIGHT = re.compile(r"(?:int|bool|float|Shape|None|tuple|[][, .|])+")

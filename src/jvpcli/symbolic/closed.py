@@ -280,7 +280,7 @@ class Closed:
     @cached_property
     def _means(self) -> bool:
         """Whether the program takes means: by themselves, or in a loss, a variance or a normalisation."""
-        return any(MEANS.search(step.target.rpartition(".")[2]) for step in self.evaluation.tape)
+        return any(MEANS.search(step.word) for step in self.evaluation.tape)
 
     @property
     def _cotangents(self) -> Vectors:

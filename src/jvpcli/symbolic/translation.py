@@ -74,7 +74,7 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         isinstance(arguments[0] if arguments else None, (list, tuple)) and step.op == "op:getitem"
     ):
         return _part(arguments[0], keywords["index"] if step.kind == "unpack" else arguments[1], text)
-    name = step.target.rpartition(".")[2]
+    name = step.word
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
         return _constant(value, step, text, slots)
     plain = name.removesuffix("_copy")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.figures import scale
 from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
@@ -26,6 +28,7 @@ from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.structure import PLACED, block_count, classify_complex, shared_axes, unproved, without_artefacts
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
 from jvpcli.tracing.replay import Chain, Step
 
@@ -84,6 +87,11 @@ class LocalMap:
     told: StructuredMap | None = None
     rigid: bool = False
     diagonal: bool = False
+
+    @cached_property
+    def factor(self) -> np.ndarray | None:
+        """The scale as the report has it: many steps share a map."""
+        return scale(self.scale)
 
     @property
     def places(self) -> Tensor:
@@ -217,7 +225,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         told = _by_operations(result.graph, leaves, step.weighed, elsewhere)
         known: Sequence[Nature] = [each.nature for each in told if each is not None]
         if len(known) < len(leaves):
-            known = natures(result.graph, leaves, step.weighed, step.decided)
+            known = natures(nodes_below(result.graph.grad_fn), leaves, step.weighed, step.decided)
         diagonals = [each and _diagonal(each, leaf) for each, leaf in zip(told, leaves, strict=True)]
         written: Sequence[LinearMap | None] = diagonals
         if not all(diagonals):

@@ -227,7 +227,7 @@ def _factors(traced: Traced, fault: Fault) -> tuple[complex, complex, int] | Non
 
 def _quotient(step: Step, row: int | None) -> str:
     """` (0/0)` for a division, from the operands at an entry of the result."""
-    if step.equation.target.rpartition(".")[2].rstrip("_") not in ("truediv", "div", "divide", "true_divide"):
+    if step.equation.word.rstrip("_") not in ("truediv", "div", "divide", "true_divide"):
         return ""
     if len(step.operands) != 2 or row is None:
         return " (a division by 0)" if any(bool((p.tensor == 0).any()) for p in step.operands[1:]) else ""

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from jvpcli.jacobians.kinks import KINK, LASTING, ROUNDINGS, STEP, bends
 from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, largest, moved
-from jvpcli.jacobians.operations import SMOOTH, operation, topological
+from jvpcli.jacobians.operations import SMOOTH, leading, operation
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.operations import can_require_grad
+from jvpcli.language.readings import nodes_below
 from jvpcli.tracing.chain import pull_back
 from jvpcli.tracing.replay import Step
 
@@ -333,7 +334,7 @@ def _operations(passage: Passage) -> frozenset[str] | None:
     leaf, names = passage.step.leaves[passage.position], set()
     for k in passage.results:
         root = passage.step.results[k].graph.grad_fn
-        nodes, _ = topological(root, {id(leaf)}) if root is not None else ([], {})
+        nodes, _ = leading(nodes_below(root), {id(leaf)})
         for node in nodes:
             name = operation(node)
             names.add("Floor" if name == "Div" and getattr(node, "_saved_rounding_mode", None) else name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -310,10 +311,15 @@ def _needed(steps: Sequence[Step], outputs: Iterable[Primal]) -> tuple[Step, ...
     return tuple(reversed(kept))
 
 
-def _kind_of(primal: Primal) -> tuple[Any, ...]:
+def _kind_of(primal: Primal) -> str:
     """All of a value but its entries."""
     t = primal.tensor
-    return t.shape, t.stride(), t.dtype, t.device, primal.active, t.is_conj(), t.is_neg()
+    return _in_words(t.shape, t.stride(), t.dtype, t.device, primal.active, t.is_conj(), t.is_neg())
+
+
+@lru_cache(maxsize=1024)
+def _in_words(*facts: Any) -> str:
+    return repr(facts)
 
 
 def _leaf(primal: Primal) -> Tensor:

@@ -244,7 +244,7 @@ class Mask:
 
 def mask_of(step: Step, positions: Sequence[int]) -> Mask | None:
     """How a `where`, a `masked_fill` or a product masks what it reads at these positions; None for other steps."""
-    kind, name = step.equation.kind, step.equation.target.rpartition(".")[2].rstrip("_")
+    kind, name = step.equation.kind, step.equation.word.rstrip("_")
     arguments = {step.arguments[position] for position in positions}
     if name == "where":
         taken: Mapping[int | str, bool] = {1 if kind == "call" else 0: True, 2: False, "input": True, "other": False}

@@ -73,6 +73,17 @@ class Traced:
         """What the letters of what has no name bear, where something is called as one of them."""
         return "" if {*LETTERS, RESULT}.isdisjoint(self.labels.values()) else MARK
 
+    def told(self, tensor: Tensor) -> Value:
+        """A tensor of the trace as the report has it: what one step hands on unchanged arrives at another."""
+        found = self._told.get(id(tensor))
+        if found is None:
+            found = self._told[id(tensor)] = figures.value(tensor)
+        return found
+
+    @cached_property
+    def _told(self) -> dict[int, Value]:
+        return {}
+
     def source(self, step: Step) -> str:
         """The text of a step on one line."""
         return self.program.step_text(step.equation)
@@ -220,7 +231,7 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
         shape=shape,
         dtype=dtype,
         value=value,
-        cotangent=figures.value(arrived[main]) if here else None,  # type: ignore[arg-type]
+        cotangent=traced.told(arrived[main]) if here else None,  # type: ignore[arg-type]
         norm=norm(here) if here else None,
         local_jacobians=tuple(_local_jacobians(traced, index, opened)),
         contributions=tuple(_contributions(traced, index)),
@@ -276,7 +287,7 @@ def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[Local
             part=result if len(step.results) > 1 else None,
             value=arrays[0] if arrays else None,
             imaginary=arrays[1] if len(arrays) > 1 else None,
-            scale=figures.scale(local.scale),
+            scale=local.factor,
         )
 
 
@@ -285,7 +296,7 @@ def _contributions(traced: Traced, index: int) -> Iterator[Contribution]:
     for position, gradient in enumerate(traced.swept.contributions[index]):
         if gradient is not None:
             operand = traced.labels[step.operands[position].number]
-            entry = figures.value(gradient)
+            entry = traced.told(gradient)
             yield Contribution(operand, position, entry.shape, entry.dtype, entry.value)
 
 
@@ -293,7 +304,7 @@ def _parts(traced: Traced, index: int) -> Iterator[StepPart]:
     step = traced.chain.steps[index]
     for result, v in zip(step.results, traced.swept.arrived[index], strict=True):
         entry = figures.value(result.primal.tensor)
-        arrived: Value | None = None if v is None else figures.value(v)
+        arrived = None if v is None else traced.told(v)
         yield StepPart(traced.labels[result.primal.number], entry.shape, entry.dtype, entry.value, arrived)
 
 
@@ -425,7 +436,8 @@ def _scale(traced: Traced) -> Tensor:
 
 def _coarsest(traced: Traced) -> float:
     """The rounding of the coarsest dtype on the way."""
-    return coarsest_rounding(traced.evaluation.outputs.values(), traced.problem.leaves.values())
+    tensors = (*traced.evaluation.outputs.values(), *traced.problem.leaves.values())
+    return coarsest_rounding(tensors, traced.problem.nodes.values())
 
 
 def _excess(a: Tensor, b: Tensor, scale: Tensor, eps: float) -> float:
