@@ -216,7 +216,7 @@ ERRORS: dict[str, Cells] = {
         "a = torch.tensor(0.5, requires_grad=True)\nb = torch.tensor([a.sin(), a.cos()])",
         "b.sum().backward()",
     ],
-    "a leaf in place": ["w = torch.ones(3, requires_grad=True)\nw += 1\nw.sum().backward()"],
+    "a leaf in place": ["w = torch.ones(3, requires_grad=True)\nw.add_(1).sum().backward()"],
     "an exponential in place": [
         "t = torch.arange(3., requires_grad=True)\nu = (2 * t).exp()\nu[0] = 7.",
         "u.sum().backward()",

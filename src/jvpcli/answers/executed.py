@@ -82,7 +82,7 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
     except JvpError as why:
         raise _both(refusal, why) from None
     if refusal.torch_message is not None and not found.whole:
-        raise refusal
+        raise refusal if found.failed is None else _proved(refusal, found.failed())
     found = _as_asked(found, asked)
     try:
         return _answered(found, answer)
@@ -109,7 +109,9 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
 
 def _both(refusal: JvpError, why: JvpError) -> JvpError:
     """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
-    if refusal.torch_message is not None or isinstance(why, ExpressionSyntaxError):
+    if refusal.torch_message is not None:
+        return _proved(refusal, why)
+    if isinstance(why, ExpressionSyntaxError):
         return refusal
     ends_there = isinstance(why, EvaluationError) and why.source is not None
     if why.torch_message is not None or isinstance(why, LimitError) or ends_there:
@@ -121,6 +123,14 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
     beside = f"Python, between guards, does not get to an answer either: {why.message}"
     refusal.explanation = f"{refusal.explanation}\n{beside}".strip()
     return refusal
+
+
+def _proved(refusal: JvpError, why: JvpError) -> JvpError:
+    """What the language tells of an error of PyTorch's, or what Python's own run does: where the first lists what the causes may
+    be, and the other has found the one, with its cure."""
+    is_vague = type(refusal) is EvaluationError and bool(refusal.causes)
+    is_found = why.torch_message is not None and bool(why.hints) and not why.causes
+    return why if is_vague and is_found else refusal
 
 
 def with_way(refusal: JvpError, request: Request) -> JvpError:

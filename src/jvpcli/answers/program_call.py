@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -89,7 +90,10 @@ def met(request: Request) -> Executed:
         raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error, proved(error))
     number, calls = _picked(lines, request.call, text)
     line = next(call.line for call in calls if call.explained)
-    end = "" if error is None or error is failed.get(number) else f"; {_ended(error, None).message}"
+    goes_on = error is None or len(code) > 1  # as a session does
+    end = ""
+    if error is not None and error is not failed.get(number):
+        end = f"; {_passed(error) if goes_on else _ended(error, None).message}"
     raised = partial(_raised, failed[number], line, proved) if number in failed else None
     plain = replace(request, inputs={}, wrt=None, grad_outputs=(), is_grads_batched=False, tangent=(), call=None)
 
@@ -112,10 +116,10 @@ def met(request: Request) -> Executed:
             return None
         note = Notice("as_python", _said(number, len(lines), line) + end + _changed_behind(call))
         dtype = torch.get_default_dtype()
-        ended = error is None and number not in failed
+        ended = goes_on and number not in failed
         return Executed(meant, own, dtype, note, made, line, raised, ended, tuple(held))
 
-    if request.call is None and error is None and number not in failed and seen.creates_value:
+    if request.call is None and goes_on and number not in failed and seen.creates_value:
         at_end = partial(_at_end, plain, tuple(replace(each, explained=False) for each in calls), line)
         equation: Executed | None = at_call(code, seen, len(lines) + 1, settings, at_end)
         if equation is not None:
@@ -170,10 +174,14 @@ def _ends(code: str) -> tuple[tuple[str, ...], ...]:
     return tuple(names for _, names in sorted(found, reverse=True) if names)
 
 
-def _proved(again: Callable[[], tuple[BaseException | None, Recorder]], error: BaseException) -> JvpError | None:
+def _proved(again: Callable[..., tuple[BaseException | None, Recorder]], error: BaseException) -> JvpError | None:
     """What an error of a program means, by its steps as they are noted down when it is run again; None where nothing is known."""
-    found, recorder = again()
-    if found is None or (type(found), words_of(found)) != (type(error), words_of(error)):  # one that the program catches
+
+    def is_it(other: BaseException) -> bool:
+        return (type(other), words_of(other)) == (type(error), words_of(error))
+
+    found, recorder = again(is_it)
+    if found is None or not is_it(found):  # one that the program catches
         return _meaning(error)
     return _meaning(found, recorder)
 
@@ -192,18 +200,34 @@ def _ended(error: BaseException, meaning: JvpError | None) -> JvpError:
     """
     if meaning is not None and meaning.explanation:
         return meaning
-    own = [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
+    own = _own_frames(error)
     where = f" on line {own[-1].tb_lineno}" if own else ""
     name = getattr(error, "name", None) if isinstance(error, NameError) else None
     if name is None or hasattr(builtins, name):
-        said = ": ".join(filter(None, (type(error).__name__, words_of(error))))
-        ended = EvaluationError(f"the program ends{where} with {said}")
+        ended = EvaluationError(f"the program ends{where} with {_quoted(error)}")
         if not own or isinstance(error, OF_NAMES):
             return ended
         place = place_of(own[-1])
         by_python = "Python ran it between guards, since the language does not read it."
         return ended.with_context(explanation=by_python, span=place.span, source=place.source)
     return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
+
+
+def _passed(error: BaseException) -> str:
+    """What a session raises, and goes on behind."""
+    own = _own_frames(error)
+    line = f"line {own[0].tb_lineno}, which" if own else "what"
+    return f"the session goes on behind {line} raises {_quoted(error)}"
+
+
+def _quoted(error: BaseException) -> str:
+    """An error as Python itself shows it at the end of a traceback."""
+    return ": ".join(filter(None, (type(error).__name__, words_of(error))))
+
+
+def _own_frames(error: BaseException) -> list[TracebackType]:
+    """The lines of the program that an error has come through, the innermost last."""
+    return [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
 
 
 def _given(request: Request) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ import linecache
 import re
 import sys
 import warnings
+from bisect import bisect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from jvpcli.closed.words import NOTHING, Ended, Reached
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import forecast, guards
 from jvpcli.language.guards.integers import as_integer
+from jvpcli.language.sessions import prompts
 from jvpcli.language.source import read_source
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative, graph_after, read_call, read_end
@@ -53,8 +55,10 @@ def code_of(text: str) -> str:
     return "\n".join(lines)
 
 
-def compiled(text: str, given: Collection[str] = ()) -> CodeType:
+def compiled(text: str, given: Collection[str] = ()) -> tuple[CodeType, ...]:
     """The code of a program, with guards; it takes what is given for some names.
+
+    It comes in the parts of which each runs whatever those before have raised: what stands at each prompt of a session.
 
     Raises:
         ExpressionSyntaxError: Python can't read it.
@@ -66,9 +70,18 @@ def compiled(text: str, given: Collection[str] = ()) -> CodeType:
     try:
         tree = ast.parse(code)
         tree = with_given(tree, given, found_without_import()) if given else tree
-        return compile(guarded(tree), PROGRAM, "exec", dont_inherit=True)
+        parts = _parts(guarded(tree), prompts(text))
+        return tuple(compile(part, PROGRAM, "exec", dont_inherit=True) for part in parts)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionSyntaxError(f"Python can't read it: {error}") from None
+
+
+def _parts(tree: ast.Module, begins: Sequence[int]) -> list[ast.Module]:
+    """A program as several, of which each begins on one of these lines; a first one has what stands before them."""
+    found: dict[int, list[ast.stmt]] = {}
+    for statement in tree.body:
+        found.setdefault(bisect(begins, statement.lineno), []).append(statement)
+    return [ast.Module(body, []) for body in found.values()]
 
 
 def asks_for_none(text: str) -> str:
@@ -102,8 +115,11 @@ class Settings:
     ends: Sequence[Sequence[str]] = ()
 
 
-def run_through(code: CodeType, settings: Settings) -> tuple[Watch, BaseException | None]:
-    """Runs a program to its end: the derivatives that it asked for, and what ended it before its end; None: nothing."""
+def run_through(code: Sequence[CodeType], settings: Settings) -> tuple[Watch, BaseException | None]:
+    """Runs a program to its end: the derivatives that it asked for, and what it raises; None: nothing.
+
+    A session goes on behind what it raises, of which the last counts: but names that aren't there then may be for want of that.
+    """
     watch = Watch()
     guard = _Guard(watch, settings.memory_limit)
     with _in_order(settings.seed), guard:
@@ -111,18 +127,24 @@ def run_through(code: CodeType, settings: Settings) -> tuple[Watch, BaseExceptio
     return watch, error
 
 
-def noted_down(code: CodeType, settings: Settings) -> tuple[BaseException | None, Recorder]:
-    """Runs a program to its end with all its steps noted down: what ended it before its end, None: nothing; and the notes."""
+def noted_down(
+    code: Sequence[CodeType], settings: Settings, ends: Callable[[BaseException], bool]
+) -> tuple[BaseException | None, Recorder]:
+    """Runs a program with all its steps noted down, to its end or to what `ends` is true of: what it raises, and the notes."""
     watch, recorder = Watch(), Recorder()
     guard = _Guard(watch, settings.memory_limit)
     with _in_order(settings.seed), guard:
         guard.note_down(recorder)
-        error = _run(code, settings, watch, guard)
+        error = _run(code, settings, watch, guard, ends)
     return error, recorder
 
 
 def at_call(
-    code: CodeType, seen: Watch, number: int, settings: Settings, meet: Callable[[Derivative | Asked, Recorder, bool], Any]
+    code: Sequence[CodeType],
+    seen: Watch,
+    number: int,
+    settings: Settings,
+    meet: Callable[[Derivative | Asked, Recorder, bool], Any],
 ) -> Any:
     """Runs a program up to one of the derivatives that it was seen to ask for, counted from 1; what `meet` gives of that.
 
@@ -161,9 +183,15 @@ def _met(
     raise Reached
 
 
-def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
+def _run(
+    code: Sequence[CodeType],
+    settings: Settings,
+    watch: Watch,
+    guard: _Guard,
+    ends: Callable[[BaseException], bool] = lambda error: False,
+) -> BaseException | None:
     """Runs a program, and closes what it has left open; what ended it, None: nothing."""
-    error = _carried_out(code, settings, watch, guard)
+    error = _carried_out(code, settings, watch, guard, ends)
     line = 0 if isinstance(error, (Reached, JvpError)) else watch.thrown_away()
     if line:
         error = ForbiddenError(
@@ -174,11 +202,17 @@ def _run(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> Bas
     return error
 
 
-def _carried_out(code: CodeType, settings: Settings, watch: Watch, guard: _Guard) -> BaseException | None:
+def _carried_out(
+    code: Sequence[CodeType], settings: Settings, watch: Watch, guard: _Guard, ends: Callable[[BaseException], bool]
+) -> BaseException | None:
     program = Program(settings.seed, settings.keeps_seed, watch, guard.inside, settings.given)
+    raised: BaseException | None = None
     try:
-        with walled():
-            exec(code, program.globals)
+        for part in code:
+            error = _raised_by(part, program)
+            raised = error if raised is None or not isinstance(error, (NameError, type(None))) else raised
+            if error is not None and ends(error):
+                return error
         if watch.target == watch.count + 1:
             end = read_end(program.globals, settings.ends, watch.given)
             if end is not None:
@@ -186,14 +220,31 @@ def _carried_out(code: CodeType, settings: Settings, watch: Watch, guard: _Guard
     except Ended as ended:
         return ended.error
     except SystemExit:
-        return watch.ended
+        return watch.ended or raised
+    except (Reached, JvpError) as error:
+        return error
+    return watch.ended or raised
+
+
+def _raised_by(code: CodeType, program: Program) -> Exception | None:
+    """What a part of a program raises of its own; None: nothing.
+
+    Raises:
+        ForbiddenError: it reads one of Python's own names, which no program has.
+        JvpError: it is refused otherwise.
+    """
+    try:
+        with walled():
+            exec(code, program.globals)
+    except JvpError:
+        raise
     except NameError as error:
         if error.name in vars(builtins):
-            return ForbiddenError(f"`{error.name}` can't be used in a program.")
+            raise ForbiddenError(f"`{error.name}` can't be used in a program.") from None
         return error
-    except (Reached, Exception) as error:
+    except Exception as error:
         return error
-    return watch.ended
+    return None
 
 
 def _guarded(guard: _Guard, function: Callable[..., Any]) -> Callable[..., Any]:

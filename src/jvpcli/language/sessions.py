@@ -52,7 +52,18 @@ Line = tuple[int, str]
 
 def is_session(lines: Iterable[str]) -> bool:
     """Whether some lines of a text have the prompts of a session."""
-    return any(line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) for line in lines)
+    return any(map(_begins, lines))
+
+
+def _begins(line: str) -> bool:
+    """Whether something new is typed on a line of a session."""
+    return line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) is not None
+
+
+def prompts(source: str) -> list[int]:
+    """The lines of a session, counted from 1, on which something new is typed, whatever the one before has raised."""
+    lines = _quoted(_numbered(list(_lines(source))))
+    return [source.count("\n", 0, start) + 1 for start, line in lines if _begins(line)]
 
 
 def _quoted(lines: Sequence[Line]) -> Iterator[Line]:
