@@ -224,7 +224,7 @@ def test_a_repeated_question_stays_within_its_budget():
     task = inspected("torch.outer(x, x)")
     for _ in range(3):
         task()
-    assert calls_of(task) <= 363  # to go on after a stage counts as a call
+    assert calls_of(task) <= 374  # to go on after a stage counts as a call, and there are 18 such stages
     with Operations() as counted:
         task()
     assert counted.count <= 83
