@@ -97,3 +97,12 @@ def test_half_a_sum_of_two_is_a_mean_where_the_text_takes_one(expression, means)
     """The code is the same function at other sizes, too."""
     form = jvpcli.derive(expression, x=[1.0, 2.0], y=[0.0, 1.0], wrt="x").vjp["x"].torch
     assert (".mean(" in form) == means
+
+
+@pytest.mark.parametrize(("expression", "form"), [("torch.linalg.matrix_exp(X).trace()", "matrix_exp(X)_ji"),
+                                                  ("torch.linalg.det(X)", "det(X)·inv(X)_ji")])  # fmt: skip
+def test_the_jacobian_of_a_number_is_what_1_comes_back_as(expression, form):
+    """d exp(X) is a block of the exponential of a larger matrix; of its trace nothing of that is left."""
+    x = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    found = jvpcli.derive(expression, X=x)
+    assert found.report.jacobian["y"]["X"].formula == form

@@ -21,7 +21,7 @@ from jvpcli.symbolic.forms import (
     names,
     of,
 )
-from jvpcli.symbolic.rules import derivative, pulled
+from jvpcli.symbolic.rules import pulled
 from jvpcli.symbolic.scalars import SCALARS
 from jvpcli.symbolic.translation import translated
 
@@ -38,7 +38,7 @@ def steps(closed: Closed) -> Iterable[Rule]:
         for x, at in closed.at.items():
             try:
                 poly = closed.pulled_to(x)
-                found = derivative(form.body, x, at)
+                found = closed.slope(form, x)
             except NoClosedFormError:
                 continue
             over = "".join(closed.letters[i] for i in form.over)

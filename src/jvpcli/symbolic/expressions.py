@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from jvpcli.symbolic.writing import SUPERSCRIPT
+from jvpcli.symbolic.writing import SUPERSCRIPT, of_roots
 
 ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM = 100, 90, 80, 70, 60, 50
 
@@ -96,8 +96,10 @@ def matrix_text(expr: Expr) -> str | None:
         return str(inner[k]) if matrix_strength(part) >= least and not (kind and mixed) else f"({inner[k]})"
 
     match expr.op:
-        case "name" | "number":
+        case "name":
             return expr.text
+        case "number":
+            return _number_told(expr)
         case "matmul":
             a, b = expr.args
             if a.ndim == b.ndim == 1:
@@ -135,7 +137,13 @@ def matrix_text(expr: Expr) -> str | None:
 
 def matrix_strength(expr: Expr) -> int:
     """How tightly the outermost operation binds in the notation of matrices, where an outer product is a product."""
-    return PRODUCT if expr.matrix and "·" in expr.matrix else strength(expr)
+    told = _number_told(expr) if expr.op == "number" else expr.matrix or ""
+    return PRODUCT if "·" in told or (expr.op == "number" and "/" in told) else strength(expr)
+
+
+def _number_told(expr: Expr) -> str:
+    """A number in the notation of matrices: as a root or a part of π where its digits say nothing."""
+    return expr.text if "/" in expr.text else of_roots(Fraction(expr.text), latex=False) or expr.text
 
 
 def _product_of(expr: Expr) -> str:

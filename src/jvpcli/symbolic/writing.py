@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -66,7 +67,7 @@ class Style:
             if self.latex:
                 return rf"{'-' if value < 0 else ''}\tfrac{{{abs(value.numerator)}}}{{{value.denominator}}}"
             return str(value)
-        return f"{float(value):.12g}"
+        return of_roots(value, self.latex) or f"{float(value):.12g}"
 
     @property
     def dot(self) -> str:
@@ -80,6 +81,46 @@ class Style:
 
 
 TEXT, LATEX = Style(False), Style(True)
+
+PI = Fraction("3.14159265358979323846264338327950288")
+
+ROUNDED = Fraction(1, 2 * 10**15)
+"""How far a number may be from another that it stands for, in proportion: what two roundings to double precision leave."""
+
+
+def of_roots(value: Fraction, latex: bool) -> str | None:
+    """A number such as 1/√3, π/180 or √(2/π), of which the digits say nothing; None: it is none of small whole numbers."""
+    size = abs(value)
+    for of_root, base in ((False, size), (True, size * size)):
+        for power in (1, -1, 0):  # the number, or its square, is a quotient of whole numbers times π to this power
+            quotient = (base / PI**power).limit_denominator(1000)
+            if quotient and quotient.numerator <= 1000 and abs(base / PI**power / quotient - 1) < ROUNDED:
+                above = _rooted(quotient.numerator, of_root, power > 0, latex)
+                below = _rooted(quotient.denominator, of_root, power < 0, latex)
+                return ("-" if value < 0 else "") + _divided(above, below, latex)
+    return None
+
+
+def _rooted(n: int, of_root: bool, has_pi: bool, latex: bool) -> list[str]:
+    """The factors of a whole number, times π or not, or of its root: what is a square stands in front of the root."""
+    pi = [r"\pi" if latex else "π"] if has_pi else []
+    if not of_root:
+        return [str(n)] * (n > 1) + pi
+    front = max(k for k in range(1, math.isqrt(n) + 1) if n % (k * k) == 0)
+    inner = [str(n // front**2)] * (n > front**2) + pi
+    if not inner:
+        return [str(front)] * (front > 1)
+    within = (r" \, " if latex else "·").join(inner)
+    root = rf"\sqrt{{{within}}}" if latex else f"√({within})" if len(inner) > 1 else f"√{within}"
+    return [str(front)] * (front > 1) + [root]
+
+
+def _divided(above: list[str], below: list[str], latex: bool) -> str:
+    if latex:
+        over, under = (r" \, ".join(each) or "1" for each in (above, below))
+        return over if not below else rf"\tfrac{{{over}}}{{{under}}}"
+    over, under = "·".join(above) or "1", "·".join(below)
+    return over if not below else f"{over}/({under})" if len(below) > 1 else f"{over}/{under}"
 
 
 def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT, taken: Iterable[str] = ()) -> str:
@@ -243,8 +284,16 @@ def _with(poly: Poly, letters: Mapping[Index, str], taken: set[str], style: Styl
 
 
 def ordered(poly: Poly) -> Poly:
-    """The terms in the order in which they are written: no sum begins with a minus that need not."""
-    return tuple(sorted(poly, key=lambda term: term.coefficient < 0)) if poly and poly[0].coefficient < 0 else poly
+    """The terms in the order in which they are written: no sum begins with a minus that need not, or stands alone in another."""
+    flat = tuple(inner for term in poly for inner in _summands(term))
+    return tuple(sorted(flat, key=lambda term: term.coefficient < 0)) if flat and flat[0].coefficient < 0 else flat
+
+
+def _summands(term: Term) -> Poly:
+    match term:
+        case Term(Fraction(numerator=1, denominator=1), (), (Power(base, Fraction(numerator=1, denominator=1)),)):
+            return base
+    return (term,)
 
 
 def _tensor(lam: Lam, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
