@@ -337,9 +337,32 @@ def test_why_python_does_not_answer_either_is_told(jvp):
     assert (error["code"], error["message"]) == ("unknown_name", "the program reads `five` on line 9, which has no value")
     assert error["hints"] == ["--five VALUE gives it one"]
     error = answer(jvp, "inspect", SEVERAL.replace("import torch", "import torch, socket"))["error"]
-    assert error["explanation"].endswith("`import socket`: there is no socket in a program.")
+    assert error["message"] == "`import socket`: there is no socket in a program."
+    assert error["explanation"] == "Python ran it between guards, since the language does not read it."
     told = answer(jvp, "inspect", SEVERAL + "assert False")["warnings"][0]["message"]
     assert told.endswith("on line 14; the program ends on line 15 with AssertionError")
+
+
+REFUSED_AT = """╭─ Not allowed ────────────────────────────────────────────────────────────────────────────────────╮
+│ `.__init__` can't be read or set on a `Stop` in a program.                                       │
+│                                                                                                  │
+│   print(Stop().__init__, sep="")                                                                 │
+│         ^^^^^^^^^^^^^^^                                                                          │
+│                                                                                                  │
+│ Python ran it between guards, since the language does not read it.                               │
+╰──────────────────────────────────────────────────────────────────────────────────────────────────╯
+Save it in a file, if you trust it, and run it without guards: jvp run --grad-calls FILE.py
+"""
+
+
+def test_what_the_guards_refuse_is_told_where_it_stands(jvp):
+    """And not what the language has against a line that Python got past."""
+    text = 'class Stop: pass\nx = torch.ones(2, requires_grad=True)\nprint(Stop().__init__, sep="")\nx.sum().backward()\n'
+    refused = jvp("inspect", "-", stdin=text)
+    assert (refused.code, refused.err) == (3, REFUSED_AT)
+    static = jvp("inspect", "-", stdin=text.replace("__init__", "__mro__"))
+    assert "The attribute `__mro__` can't be used (line 3)." in static.err
+    assert "│   print(Stop().__mro__, " in static.err
 
 
 def test_what_python_can_t_run_either_is_no_way(jvp):

@@ -18,6 +18,7 @@ from jvpcli.errors import (
     EvaluationError,
     ExpressionSyntaxError,
     FileError,
+    ForbiddenError,
     JvpError,
     LimitError,
     NotDifferentiableError,
@@ -37,6 +38,9 @@ from jvpcli.request import Request
 
 OF_OPTIONS = (UsageError, BadValueError, FileError)
 """What is wrong with what was given beside a program."""
+
+WITHOUT_GUARDS = ("Save it in a file, if you trust it, and run it without guards: jvp run --grad-calls FILE.py",)
+"""What is hinted at where the guards refused something of a program."""
 
 WAY = (
     "jvp {command} - < FILE has Python itself run such a program, between guards; so has --as-python of jvp batch and jvp serve, "
@@ -113,16 +117,25 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
         return _proved(refusal, why)
     if isinstance(why, ExpressionSyntaxError):
         return refusal
-    ends_there = isinstance(why, EvaluationError) and why.source is not None
-    if why.torch_message is not None or isinstance(why, LimitError) or ends_there:
+    if why.torch_message is not None or isinstance(why, LimitError):
         return why
-    if isinstance(refusal, UnknownNameError):  # where Python runs the program to its end there is the name
-        return why if isinstance(why, NotDifferentiableError) else refusal
-    if isinstance(why, UnknownNameError):
+    if isinstance(why, NotDifferentiableError) and isinstance(refusal, UnknownNameError):
+        return why  # Python ran it to its end: there is the name
+    if isinstance(refusal, UnknownNameError) and not isinstance(why, ForbiddenError) and _line(why) in ("", _line(refusal)):
+        return refusal  # the same, of which the language knows the nearest names
+    if isinstance(why, ForbiddenError) and why.source is not None:
+        return why.with_context(hints=WITHOUT_GUARDS)
+    if why.source is not None or isinstance(why, UnknownNameError):
         return why
     beside = f"Python, between guards, does not get to an answer either: {why.message}"
     refusal.explanation = f"{refusal.explanation}\n{beside}".strip()
     return refusal
+
+
+def _line(error: JvpError) -> str:
+    """The line of the program that an error is about, without its prompt."""
+    source, start = error.source or "", (error.span or (0, 0))[0]
+    return source[source.rfind("\n", 0, start) + 1 :].partition("\n")[0].removeprefix(">>>").removeprefix("...").strip()
 
 
 def _proved(refusal: JvpError, why: JvpError) -> JvpError:

@@ -29,9 +29,6 @@ from jvpcli.recording.recorder import Recorder
 from jvpcli.report import Call, Notice
 from jvpcli.request import Request
 
-OF_NAMES = (AttributeError, NameError, ImportError)
-"""What Python raises of names that it doesn't find: the language, which knows the nearest ones, says more of them."""
-
 
 @dataclass(frozen=True)
 class Executed:
@@ -84,7 +81,7 @@ def met(request: Request) -> Executed:
     seen, error = run_through(code, settings)
     lines, failed = seen.lines, seen.failed
     if isinstance(error, JvpError):  # what Python goes on to do isn't known
-        raise error
+        raise _placed(error, error)
     proved = partial(_proved, partial(noted_down, code, settings))
     if not lines:
         raise NotDifferentiableError(asks_for_none(request.expression)) if error is None else _ended(error, proved(error))
@@ -204,13 +201,18 @@ def _ended(error: BaseException, meaning: JvpError | None) -> JvpError:
     where = f" on line {own[-1].tb_lineno}" if own else ""
     name = getattr(error, "name", None) if isinstance(error, NameError) else None
     if name is None or hasattr(builtins, name):
-        ended = EvaluationError(f"the program ends{where} with {_quoted(error)}")
-        if not own or isinstance(error, OF_NAMES):
-            return ended
-        place = place_of(own[-1])
-        by_python = "Python ran it between guards, since the language does not read it."
-        return ended.with_context(explanation=by_python, span=place.span, source=place.source)
+        return _placed(EvaluationError(f"the program ends{where} with {_quoted(error)}"), error)
     return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))
+
+
+def _placed(told: JvpError, error: BaseException) -> JvpError:
+    """What is told of an error of a program's run, with where in the program that was."""
+    own = _own_frames(error)
+    if not own:
+        return told
+    place = place_of(own[-1])
+    by_python = "Python ran it between guards, since the language does not read it."
+    return told.with_context(explanation=by_python, span=place.span, source=place.source)
 
 
 def _passed(error: BaseException) -> str:

@@ -70,7 +70,7 @@ def compiled(text: str, given: Collection[str] = ()) -> tuple[CodeType, ...]:
     try:
         tree = ast.parse(code)
         tree = with_given(tree, given, found_without_import()) if given else tree
-        parts = _parts(guarded(tree), prompts(text))
+        parts = _parts(guarded(tree, code), prompts(text))
         return tuple(compile(part, PROGRAM, "exec", dont_inherit=True) for part in parts)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionSyntaxError(f"Python can't read it: {error}") from None
@@ -218,7 +218,7 @@ def _carried_out(
             if end is not None:
                 watch.meet(end)
     except Ended as ended:
-        return ended.error
+        return ended.error.with_traceback(ended.__traceback__)  # where the program was
     except SystemExit:
         return watch.ended or raised
     except (Reached, JvpError) as error:
@@ -240,7 +240,8 @@ def _raised_by(code: CodeType, program: Program) -> Exception | None:
         raise
     except NameError as error:
         if error.name in vars(builtins):
-            raise ForbiddenError(f"`{error.name}` can't be used in a program.") from None
+            refusal = ForbiddenError(f"`{error.name}` can't be used in a program.")
+            raise refusal.with_traceback(error.__traceback__) from None
         return error
     except Exception as error:
         return error

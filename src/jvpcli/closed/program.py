@@ -35,8 +35,20 @@ from jvpcli.closed.standard_modules import (
     standard_modules,
 )
 from jvpcli.closed.training import BASES as TRAINED
-from jvpcli.closed.words import INERT, NOTHING, Ended, Inert, Named, Namespace, Reached, Types, as_seen, parts_of
-from jvpcli.errors import ForbiddenError, JvpError, UsageError
+from jvpcli.closed.words import (
+    INERT,
+    NOT_HAD,
+    NOTHING,
+    Ended,
+    Inert,
+    Named,
+    Namespace,
+    Reached,
+    Types,
+    as_seen,
+    parts_of,
+)
+from jvpcli.errors import ForbiddenError, JvpError, UnknownNameError, UsageError
 from jvpcli.language import limits
 
 PURE = (
@@ -143,7 +155,7 @@ class Program:
         def kept(*arguments: Any, **keywords: Any) -> Any:
             try:
                 return guard(*arguments, **keywords)
-            except ForbiddenError as error:
+            except NOT_HAD as error:
                 raise self.watch.end(error) from None
 
         return kept
@@ -251,7 +263,7 @@ class Program:
             if found is _MISSING and name is not None and _lacks(module, name):
                 raise ImportError(f"cannot import name '{name}' from '{module}'")  # as Python says it
             if found is _MISSING:
-                raise self.watch.end(ForbiddenError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
+                raise self.watch.end(UnknownNameError(f"There is no `{module}{'.' + name if name else ''}` in a program."))
         if name == "*" and not isinstance(found, Namespace):
             raise self.watch.end(ForbiddenError(f"`from {module} import *` can't be used in a program: it is no module."))
         if name == "*":
@@ -346,7 +358,7 @@ def _get(value: Any, name: Any, *default: Any) -> Any:
     word = reach.word(name)
     try:
         return getattr(_read(value, word), word, *default)
-    except ForbiddenError:
+    except NOT_HAD:
         if default and not hasattr(value, word):
             return default[0]
         raise
@@ -357,7 +369,7 @@ def _has(value: Any, name: Any) -> bool:
     word = reach.word(name)
     try:
         return hasattr(_read(value, word), word)
-    except ForbiddenError:
+    except NOT_HAD:
         if hasattr(value, word):
             raise
         return False
@@ -379,7 +391,7 @@ def _is_readable(value: Any, name: str) -> bool:
     """Whether an object has an attribute that a program can read."""
     try:
         return hasattr(_read(value, name), name)
-    except ForbiddenError:
+    except NOT_HAD:
         return False
 
 

@@ -35,7 +35,7 @@ from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.syntax import METHODS, READABLE
 from jvpcli.closed.words import BytesIO, Inert, Named, Namespace
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, UnknownNameError
 from jvpcli.language import catalog, limits
 from jvpcli.language.array_names import FIELDS
 from jvpcli.language.array_names import METHODS as ARRAY_METHODS
@@ -302,6 +302,7 @@ def read(value: Any, name: str) -> Any:
 
     Raises:
         ForbiddenError: it may not be read.
+        UnknownNameError: a namespace has no such name.
     """
     kind: Any = type(value)
     if issubclass(kind, str) and name in WIDENING and not _gives(kind, name):
@@ -333,7 +334,7 @@ def read(value: Any, name: str) -> Any:
     if kind is Namespace or kind is Named:
         if name in vars(value) and (name[:2] != "__" or name in ("__version__", "__name__")):
             return value
-        raise ForbiddenError(f"There is no `{value!r}.{name}` in a program.")
+        raise UnknownNameError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
         own: Any = value.__self_class__
         if (name in ALLOCATING or name in ABOVE) and _owner_above(value, name) is not None:

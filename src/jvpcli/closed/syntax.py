@@ -81,21 +81,47 @@ TOLD = frozenset({"__author__", "__version__", "__license__", "__copyright__", "
 """Names by which a file tells about itself, without a meaning for Python as it runs."""
 
 
-def guarded(tree: ast.Module) -> ast.Module:
+class NotAllowedError(Exception):
+    """A program may not be written so.
+
+    Args:
+        node: what may not stand in it.
+        what: that in words.
+    """
+
+    def __init__(self, node: ast.AST, what: str) -> None:
+        super().__init__(what)
+        self.node, self.what = node, what
+
+
+def guarded(tree: ast.Module, code: str) -> ast.Module:
     """The program with its guards.
 
+    Args:
+        tree: the program.
+        code: its text.
+
     Raises:
-        ForbiddenError: something in it is not allowed; with its line.
+        ForbiddenError: something in it is not allowed; with its place.
     """
-    found = ast.fix_missing_locations(_Guarding().visit(tree))
+    try:
+        found = ast.fix_missing_locations(_Guarding().visit(tree))
+    except NotAllowedError as error:
+        raise _refused(error.node, error.what, code) from None
     assert isinstance(found, ast.Module)
     return found
 
 
-def refused(node: ast.AST, what: str) -> ForbiddenError:
+def _refused(node: Any, what: str, code: str) -> ForbiddenError:
     """A refusal of what stands at a node."""
-    line = getattr(node, "lineno", None)
-    return ForbiddenError(f"{what[:1].upper()}{what[1:]} can't be used" + (f" (line {line})." if line else "."))
+    what = f"{what[:1].upper()}{what[1:]} can't be used"
+    if not hasattr(node, "lineno"):
+        return ForbiddenError(f"{what}.")
+    whole = code.split("\n")[node.lineno - 1]
+    guilty = (ast.get_source_segment(code, node) or whole).partition("\n")[0]
+    source = whole.strip()
+    start = max(source.find(guilty), 0)
+    return ForbiddenError(f"{what} (line {node.lineno}).", span=(start, start + len(guilty)), source=source)
 
 
 class _Guarding(ast.NodeTransformer):
@@ -111,9 +137,9 @@ class _Guarding(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> Any:
         self.count += 1
         if self.count > MOST_NODES:
-            raise refused(node, "a program of this length")
+            raise NotAllowedError(node, "a program of this length")
         if not isinstance(node, ALLOWED):
-            raise refused(node, WORDS.get(type(node).__name__, f"a `{type(node).__name__}`"))
+            raise NotAllowedError(node, WORDS.get(type(node).__name__, f"a `{type(node).__name__}`"))
         found: ast.AST = super().visit(node)
         return found
 
@@ -143,7 +169,7 @@ class _Guarding(ast.NodeTransformer):
 
     def _check(self, node: ast.AST, name: str) -> None:
         if name.startswith("__") and name not in TOLD:
-            raise refused(node, f"the name `{name}`")
+            raise NotAllowedError(node, f"the name `{name}`")
 
     # Functions and classes
 
@@ -167,7 +193,7 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         if _yields(node):
-            raise refused(node, "a `yield` in a lambda")
+            raise NotAllowedError(node, "a `yield` in a lambda")
         around, self._in_class = self._in_class, False
         self.generic_visit(node)
         self._in_class = around
@@ -241,10 +267,10 @@ class _Guarding(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         name = self._found(node.attr)
         if name.startswith("__") and name not in READABLE:
-            raise refused(node, f"the attribute `{node.attr}`")
+            raise NotAllowedError(node, f"the attribute `{node.attr}`")
         self.generic_visit(node)
         guard = READ if isinstance(node.ctx, ast.Load) else SET
-        node.value = _at(node.value, _call(guard, node.value, ast.Constant(name)))
+        node.value = _at(node, _call(guard, node.value, ast.Constant(name)))  # its refusal is of the whole attribute
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -259,7 +285,7 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Sequence[ast.stmt]:
         if node.level:
-            raise refused(node, "a relative import")
+            raise NotAllowedError(node, "a relative import")
         if any(alias.name == "*" for alias in node.names):
             return [_at(node, ast.Expr(_call(FETCH, ast.Constant(node.module or ""), ast.Constant("*"))))]
         return [self._bound(node, alias.asname or alias.name, node.module or "", alias.name) for alias in node.names]
@@ -322,7 +348,7 @@ class _Guarding(ast.NodeTransformer):
     def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
         for name in node.kwd_attrs:
             if name.startswith("_"):
-                raise refused(node, f"the attribute `{name}` in a pattern")
+                raise NotAllowedError(node, f"the attribute `{name}` in a pattern")
         self.generic_visit(node)
         self._held += 1
         name = f"jvp:held{self._held}"
@@ -349,7 +375,7 @@ class _Guarding(ast.NodeTransformer):
         spec = node.format_spec
         parts = spec.values if isinstance(spec, ast.JoinedStr) else []
         if any(isinstance(part, ast.Constant) and WIDE.search(str(part.value)) for part in parts):
-            raise refused(node, "a format of any width")
+            raise NotAllowedError(node, "a format of any width")
         node.value = self.visit(node.value)
         if spec is not None and not all(isinstance(part, ast.Constant) for part in parts):
             converted = node.value if node.conversion == -1 else _at(node, ast.FormattedValue(node.value, node.conversion, None))

@@ -9,7 +9,10 @@ from math import prod
 from types import FunctionType
 from typing import Any
 
-from jvpcli.errors import ForbiddenError, words_of
+from jvpcli.errors import ForbiddenError, UnknownNameError, words_of
+
+NOT_HAD = (ForbiddenError, UnknownNameError)
+"""What is told of what a program may not read, or of what isn't there."""
 
 
 class Ended(BaseException):
