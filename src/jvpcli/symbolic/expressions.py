@@ -237,7 +237,9 @@ def behind(expr: Expr, text: str, ndim: int) -> Expr:
 
 
 def transposed(expr: Expr) -> Expr:
-    """A matrix transposed, once."""
+    """A matrix transposed, once; a product with the own transpose is itself."""
+    if expr.op == "matmul" and expr.ndim == 2 and transposed(expr.args[0]) == expr.args[1]:
+        return expr
     return expr.args[0] if expr.op == "postfix" and expr.text == ".T" else postfix(expr, ".T", 2, "{0}ᵀ")
 
 
