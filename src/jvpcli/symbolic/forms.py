@@ -328,7 +328,10 @@ def factor_key(factor: Factor, bound: Mapping[Index, str]) -> str:
         case Fn(name, args):
             return f"{name}({';'.join(key(a, bound) for a in args)})"
         case Power(base, exponent):
-            return f"({key(base, bound)})^{exponent}"
+            own = key(base, bound)
+            if len(base) > 1 and exponent % 2 == 0:  # (a − b)² is (b − a)²
+                own = min(own, key(scaled(base, -1), bound))
+            return f"({own})^{exponent}"
         case Atom(name, args, at, params):
             inner = [
                 key(lam.body, {**bound, **{s: f"l{len(bound) + k}:{s.size}" for k, s in enumerate(lam.over)}})

@@ -232,7 +232,7 @@ def _constant(value: Any, step: Equation, text: str, slots: Sequence[int]) -> An
 
 def _written_out(value: Tensor) -> Lam | None:
     """A constant tensor of one number, or the identity, as a form."""
-    if not value.is_floating_point() or not value.numel():
+    if value.is_complex() or value.dtype is torch.bool or not value.numel():
         return None
     over = tuple(map(fresh, value.shape))
     if bool((value == value.reshape(-1)[0]).all()):

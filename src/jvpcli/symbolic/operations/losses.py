@@ -9,14 +9,12 @@ from typing import Any
 
 from jvpcli.symbolic.forms import (
     ONE,
-    Atom,
     Lam,
     NoClosedFormError,
     Poly,
     add,
     fn,
     number,
-    of,
     power,
     scaled,
     times,
@@ -39,6 +37,7 @@ from jvpcli.symbolic.operations.entries import (
     where,
 )
 from jvpcli.symbolic.operations.matrices import linear, pairwise_distance
+from jvpcli.symbolic.operations.shapes import one_hot
 from jvpcli.symbolic.operations.sums import log_softmax, mean, summed
 
 
@@ -129,7 +128,7 @@ def of_classes(logs: Lam, target: Lam, weight: Lam | None, reduction: str, smoot
     """−Σ target·log p over the classes, which are the last axis; a target of whole numbers names one class."""
     *batch, c = logs.over
     named = len(target.over) < len(logs.over)
-    hot = of(Atom("one_hot", (Lam((), target(*batch)),), (c,), (c.size,))) if named else target(*batch, c)
+    hot = one_hot(target(*batch), c, c.size) if named else target(*batch, c)
     share = add(scaled(hot, 1 - Fraction(str(smoothing))), number(Fraction(str(smoothing)) / c.size))
     heavy = ONE if weight is None else weight(c)
     each = Lam(tuple(batch), scaled(total(times(heavy, share, logs.body), (c,)), -1))
@@ -242,7 +241,7 @@ def multi_margin_loss(
     if weight is not None:
         raise NoClosedFormError("a loss with weights of classes has no index form here")
     *batch, c = x.over
-    hot = Lam(x.over, of(Atom("one_hot", (Lam((), target(*batch) if target.over else target.body),), (c,), (c.size,))))
+    hot = Lam(x.over, one_hot(target(*batch) if target.over else target.body, c, c.size))
     own = summed(times_of(hot, x), -1, True)
     beyond = raised(relu(plus(minus(x, own), margin)), p)
     return averaged(over(summed(times_of(minus(1, hot), beyond), -1), c.size), reduction)

@@ -10,7 +10,21 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.symbolic.forms import Atom, Axis, Delta, Index, Lam, NoClosedFormError, Poly, add, fresh, of, times, total
+from jvpcli.symbolic.forms import (
+    Atom,
+    Axis,
+    Delta,
+    Index,
+    Lam,
+    NoClosedFormError,
+    Poly,
+    add,
+    constant_of,
+    fresh,
+    of,
+    times,
+    total,
+)
 from jvpcli.symbolic.operations.entries import Dims, minus, places, plus, times_of
 
 
@@ -253,6 +267,9 @@ def padded(x: Lam, pad: Sequence[int], mode: str = "constant", value: float | No
 
 def one_hot(position: Poly, at: Axis, size: int) -> Poly:
     """1 where an index is the position, else 0."""
+    known = constant_of(position)
+    if known is not None and known.denominator == 1 and 0 <= known < size:
+        return of(Delta(at, int(known)))
     return of(Atom("one_hot", (Lam((), position),), (at,), (size,)))
 
 
