@@ -106,3 +106,21 @@ def test_the_jacobian_of_a_number_is_what_1_comes_back_as(expression, form):
     x = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     found = jvpcli.derive(expression, X=x)
     assert found.report.jacobian["y"]["X"].formula == form
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["x.softmax(1)", "x @ W", "F.layer_norm(x, (3,))", "torch.tanh(x @ W) @ W.T", "x - x.mean(1, keepdim=True)", "x.norm(dim=1)",
+     "x.cumsum(1)", "torch.logsumexp(x, 1)", "torch.einsum('bi,ij->bj', x, W)", "F.cross_entropy(x, torch.ones(n, dtype=torch.long), "
+     "reduction='sum')"],
+)  # fmt: skip
+def test_a_batch_of_one_is_a_batch(expression):
+    """Its form holds for others, too."""
+    w = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+
+    def told(n):
+        found = jvpcli.derive(expression.replace("(n,", f"({n},"), x=torch.randn(n, 3), **({"W": w} if "W" in expression else {}))
+        products = {name: (p.formula, p.matrix, p.torch) for name, p in found.vjp.items()}
+        return {**found.formula}, products
+
+    assert told(1) == told(2)

@@ -536,9 +536,6 @@ def _delta(sums: list[Index], factors: list[Factor]) -> bool | None:
         if a == b or any(isinstance(s, int) and isinstance(t, Index) and t.size == 1 for s, t in ((a, b), (b, a))):
             del factors[k]
             return True
-        if isinstance(a, Index) and isinstance(b, Index) and a.size == b.size == 1:
-            del factors[k]
-            return True
         for gone, stays in ((a, b), (b, a)):
             if isinstance(gone, Index) and gone in sums:
                 del factors[k]
