@@ -111,8 +111,8 @@ def test_the_jacobian_of_a_number_is_what_1_comes_back_as(expression, form):
 @pytest.mark.parametrize(
     "expression",
     ["x.softmax(1)", "x @ W", "F.layer_norm(x, (3,))", "torch.tanh(x @ W) @ W.T", "x - x.mean(1, keepdim=True)", "x.norm(dim=1)",
-     "x.cumsum(1)", "torch.logsumexp(x, 1)", "torch.einsum('bi,ij->bj', x, W)", "F.cross_entropy(x, torch.ones(n, dtype=torch.long), "
-     "reduction='sum')"],
+     "x.cumsum(1)", "torch.logsumexp(x, 1)", "torch.einsum('bi,ij->bj', x, W)",
+     "F.cross_entropy(x, torch.ones(n, dtype=torch.long), reduction='sum')"],
 )  # fmt: skip
 def test_a_batch_of_one_is_a_batch(expression):
     """Its form holds for others, too."""
@@ -124,3 +124,12 @@ def test_a_batch_of_one_is_a_batch(expression):
         return {**found.formula}, products
 
     assert told(1) == told(2)
+
+
+def test_a_derivative_by_a_value_on_the_way():
+    """h = 2 x, ∂(Σ h² x)/∂h = 2 h x = 4 x², and of that the derivative by x."""
+    text = "h = 2*x; torch.autograd.grad((h**2*x).sum(), h, create_graph=True)[0]"
+    found = jvpcli.derive(text, x=[1.0, 2.0])
+    assert found.report.function["y"].formula == "4·x_j²"
+    assert found.vjp["x"].torch == "8*v*x"
+    assert found.report.verified.points == 4

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import JvpError
-from jvpcli.language.derivatives import derivative_call
+from jvpcli.language.derivatives import derivation
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import GRAD, Const, Equation, Operand, Pack, Program, Ref, numbers_read
@@ -57,7 +57,7 @@ def _is_constant(evaluation: Evaluation | None) -> bool:
             tape.append(step)
     numbers = [step for step in tape if _is_number(evaluation.values.get(step.slot)) and step.slot not in carrying]
     leaving = [step for step in numbers if not carrying.isdisjoint(numbers_read(step))]
-    calls = {step.slot: call for step in tape if (call := derivative_call(step)) is not None}
+    calls = {step.slot: asked.call for step in tape if (asked := derivation(step)) is not None}
     return bool(calls) and all(map(_keeps_graph, calls.values())) and all(step.slot in calls for step in leaving)
 
 

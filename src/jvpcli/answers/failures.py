@@ -20,7 +20,7 @@ from jvpcli.errors import (
     is_out_of_memory,
     words_of,
 )
-from jvpcli.language.derivatives import derivative_call
+from jvpcli.language.derivatives import derivation
 from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.failures import in_sentence
 from jvpcli.language.leaves import without_plain
@@ -292,8 +292,8 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         return f"{what} runs{under} where PyTorch records no graph: it ends here.", (
             "Take it out of that block where the gradient should pass."
         )
-    call = derivative_call(step)
-    if call is not None and dict(call.keywords).get("create_graph", Const(False)) == Const(False):
+    made = derivation(step)
+    if made is not None and dict(made.call.keywords).get("create_graph", Const(False)) == Const(False):
         why = f"{what} was called without create_graph=True: the derivative that it gives has no graph of its own."
         return why, "torch.autograd.grad(y, x, create_graph=True) gives one that can be differentiated again."
     return f"{what} gives numbers without a gradient: the graph ends here.", None

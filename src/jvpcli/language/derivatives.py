@@ -200,10 +200,10 @@ class Opening:
         return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
-def derivative_call(step: Equation) -> Equation | None:
+def derivation(step: Equation) -> Derivative | None:
     """The derivative call behind a step of a tape; None behind any other, such as one that opens a tensor."""
     by = dict(step.keywords).get("by")
-    return by.value.call if isinstance(by, Const) and isinstance(by.value, Derivative) else None
+    return by.value if isinstance(by, Const) and isinstance(by.value, Derivative) else None
 
 
 OPENING = Opening()

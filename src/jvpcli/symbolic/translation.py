@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
+from jvpcli.language.derivatives import Derivative, derivation
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
-from jvpcli.program import Equation, refs
-from jvpcli.symbolic.forms import Delta, Lam, NoClosedFormError, Sym, fresh, of
+from jvpcli.program import GRAD, Const, Equation, refs
+from jvpcli.symbolic.forms import ONE, Delta, Lam, NoClosedFormError, Sym, add, fresh, of, replace_entries
 from jvpcli.symbolic.operations import OPERATIONS
 from jvpcli.symbolic.operations.entries import plus
 from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, reshaped, spread, weighed
+from jvpcli.symbolic.rules import pulled
 
 
 def symbol(name: str, shape: Sequence[int]) -> Lam:
@@ -26,17 +29,20 @@ def symbol(name: str, shape: Sequence[int]) -> Lam:
     return Lam(over, of(Sym(name, over)))
 
 
-def translated(evaluation: Evaluation, kept: Mapping[int, str] | None = None) -> dict[int, Any]:
+def translated(evaluation: Evaluation, kept: Mapping[int, str] | None = None, before: int | None = None) -> dict[int, Any]:
     """Slot to what it holds: a Lam for a tensor; the value itself for what is none.
 
-    `kept` are slots whose tensors are taken as they are, under a name.
+    Args:
+        evaluation: the program, with all its values.
+        kept: slots whose tensors are taken as they are, under a name.
+        before: the slot of the first step that is left out; None: all are translated.
 
     Raises:
         NoClosedFormError: a step that an output needs has no index form, with the reason.
     """
     kept = kept or {}
     values: dict[int, Any] = {slot: symbol(name, x.shape) for slot, (name, x) in enumerate(evaluation.inputs.items())}
-    for step in evaluation.tape:
+    for step in itertools.takewhile(lambda each: each.slot != before, evaluation.tape):
         value = evaluation.values.get(step.slot)
         if step.slot in kept and isinstance(value, Tensor):
             values[step.slot] = symbol(kept[step.slot], value.shape)
@@ -65,6 +71,11 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         raise NoClosedFormError(f"`{text}` runs under autocast")
     if is_in_place(step.op) or step.op in ("op:setitem", "op:iadd", "op:isub", "op:imul", "op:itruediv"):
         raise NoClosedFormError(f"`{text}` changes a tensor in place")
+    if step.op == "derive:open":  # another name for the same
+        return values[slots[0]]
+    made = derivation(step)
+    if made is not None and step.op == GRAD:
+        return _gradient(made, step.slot, values, evaluation, text)
     arguments = [read_operand(operand, values) for operand in step.operands]
     keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
     if step.op.startswith("attr:") and isinstance(arguments[0], (list, tuple)):  # a part of several, by its name
@@ -87,6 +98,32 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         if not {name, plain, step.op} & LINEAR:
             raise
         return _linear(step, arguments, keywords, evaluation)
+
+
+def _gradient(made: Derivative, before: int, values: Mapping[int, Any], evaluation: Evaluation, text: str) -> Lam:
+    """What torch.autograd.grad gives of one of its inputs, by the rules: of a value on the way as of a tensor with a name.
+
+    Of a batch of cotangents it gives a row for each.
+    """
+    call = dict(made.call.keywords)
+    outputs, inputs, weights = ([*refs(call.get(name, Const(None)))] for name in ("outputs", "inputs", "grad_outputs"))
+    if weights and len(weights) < len(outputs):
+        raise NoClosedFormError(f"`{text}` has no index form here")
+    slot = inputs[made.part or 0]
+    name, there = next((x for k, x in enumerate(evaluation.inputs) if k == slot), None), values
+    if name is None:
+        name = "value on the way"  # no input is called so
+        there = translated(evaluation, {slot: name}, before)
+    for found in (values.get(slot), *map(there.get, (*outputs, *weights))):
+        if not isinstance(found, Lam):  # of the outputs, and of what they are derived by
+            raise found if isinstance(found, NoClosedFormError) else NoClosedFormError(f"`{text}` has no index form here")
+    at = tuple(map(fresh, values[slot].shape))
+    rows = (fresh(there[weights[0]].shape[0]),) if call.get("is_grads_batched", Const(False)) != Const(False) else ()
+    parts = []
+    for y, weight in itertools.zip_longest(outputs, weights):
+        over = tuple(map(fresh, there[y].shape))
+        parts.append(pulled(there[y](*over), ONE if weight is None else there[weight](*rows, *over), over, name, at))
+    return Lam((*rows, *at), replace_entries(add(*parts), name, values[slot]))
 
 
 def _part(several: Sequence[Any], which: Any, text: str) -> Any:
