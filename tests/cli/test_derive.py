@@ -258,3 +258,32 @@ def test_a_precision_that_the_text_names_is_no_hindrance(jvp):
     told, plain = (json.loads(jvp("derive", text, "--x", "1,2", "--json").out) for text in texts)
     assert told["jacobian"]["y"]["x"]["formula"] == "6 + δ_i,0·(1 − tanh(x_0)²)"
     assert {**told, "expression": "", "code": ""} == {**plain, "expression": "", "code": ""}
+
+
+RESIDUAL = """import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor(0.5))
+    def forward(self, x):
+        return torch.sin(self.a * x)
+net = Net()
+x = torch.tensor([1., 2., 3.], requires_grad=True)
+u = net(x)
+u_x = torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)[0]
+u_xx = torch.autograd.grad(u_x, x, torch.ones_like(u_x), create_graph=True)[0]
+(u_xx + u).pow(2).sum().backward()
+"""
+
+
+def test_the_residual_of_a_pasted_equation_has_a_form(jvp):
+    """u = sin(a x): u″ + u = (1 − a²) sin(a x), whatever way the derivatives were asked for."""
+    told = json.loads(jvp("derive", "-", "--wrt", "net.a", "--json", stdin=RESIDUAL).out)
+    (form,) = told["function"].values()
+    assert form["formula"] == "Σ_i (sin(net_a·x_i) − net_a²·sin(net_a·x_i))²"
+    assert told["verified"]["points"] == 4
+    (product,) = told["vjp"].values()
+    code = product["given"]["torch"]
+    net_a, x = torch.tensor(0.5, dtype=torch.float64, requires_grad=True), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    (wanted,) = torch.autograd.grad((((1 - net_a**2) * torch.sin(net_a * x)) ** 2).sum(), net_a)
+    torch.testing.assert_close(eval(code, {"torch": torch, "net_a": net_a.detach(), "x": x}), wanted)

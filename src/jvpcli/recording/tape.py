@@ -7,6 +7,7 @@ asked of a program (a trace, finite differences, structure) can then be asked of
 from __future__ import annotations
 
 import ast
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -363,6 +364,12 @@ class Derived:
     operands: tuple[Operand, ...]
     keywords: tuple[tuple[str, Operand], ...]
     functions: Mapping[str, Callable[..., Any]]
+
+    @property
+    def call(self) -> Mapping[str, Operand]:
+        """What `torch.autograd.grad` was given, by the names of its parameters."""
+        names = inspect.signature(torch.autograd.grad).parameters
+        return {**dict(zip(names, self.operands, strict=False)), **dict(self.keywords)}
 
     def __call__(self, *tensors: Tensor) -> Any:
         """The gradients; with a graph to the tensors, where the call keeps one."""

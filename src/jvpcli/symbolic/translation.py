@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
-from jvpcli.language.derivatives import Derivative, derivation
+from jvpcli.language.derivatives import derivation
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
-from jvpcli.program import GRAD, Const, Equation, refs
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Operand, refs
+from jvpcli.recording.tape import Derived
 from jvpcli.symbolic.forms import ONE, Delta, Lam, NoClosedFormError, Sym, add, fresh, of, replace_entries
 from jvpcli.symbolic.operations import OPERATIONS
 from jvpcli.symbolic.operations.entries import plus
@@ -75,7 +76,11 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         return values[slots[0]]
     made = derivation(step)
     if made is not None and step.op == GRAD:
-        return _gradient(made, step.slot, values, evaluation, text)
+        return _gradient(dict(made.call.keywords), made.part or 0, step.slot, values, evaluation, text)
+    recorded = evaluation.functions.get(step.op.removeprefix(f"call:{IMPORTED}"))
+    if isinstance(recorded, Derived):
+        gradients: Sequence[Tensor] = value  # type: ignore[assignment]
+        return tuple(_gradient(recorded.call, k, step.slot, values, evaluation, text) for k, _ in enumerate(gradients))
     arguments = [read_operand(operand, values) for operand in step.operands]
     keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
     if step.op.startswith("attr:") and isinstance(arguments[0], (list, tuple)):  # a part of several, by its name
@@ -100,16 +105,17 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         return _linear(step, arguments, keywords, evaluation)
 
 
-def _gradient(made: Derivative, before: int, values: Mapping[int, Any], evaluation: Evaluation, text: str) -> Lam:
+def _gradient(
+    call: Mapping[str, Operand], part: int, before: int, values: Mapping[int, Any], evaluation: Evaluation, text: str
+) -> Lam:
     """What torch.autograd.grad gives of one of its inputs, by the rules: of a value on the way as of a tensor with a name.
 
     Of a batch of cotangents it gives a row for each.
     """
-    call = dict(made.call.keywords)
     outputs, inputs, weights = ([*refs(call.get(name, Const(None)))] for name in ("outputs", "inputs", "grad_outputs"))
     if weights and len(weights) < len(outputs):
         raise NoClosedFormError(f"`{text}` has no index form here")
-    slot = inputs[made.part or 0]
+    slot = inputs[part]
     name, there = next((x for k, x in enumerate(evaluation.inputs) if k == slot), None), values
     if name is None:
         name = "value on the way"  # no input is called so
