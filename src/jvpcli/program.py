@@ -9,9 +9,10 @@ bodies; evaluating unrolls it, so that the *tape* of an evaluation is a flat tup
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,15 @@ class Equation:
     casts: tuple[tuple[str, Any], ...] = ()
 
     @property
+    def given(self) -> tuple[Operand, ...]:
+        """All operands, those by name last."""
+        return (*self.operands, *[operand for _, operand in self.keywords])
+
+    def reads(self) -> Iterator[int]:
+        """The slots that all operands read, in order."""
+        return chain.from_iterable(map(refs, self.given))
+
+    @property
     def kind(self) -> str:
         """What stands before the colon of `op`."""
         return parts_of_op(self.op)[0]
@@ -288,6 +298,14 @@ def takes_shape(step: Equation) -> bool:
 
 def numbers_read(step: Equation) -> Iterator[int]:
     """The slots whose numbers a step may read: not of what it takes the shape of."""
-    positional = step.operands[1:] if takes_shape(step) else step.operands
-    for operand in (*positional, *(operand for _, operand in step.keywords)):
-        yield from refs(operand)
+    return chain.from_iterable(map(refs, step.given[1:] if takes_shape(step) and step.operands else step.given))
+
+
+def with_inner(equations: Iterable[Equation]) -> Iterator[Equation]:
+    """Equations, and behind each those inside of it."""
+    for equation in equations:
+        yield equation
+        for body in equation.bodies:
+            yield from with_inner(body.equations)
+            for condition in body.conditions:
+                yield from with_inner(condition.equations)

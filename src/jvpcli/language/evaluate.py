@@ -23,7 +23,7 @@ from jvpcli.language.outputs import name_outputs, named_outputs, parts_of, resul
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run
 from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
-from jvpcli.program import Equation, Pack, Program, Ref, numbers_read, refs
+from jvpcli.program import Equation, Pack, Program, Ref, numbers_read, with_inner
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
@@ -106,9 +106,7 @@ def followers(evaluation: Evaluation, slots: Collection[int], *, all_read: bool 
     """All slots that are computed from some, with those; with `all_read` also what is computed from their shapes alone."""
     found = set(slots)
     for step in evaluation.tape:
-        operands = (*step.operands, *(operand for _, operand in step.keywords))
-        read = (slot for operand in operands for slot in refs(operand)) if all_read else numbers_read(step)
-        if not found.isdisjoint(read):
+        if not found.isdisjoint(step.reads() if all_read else numbers_read(step)):
             found.add(step.slot)
     return frozenset(found)
 
@@ -562,7 +560,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
 
 def changes_inputs(program: Program) -> bool:
     """Whether any step of the program may change a tensor that it is given, so that inputs must be copied."""
-    return any(map(may_change, _with_bodies(program.equations)))
+    return any(map(may_change, with_inner(program.equations)))
 
 
 def may_change(equation: Equation) -> bool:
@@ -580,15 +578,6 @@ def _may_change(op: str) -> bool | None:
     if is_imported(op) or is_in_place(op) or op.startswith("functional:"):
         return True
     return None if catalog.changes_arguments(op) else False
-
-
-def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
-    for equation in equations:
-        yield equation
-        for body in equation.bodies:
-            yield from _with_bodies(body.equations)
-            for condition in body.conditions:
-                yield from _with_bodies(condition.equations)
 
 
 def _with_graph(x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ SHAPE_PROBLEMS = re.compile(
 TOO_LARGE = re.compile(r"storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE)
 """torch's wordings where a size is beyond any memory."""
 
+
 def explain_failure(
     error: Exception,
     step: Equation,
@@ -69,9 +70,8 @@ def describe_operands(
     keywords: Mapping[str, Any],
 ) -> list[str]:
     """One line for each operand that is a tensor or a list of tensors: its name or text, shape and dtype."""
-    operands = (*step.operands, *(operand for _, operand in step.keywords))
     lines = []
-    for operand, value in zip(operands, (*arguments, *keywords.values()), strict=False):
+    for operand, value in zip(step.given, (*arguments, *keywords.values()), strict=False):
         tensors = [item for item in _flat(value) if isinstance(item, Tensor)]
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         if isinstance(value, Tensor):

@@ -19,7 +19,7 @@ from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
-from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
+from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs, with_inner
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -136,7 +136,7 @@ MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap")
 def _refuse_function(program: Program) -> None:
     """Raises where the result is a function, which nothing calls."""
     made: dict[int, list[Equation]] = {}
-    for each in _all(program.equations):
+    for each in with_inner(program.equations):
         made.setdefault(each.slot, []).append(each)
 
     def maker(operand: Operand) -> Equation | None:
@@ -157,14 +157,6 @@ def _refuse_function(program: Program) -> None:
             start, end = equation.span
             error = refusals.not_called(equation, program.source[start:end])
             raise error.with_context(span=equation.span, source=program.source)
-
-
-def _all(equations: Sequence[Equation]) -> Iterator[Equation]:
-    """Equations, and those inside of them."""
-    for equation in equations:
-        yield equation
-        for body in equation.bodies:
-            yield from _all([*body.equations, *[each for condition in body.conditions for each in condition.equations]])
 
 
 def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -236,8 +228,8 @@ class _Statements(Expressions):
 
     level = 0
     in_loop = False
-    """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
+    """The dtype that the text has set for new tensors so far."""
     has_made = False
     """Whether a module of the program stands above."""
 

@@ -258,7 +258,7 @@ class Run:
 
         `source` is the step as it was carried out, where it stands as something else on the tape.
         """
-        if not isinstance(value, Tensor) and is_plain(value) and step.kind != "random" and not _reads(step):
+        if not isinstance(value, Tensor) and is_plain(value) and step.kind != "random" and next(step.reads(), None) is None:
             return Const(value)
         limits.check_steps(len(self.tape))
         kept = tuple(map(_kept, step.operands))
@@ -545,7 +545,7 @@ class Run:
         made_of = {slot for operand in operands for slot in refs(operand)}
         for step in reversed(self.history if self.mapped else ()):
             if step.slot in made_of:
-                made_of |= {slot for operand in _all_operands(step) for slot in refs(operand)}
+                made_of.update(step.reads())
         return not made_of.isdisjoint(self.mapped)
 
     def refuse_rows(self, message: str, *operands: Operand) -> None:
@@ -601,15 +601,6 @@ def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
 def _as_it_is(x: Tensor) -> Tensor:
     """A copy that stays when `x` is changed, and requires a gradient where `x` does; it has no graph."""
     return x.detach().clone().requires_grad_(x.requires_grad)
-
-
-def _reads(step: Equation) -> bool:
-    """Whether a step depends on another, or on an input."""
-    return any(True for operand in _all_operands(step) for _ in refs(operand))
-
-
-def _all_operands(step: Equation) -> Sequence[Operand]:
-    return (*step.operands, *(operand for _, operand in step.keywords))
 
 
 def _kept(operand: Operand) -> Operand:

@@ -116,9 +116,9 @@ def user_point(noting: str = OURS) -> Point | None:
     return None
 
 
-def frames_of(error: BaseException) -> list[TracebackType]:
-    """The frames that an exception came through, the outermost first."""
-    found, trace = [], error.__traceback__
+def frames_of(trace: TracebackType | None) -> list[TracebackType]:
+    """The frames that an exception with this traceback came through, the outermost first."""
+    found = []
     while trace is not None:
         found.append(trace)
         trace = trace.tb_next

@@ -26,9 +26,8 @@ from typing import Any
 import torch
 
 from jvpcli.errors import FileError, why
-from jvpcli.recording.places import PYTHON, Point, user_point
+from jvpcli.recording.places import OURS, PYTHON, Point, frames_of, user_point
 
-OURS = str(Path(__file__).parents[1])
 HANDED_ON = str(Path(torch.__file__).parent / "overrides.py")
 RUNPY = str(Path(PYTHON) / "runpy.py")  # in Python 3.10; later ones have it frozen
 STDIN = "<stdin>"
@@ -80,7 +79,7 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         with _as_python([name, *arguments], os.getcwd(), None):
             runpy.run_module(name, run_name="__main__", alter_sys=True)
     except ImportError as error:
-        if all(_is_machinery(trace) for trace in _chain(error.__traceback__)):
+        if all(_is_machinery(trace) for trace in frames_of(error.__traceback__)):
             raise FileError(f"there is no module {name} to run: {error}") from None
         raise
 
@@ -258,14 +257,6 @@ def show(error: BaseException) -> None:
         traceback.print_exception(kind, error, error.__traceback__)
 
 
-def _chain(trace: TracebackType | None) -> list[TracebackType]:
-    found = []
-    while trace is not None:
-        found.append(trace)
-        trace = trace.tb_next
-    return found
-
-
 def _is_machinery(trace: TracebackType) -> bool:
     return _file(trace.tb_frame).startswith(MACHINERY)
 
@@ -289,7 +280,7 @@ def _own_frames(frame: FrameType) -> list[FrameType]:
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
     """The traceback as the program alone would have it."""
-    kept, chain = None, _chain(trace)[::-1]
+    kept, chain = None, frames_of(trace)[::-1]
     for each, is_own in zip(chain, _own([_file(each.tb_frame) for each in chain]), strict=True):
         if is_own:
             kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
