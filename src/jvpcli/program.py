@@ -129,12 +129,17 @@ class Equation:
     `return`, `break`, … leave a function, a loop, a turn; `raise` the program
     `random:seed`        random numbers begin anew from operand 0; `random:construct`: they go on as behind the making of a module
     `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
-    `outer`, `unset`     the same for a name of what is around the function (`global`, `nonlocal`); `del` of a name
+    `unset`              `del` of such a name
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
     `apply`              a call of operand 0, which is a function of the program
     `dict`, `dict:of`    a dictionary of pairs (a star: the items of another); of a list of pairs, and keywords
     `list:append`        a method of a list or dictionary
     `delitem`            `del items[i]`
+    `numpy:sin`          a function of numpy's; `numpy:of`, `numpy:from_numpy`: between tensors and arrays
+    `typed:torch.LongTensor`  a tensor of that dtype, of operand 0
+    `held:net.in_features`    a number that a module was made with
+    `functional:net`     a call of a module (operand 1) with other values of parameters (operand 0)
+    `cleared:net`        `net.zero_grad()`
     `transform:grad`, …  what torch.func and torch.autograd.functional offer, of functions of the program
     `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
     ==================== ========================================================================

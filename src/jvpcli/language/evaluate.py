@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from jvpcli.errors import EvaluationError, NotDifferentiableError, UsageError
+from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.arrays import Array
 from jvpcli.language.operations import HARMLESS, can_require_grad, describe, is_imported, is_in_place, without_numbers
@@ -203,9 +203,8 @@ def evaluate(
         leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
         readings = _readings(functions) if functions else None
         try:
-            with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext(), default_of(program):
-                run = _run(program, leaves, memory_limit, functions)
-                run.run(program.equations)
+            with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext():
+                run = _ran(program, leaves, memory_limit, functions)
                 parts, left_out = parts_of(run, program)
             break
         except WrittenError as error:
@@ -245,9 +244,7 @@ def run_program(
     given = {name: inputs[name] for name in program.inputs}
     if program.has_statements:  # its derivative calls need a graph, maybe of dual numbers
         given = {name: _with_graph(x) for name, x in given.items()}
-    run = _run(program, given, None, functions)
-    with default_of(program):
-        run.run(program.equations)
+    run = _ran(program, given, None, functions)
     return named_outputs(run, program, parts_of(run, program)[0])
 
 
@@ -265,10 +262,8 @@ def run_for(
     check_inputs(program, scope)
     copies = {id(x): x.detach().clone().requires_grad_(x.requires_grad) for x in map(scope.__getitem__, program.inputs)}
     values = {name: copies[id(scope[name])] for name in program.inputs}  # one that is shared is one
-    run = _run(program, values, memory_limit, functions)
-    with default_of(program):
-        run.run(program.equations)
-        return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
+    run = _ran(program, values, memory_limit, functions)
+    return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
 
 
 def evaluate_value(
@@ -288,9 +283,8 @@ def evaluate_value(
     pairs = [(name, scope[name]) for name in program.inputs]
     given = {id(x): as_leaf(name, x, False, copy).requires_grad_(x.requires_grad) for name, x in pairs}
     values = {name: given[id(x)] for name, x in pairs}  # one that is shared is one
-    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
-        run = _run(program, values, memory_limit, functions)
-        run.run(program.equations)
+    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):
+        run = _ran(program, values, memory_limit, functions)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
         return found.tensor()
@@ -368,12 +362,21 @@ def _called(
     written: Sequence[Place],
 ) -> Any:
     """What a Python function gives for its arguments by name."""
-    names, split = list(given), None if arguments is None else arguments.positional
-    positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
-    call = partial(function, *map(given.__getitem__, positional), **{name: given[name] for name in by_name})
+    call = call_of(function, given, arguments)
     if isinstance(function, ModuleFunction):  # which sees to that itself
         return call()
     return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
+
+
+def call_of(function: Callable[..., Any], given: Mapping[str, Any], arguments: Arguments | None) -> Callable[[], Any]:
+    """The call of a function with its arguments, those that go by position in their places.
+
+    Raises:
+        UsageError: it takes fewer.
+    """
+    names, split = list(given), None if arguments is None else arguments.positional
+    positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
+    return partial(function, *map(given.__getitem__, positional), **{name: given[name] for name in by_name})
 
 
 def _readings(functions: Mapping[str, Callable[..., Any]]) -> Readings:
@@ -449,7 +452,7 @@ def arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str],
 def _beyond(
     function: Callable[..., Any], names: list[str], others: list[str], parameters: list[str]
 ) -> tuple[list[str], list[str]]:
-    """The same of a function with fewer parameters: `*others` or `**others` take the rest.
+    """Which inputs a function with fewer parameters gets by position, and which by name: `*others` or `**others` take the rest.
 
     Raises:
         UsageError: it has neither.
@@ -613,23 +616,26 @@ def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tenso
     for name, leaf in leaves.items():
         before, now = inputs[name].detach(), leaf.detach()
         if name in wrt and not bool(((now == before) | ((now != now) & (before != before))).all()):
-            raise EvaluationError(
-                f"`{name}` is changed in place where autograd does not see it.",
-                explanation="Values were overwritten through .data, .detach() or under torch.no_grad(): the output then "
-                "belongs to other inputs than its gradient does.",
-                hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else (),
+            raise refusals.unseen_change(
+                name,
+                "Values were overwritten through .data, .detach() or under torch.no_grad(): the output then belongs to other "
+                "inputs than its gradient does.",
             )
 
 
-def _run(
+def _ran(
     program: Program,
     inputs: Mapping[str, Tensor],
     memory_limit: int | None,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None,
 ) -> Run:
+    """A run of a program, all of whose equations have been carried out."""
     handlers = sequences.HANDLERS
     if program.has_statements:
         from jvpcli.language import derivatives, flow, transforms  # most texts have no statements but assignments
 
         handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS}
-    return Run(program, inputs, memory_limit, functions, handlers)
+    run = Run(program, inputs, memory_limit, functions, handlers)
+    with default_of(program):
+        run.run(program.equations)
+    return run

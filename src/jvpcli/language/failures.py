@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError, is_out_of_memory
 from jvpcli.language import catalog
-from jvpcli.language.forecast import in_words
+from jvpcli.language.forecast import flat, in_words
 from jvpcli.program import IMPORTED, Equation, FailedStep, Operand
 
 SHAPE_PROBLEMS = re.compile(
@@ -72,7 +72,7 @@ def describe_operands(
     """One line for each operand that is a tensor or a list of tensors: its name or text, shape and dtype."""
     lines = []
     for operand, value in zip(step.given, (*arguments, *keywords.values()), strict=False):
-        tensors = [item for item in _flat(value) if isinstance(item, Tensor)]
+        tensors = [item for item in flat([value]) if isinstance(item, Tensor)]
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         if isinstance(value, Tensor):
             lines.append(f"{label(operand)}: shape {shapes}, {str(value.dtype).removeprefix('torch.')}")
@@ -85,7 +85,3 @@ def in_sentence(step: Equation) -> str:
     """What the step is called in a sentence."""
     name = catalog.SYMBOLS.get(step.target, step.target.removeprefix("torch.")) if step.kind == "op" else step.target
     return f"`{name.removeprefix(IMPORTED).removeprefix('torch.') or step.op}`"
-
-
-def _flat(value: Any) -> list[Any]:
-    return [item for part in value for item in _flat(part)] if isinstance(value, (tuple, list)) else [value]

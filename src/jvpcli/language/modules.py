@@ -142,7 +142,6 @@ class Module(ImportedFunction):
                 raise EvaluationError(f"`{self.name}` takes tensors of floating point, not {str(value.dtype)[6:]}.")
         return super().__call__(*arguments, **keywords)
 
-
     def in_order(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """All arguments by their places.
 

@@ -205,14 +205,8 @@ def without_mode(node: ast.expr) -> ast.expr:
 
 def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
     """`Linear` of nn.Linear and torch.nn.Linear; empty where it is no class of torch.nn."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.insert(0, node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return ""
-    path = ".".join([paths.get(node.id, node.id), *parts])
-    module, _, name = path.rpartition(".")
+    root, dot, rest = dotted(node).partition(".")
+    module, _, name = f"{paths.get(root, root)}{dot}{rest}".rpartition(".")
     return name if module in ("torch.nn", "torch.nn.modules") and name[:1].isupper() and name != "Parameter" else ""
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
-from jvpcli.language import array_names, arrays, catalog, guards, refusals
+from jvpcli.language import arrays, catalog, guards, refusals
 from jvpcli.language.arrays import Array
 from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref, parts_of_op
 
@@ -258,7 +258,7 @@ def _operator(name: str) -> Done:
             for argument in arguments:
                 if isinstance(argument, str) and not (keyed and isinstance(arguments[0], Record)):
                     raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
-        return function(arguments[0], arrays.indices(arguments[1])) if keyed else function(*arguments)
+        return function(arguments[0], arrays.plain_array(arguments[1])) if keyed else function(*arguments)
 
     return done
 
@@ -267,7 +267,7 @@ def _set_item(arguments: Arguments, keywords: Keywords) -> Any:
     target, key, value = arguments
     if not isinstance(target, (Tensor, Array)):
         raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
-    target[arrays.indices(key)] = value if isinstance(target, Array) else arrays.indices(value)
+    target[arrays.plain_array(key)] = value if isinstance(target, Array) else arrays.plain_array(value)
     return target
 
 
@@ -351,8 +351,18 @@ def read_operand(
     return items if operand.kind == "list" else tuple(items)
 
 
+def carried_out(
+    step: Equation, values: Mapping[int, Any], functions: Mapping[str, Callable[..., Any]] | None = None
+) -> Any:
+    """What one equation of a tape gives, whose operands stand in `values` by their slots; as `apply_operation`."""
+    arguments = [read_operand(operand, values) for operand in step.operands]
+    keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+    with running(step):
+        return apply_operation(step.op, arguments, keywords, functions)
+
+
 def reader(operand: Operand) -> Callable[[Mapping[int, Any]], Any]:
-    """`read_operand` of one operand, for whoever reads it again and again."""
+    """`read_operand` of one operand, as a function of the values: what is read again and again is looked at once."""
     if isinstance(operand, Ref):
         return operator.itemgetter(operand.slot)
     if isinstance(operand, Const):
@@ -387,7 +397,7 @@ def readable(owner: Any) -> Collection[str]:
     if isinstance(owner, Record):
         return owner.fields
     if isinstance(owner, Array):
-        return array_names.FIELDS
+        return catalog.ARRAY_FIELDS
     if isinstance(owner, tuple) and hasattr(owner, "_fields"):
         return tuple(owner._fields)
     if type(owner).__module__ == "torch.return_types":
@@ -397,7 +407,7 @@ def readable(owner: Any) -> Collection[str]:
 
 def _methods_of(owner: Any) -> Collection[str]:
     if isinstance(owner, Array):
-        return array_names.METHODS
+        return catalog.ARRAY_METHODS
     return ("numel",) if isinstance(owner, torch.Size) else ()
 
 

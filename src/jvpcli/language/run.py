@@ -161,7 +161,7 @@ class Run:
 
     def plain(self, equation: Equation) -> Operand:
         """A call, operator, attribute: one step of the tape."""
-        operands = self.operands(equation)
+        operands = self.items_on_tape(equation.operands)
         keywords = equation.keywords and tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
         slot = self.new_slot() if self.in_loop else equation.slot
         recorded = self.recording and equation.recorded  # what was watched as it ran may have run under no_grad
@@ -305,10 +305,6 @@ class Run:
         return {name: value for name, value in values if isinstance(value, Tensor)}
 
     # Operands
-
-    def operands(self, equation: Equation) -> tuple[Operand, ...]:
-        """An equation's operands on the tape, stars written out."""
-        return self.items_on_tape(equation.operands)
 
     def items_on_tape(self, items: Sequence[Operand]) -> tuple[Operand, ...]:
         """Operands on the tape; a star's items stand in its place."""
@@ -589,12 +585,10 @@ def kind_of(operand: Operand) -> str:
 
 def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
     """An in-place step without a graph on a tensor with one: the value would be another than the one differentiated."""
-    name = label(step.operands[0])
-    return EvaluationError(
-        f"`{name}` is changed in place where autograd does not see it.",
-        explanation="Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would "
-        "belong to other inputs than its gradient does.",
-        hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else [],
+    return refusals.unseen_change(
+        label(step.operands[0]),
+        "Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would belong to "
+        "other inputs than its gradient does.",
     )
 
 

@@ -191,14 +191,9 @@ def updates(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.AugAssign) or moves or set_anew or bool(cleared(statement))
 
 
-def grads_in(node: ast.AST) -> Iterator[ast.Attribute]:
-    """Where `.grad` of something stands in a part of a program."""
-    return (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == "grad")
-
-
 def reads_grad(node: ast.AST) -> bool:
     """Whether `.grad` of something stands in a part of a program."""
-    return next(grads_in(node), None) is not None
+    return any(isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(node))
 
 
 def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:

@@ -393,7 +393,7 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, (list, tuple, dict)):
         held: Any = value
     else:
-        held = {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
+        held = {} if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {})
     return () if len(held) > MOST else held.values() if isinstance(held, dict) else held
 
 
@@ -530,12 +530,9 @@ def _within(value: Any) -> list[Any]:
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
     kinds: tuple[type, ...] = (nn.Module, FunctionType, dict)
-    if isinstance(value, (list, tuple, dict)):  # of what may be data no lists are looked through
-        held = value.values() if isinstance(value, dict) else value
-    else:
-        held = () if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {}).values()
+    if not isinstance(value, (list, tuple, dict)):  # of what may be data no lists are looked through
         kinds = (*kinds, list, tuple)
-    return [part for part in held if isinstance(part, kinds)] if len(held) <= MOST else []
+    return [part for part in _parts(value) if isinstance(part, kinds)]
 
 
 def code_within(code: CodeType) -> Iterator[CodeType]:

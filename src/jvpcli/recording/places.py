@@ -159,7 +159,7 @@ def _node(code: CodeType, instruction: int, line: int, names: Mapping[str, Any])
 
 
 def _node_of_program(code: CodeType, instruction: int) -> tuple[Any, str]:
-    """The same of a pasted program: there are guards in its tree, which are where what they guard is.
+    """`_node` of an instruction of a pasted program: there are guards in its tree, which are where what they guard is.
 
     Raises:
         AttributeError: this Python keeps no places of instructions.

@@ -145,7 +145,7 @@ class Recorder(TorchFunctionMode):
         versions = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
         producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
-        if _draws(func):
+        if getattr(func, "__name__", "") in DRAWING:
             stream = keywords.get("generator") or torch.default_generator
             call.state = stream, stream.get_state()
         held = {x: x.grad for x in inputs_of(func, args, keywords)} if leaves_gradients(func, args, keywords) else None
@@ -611,10 +611,6 @@ def _is_transformed(args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
     tensors = _tensors_in(keywords.values(), _tensors_in(args, []))
     functorch = torch._C._functorch
     return inner.key() != functorch.TransformType.Vmap or any(map(functorch.is_functorch_wrapped_tensor, tensors))
-
-
-def _draws(func: Callable[..., Any]) -> bool:
-    return getattr(func, "__name__", "") in DRAWING
 
 
 NESTS = (tuple, list, dict)

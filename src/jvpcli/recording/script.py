@@ -79,7 +79,7 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         with _as_python([name, *arguments], os.getcwd(), None):
             runpy.run_module(name, run_name="__main__", alter_sys=True)
     except ImportError as error:
-        if all(_is_machinery(trace) for trace in frames_of(error.__traceback__)):
+        if all(_file(trace.tb_frame).startswith(MACHINERY) for trace in frames_of(error.__traceback__)):
             raise FileError(f"there is no module {name} to run: {error}") from None
         raise
 
@@ -255,10 +255,6 @@ def show(error: BaseException) -> None:
         sys.excepthook(kind, error, error.__traceback__)
     else:
         traceback.print_exception(kind, error, error.__traceback__)
-
-
-def _is_machinery(trace: TracebackType) -> bool:
-    return _file(trace.tb_frame).startswith(MACHINERY)
 
 
 def _file(frame: FrameType) -> str:

@@ -19,7 +19,7 @@ from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
 from jvpcli.language.dependence import VIEWS
-from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
+from jvpcli.language.operations import can_require_grad, carried_out, is_in_place, read_operand
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.calls import Call, Cut, Given, Hook, Result, hooked_step
@@ -396,10 +396,7 @@ class Derived:
         asked = {*refs(self.operands[1])} if len(self.operands) > 1 else set[int]()
         with torch.enable_grad():
             for step in self.equations:
-                arguments = [read_operand(operand, held) for operand in step.operands]
-                named = {name: read_operand(operand, held) for name, operand in step.keywords}
-                with running(step):
-                    held[step.slot] = apply_operation(step.op, arguments, named, self.functions)
+                held[step.slot] = carried_out(step, held, self.functions)
                 if step.slot in asked and isinstance(held[step.slot], Tensor):
                     held[step.slot] = _with_graph(held[step.slot])  # a leaf, which was told so after it was made
             arguments = [read_operand(operand, held) for operand in self.operands]
