@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog, forecast
-from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
+from jvpcli.language.evaluate import Evaluation, Shared, as_leaf, is_decided, is_weighed, may_change
 from jvpcli.language.operations import LOOKED_UP, carried_out, operation, reader
 from jvpcli.program import Block, Equation, Program, Ref
 
@@ -110,7 +110,7 @@ class Course:
     turns: Sequence[_Turn]
     outputs: Mapping[str, int]
     named: Mapping[str, int]
-    known: Known
+    known: Shared
 
     @cached_property
     def leaves(self) -> Sequence[int]:
@@ -185,7 +185,7 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
         list(_turns(evaluation)),
         evaluation.output_slots,
         {name: slots[id(x)] for name, x in evaluation.named.items()},
-        Known(is_weighed(evaluation), is_decided(evaluation)),
+        Shared(is_weighed(evaluation), is_decided(evaluation)),
     )
 
 

@@ -33,8 +33,8 @@ MARK = "_jvp_differentiates"
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """What is the same in all evaluations of a program that go the same steps at the same shapes.
+class Shared:
+    """What all evaluations of a program share that go the same steps at the same shapes.
 
     Attributes:
         weighed, decided: as `is_weighed` and `is_decided` tell.
@@ -89,7 +89,7 @@ class Evaluation:
     weighed: bool = False
     read: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
-    known: Known | None = None
+    known: Shared | None = None
 
     @property
     def drew(self) -> bool:
@@ -259,10 +259,7 @@ def run_for(
 
     Raises: as `evaluate`.
     """
-    check_inputs(program, scope)
-    copies = {id(x): x.detach().clone().requires_grad_(x.requires_grad) for x in map(scope.__getitem__, program.inputs)}
-    values = {name: copies[id(scope[name])] for name in program.inputs}  # one that is shared is one
-    run = _ran(program, values, memory_limit, functions)
+    run = _ran(program, _values(program, scope, copy=True), memory_limit, functions)
     return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
 
 
@@ -278,17 +275,21 @@ def evaluate_value(
 
     Raises: as `evaluate`, but for outputs that are no tensors.
     """
-    check_inputs(program, scope)
-    copy = changes_inputs(program)
-    pairs = [(name, scope[name]) for name in program.inputs]
-    given = {id(x): as_leaf(name, x, False, copy).requires_grad_(x.requires_grad) for name, x in pairs}
-    values = {name: given[id(x)] for name, x in pairs}  # one that is shared is one
+    values = _values(program, scope, changes_inputs(program))
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):
         run = _ran(program, values, memory_limit, functions)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
         return found.tensor()
     return found.detach() if isinstance(found, Tensor) else found
+
+
+def _values(program: Program, scope: Mapping[str, Tensor], copy: bool) -> dict[str, Tensor]:
+    """The inputs of a program that is no question of its own, as leaves that require grad where they do; a shared one is one."""
+    check_inputs(program, scope)
+    pairs = [(name, scope[name]) for name in program.inputs]
+    given = {id(x): as_leaf(name, x, False, copy).requires_grad_(x.requires_grad) for name, x in pairs}
+    return {name: given[id(x)] for name, x in pairs}
 
 
 def evaluate_function(
@@ -422,13 +423,9 @@ def outputs_of(
     for _, part in found:
         if isinstance(part, Tensor) and part.is_meta:
             raise without_numbers("The function")
-    if isinstance(result, Tensor):
-        return name_outputs(found, tuple(given)), {}
     parts = [(name, part) for name, part in found if isinstance(part, Tensor)]
-    if not parts or len(parts) == len(found):
-        return name_outputs(found, tuple(given)), {}
-    beside = {str(name): describe(part) for name, part in found if not isinstance(part, Tensor)}
-    return name_outputs(parts, tuple(given)), beside
+    beside = {str(name): describe(part) for name, part in found if not isinstance(part, Tensor)} if parts else {}
+    return name_outputs(parts or found, tuple(given)), beside
 
 
 def arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:

@@ -364,8 +364,8 @@ def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand])
         entries.update(added)
 
 
-def _pairs(run: Run, entries: dict[Any, Operand]) -> list[tuple[Operand, Operand]]:
-    return [(Const(key), run.newest(value)) for key, value in entries.items()]
+def _pairs(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    return run.pack("list", [run.pack("tuple", (Const(key), run.newest(value))) for key, value in entries.items()])
 
 
 def _get(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
@@ -387,9 +387,9 @@ def _take(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -
 _DICTIONARY_METHODS: Mapping[
     str, tuple[Callable[[Run, dict[Any, Operand], Sequence[Operand]], Operand | None], Sequence[int]]
 ] = {
-    "items": (lambda run, entries, _: run.pack("list", [run.pack("tuple", pair) for pair in _pairs(run, entries)]), (0,)),
-    "keys": (lambda run, entries, _: run.pack("list", [key for key, _ in _pairs(run, entries)]), (0,)),
-    "values": (lambda run, entries, _: run.pack("list", [value for _, value in _pairs(run, entries)]), (0,)),
+    "items": (_pairs, (0,)),
+    "keys": (lambda run, entries, _: run.pack("list", list(map(Const, entries))), (0,)),
+    "values": (lambda run, entries, _: run.pack("list", list(map(run.newest, entries.values()))), (0,)),
     "get": (_get, (1, 2)),
     "update": (_update, (0, 1)),
     "setdefault": (_set_default, (1, 2)),

@@ -200,8 +200,8 @@ NOTHING = nullcontext()
 
 def running(step: Equation) -> AbstractContextManager[Any]:
     """What a step runs inside of: no graph where none was recorded, and the autocast that it was noted down under."""
-    if step.recorded and not step.casts and step.kind in ("op", "call", "method") and not is_imported(step.op):
-        return NOTHING  # any other may run the user's own code, which may set what is recorded
+    if step.recorded and not step.casts and _is_torchs_own(step.op):
+        return NOTHING
     grad = torch.set_grad_enabled(step.recorded and torch.is_grad_enabled())
     if not step.casts:
         return grad
@@ -210,6 +210,12 @@ def running(step: Equation) -> AbstractContextManager[Any]:
     for kind, dtype in step.casts:
         stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
     return stack
+
+
+@lru_cache(maxsize=4096)
+def _is_torchs_own(op: str) -> bool:
+    """Whether an operation runs nothing of the user's own, which may set what is recorded."""
+    return parts_of_op(op)[0] in ("op", "call", "method") and not is_imported(op)
 
 
 def _call(path: str) -> Done:

@@ -369,7 +369,7 @@ class _Statements(Expressions):
 
     def conditional_statement(self, node: ast.If) -> None:
         """`if`; `elif` is an `if` in what is else."""
-        if _is_main(node.test):
+        if names.is_main(node.test):
             self.statements(node.body)
             return
         condition = self.expr(node.test, 0)
@@ -619,11 +619,6 @@ def head(source: str, span: Span) -> Span:
     start, end = span
     line = source.find("\n", start, end)
     return start, end if line < 0 else line
-
-
-def _is_main(test: ast.expr) -> bool:
-    """`__name__ == "__main__"`"""
-    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
 
 
 def _last_target(node: ast.stmt) -> ast.expr | None:

@@ -274,9 +274,9 @@ def typed(run: Run, equation: Equation) -> Operand:
         ForbiddenError: it is a size, and what the tensor holds nobody has written.
         EvaluationError: it is a tensor of another dtype, which PyTorch refuses.
     """
-    given, (_, named) = run.on_tape(equation.operands[0]), equation.keywords[0]
+    ((_, named),) = equation.keywords
     assert isinstance(named, Const)
-    path = named.path or ""
+    path, given = named.path or "", run.on_tape(equation.operands[0])
     value, dtype = run.read(given), named_constant(path)
     if isinstance(value, Tensor) and value.dtype == dtype:
         return run.do("method:detach", [given], equation.span)
