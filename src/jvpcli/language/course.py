@@ -46,10 +46,10 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     """
     if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
         return False
-    for step in evaluation.tape:
-        if not step.recorded or step.casts or step.kind == "derive" or catalog.is_random(step.op) or may_change(step):
-            return False
-    return True
+    return not any(
+        not step.recorded or step.casts or step.kind == "derive" or catalog.is_random(step.op) or may_change(step)
+        for step in evaluation.tape
+    )
 
 
 def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> None:
