@@ -136,9 +136,9 @@ class Equation:
     `list:append`        a method of a list or dictionary
     `delitem`            `del items[i]`
     `numpy:sin`          a function of numpy's; `numpy:of`, `numpy:from_numpy`: between tensors and arrays
-    `typed:torch.LongTensor`  a tensor of that dtype, of operand 0
-    `held:net.in_features`    a number that a module was made with
-    `functional:net`     a call of a module (operand 1) with other values of parameters (operand 0)
+    `typed:…`            `torch.LongTensor(values)` and its like: a tensor of that dtype, of operand 0
+    `held:net.width`     a number that a module was made with
+    `functional:net`     a call of a module: with the values of parameters in operand 0, of the arguments in operand 1
     `cleared:net`        `net.zero_grad()`
     `transform:grad`, …  what torch.func and torch.autograd.functional offer, of functions of the program
     `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
