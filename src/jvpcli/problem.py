@@ -40,6 +40,7 @@ Found = TypeVar("Found")
 FEW_RUNS = 3
 """Runs of a function after which it is worth knowing its steps: it is run at many points."""
 
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A function of tensors, the point that it is looked at, and all that running it takes.
@@ -91,13 +92,12 @@ class Problem:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The function at the point, with its graph; evaluated once."""
-        evaluation = None if self.courses is None else self._on_course(self.inputs)
+        evaluation = self._on_course(self.inputs)
         if evaluation is None:
             evaluation = self.at()
             if RemovableHandle.next_id != self.handles:
                 return replace(evaluation, hooked=True)
-            if self.courses is not None:
-                self._note(evaluation)
+            self._note(evaluation)
         return evaluation
 
     def _on_course(self, inputs: Named) -> Evaluation | None:
@@ -114,8 +114,7 @@ class Problem:
 
     def _note(self, evaluation: Evaluation) -> None:
         """An evaluation at these shapes has gone the ordinary way."""
-        if self.only is None and isinstance(self.function, Program):
-            assert self.courses is not None
+        if self.courses is not None and self.only is None and isinstance(self.function, Program):
             self.courses.note(self.function, evaluation)
 
     @property
@@ -229,16 +228,8 @@ class Problem:
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
         with default_dtype(self.dtype):
             if isinstance(self.function, Program):
-                limit, functions = self.memory_limit, self.functions
-                evaluation = evaluate(
-                    self.function,
-                    inputs,
-                    wrt=self.wrt,
-                    tracked=self.tracked,
-                    seed=seed,
-                    memory_limit=limit,
-                    functions=functions,
-                )
+                limits: dict[str, Any] = {"memory_limit": self.memory_limit, "functions": self.functions}
+                evaluation = evaluate(self.function, inputs, wrt=self.wrt, tracked=self.tracked, seed=seed, **limits)
             else:
                 written = self.function.written if isinstance(self.function, ModuleFunction) else self.written
                 own = self.arguments, self.modules, self.dtype is not None, written

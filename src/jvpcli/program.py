@@ -9,9 +9,10 @@ bodies; evaluating unrolls it, so that the *tape* of an evaluation is a flat tup
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,17 @@ class Equation:
     `return`, `break`, … leave a function, a loop, a turn; `raise` the program
     `random:seed`        random numbers begin anew from operand 0; `random:construct`: they go on as behind the making of a module
     `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
-    `outer`, `unset`     the same for a name of what is around the function (`global`, `nonlocal`); `del` of a name
+    `unset`              `del` of such a name
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
     `apply`              a call of operand 0, which is a function of the program
     `dict`, `dict:of`    a dictionary of pairs (a star: the items of another); of a list of pairs, and keywords
     `list:append`        a method of a list or dictionary
     `delitem`            `del items[i]`
+    `numpy:sin`          a function of numpy's; `numpy:of`, `numpy:from_numpy`: between tensors and arrays
+    `typed:…`            `torch.LongTensor(values)` and its like: a tensor of that dtype, of operand 0
+    `held:net.width`     a number that a module was made with
+    `functional:net`     a call of a module: with the values of parameters in operand 0, of the arguments in operand 1
+    `cleared:net`        `net.zero_grad()`
     `transform:grad`, …  what torch.func and torch.autograd.functional offer, of functions of the program
     `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
     ==================== ========================================================================
@@ -152,6 +158,15 @@ class Equation:
     bodies: tuple[Block, ...] = ()
     recorded: bool = True
     casts: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def given(self) -> tuple[Operand, ...]:
+        """All operands, those by name last."""
+        return (*self.operands, *[operand for _, operand in self.keywords])
+
+    def reads(self) -> Iterator[int]:
+        """The slots that all operands read, in order."""
+        return chain.from_iterable(map(refs, self.given))
 
     @property
     def kind(self) -> str:
@@ -288,6 +303,14 @@ def takes_shape(step: Equation) -> bool:
 
 def numbers_read(step: Equation) -> Iterator[int]:
     """The slots whose numbers a step may read: not of what it takes the shape of."""
-    positional = step.operands[1:] if takes_shape(step) else step.operands
-    for operand in (*positional, *(operand for _, operand in step.keywords)):
-        yield from refs(operand)
+    return chain.from_iterable(map(refs, step.given[1:] if takes_shape(step) and step.operands else step.given))
+
+
+def with_inner(equations: Iterable[Equation]) -> Iterator[Equation]:
+    """Equations, and behind each those inside of it."""
+    for equation in equations:
+        yield equation
+        for body in equation.bodies:
+            yield from with_inner(body.equations)
+            for condition in body.conditions:
+                yield from with_inner(condition.equations)

@@ -398,7 +398,7 @@ def _copied(place: Place) -> Cause | None:
 
 def modules_in(error: BaseException) -> tuple[Sequence[nn.Module], Sequence[Tensor]]:
     """The modules that an error came up in, the outermost first, and the tensors that the innermost was given."""
-    frames = [trace.tb_frame for trace in frames_of(error) if trace.tb_frame.f_code.co_name == "forward"]
+    frames = [trace.tb_frame for trace in frames_of(error.__traceback__) if trace.tb_frame.f_code.co_name == "forward"]
     frames = [frame for frame in frames if isinstance(frame.f_locals.get("self"), nn.Module)]
     if not frames:
         return (), ()

@@ -30,7 +30,7 @@ def as_own(error: Exception) -> Exception:
 def is_own(error: BaseException) -> bool:
     """Whether an exception came up in code of the user's own that jvpcli has called."""
     own = False
-    for trace in frames_of(error):
+    for trace in frames_of(error.__traceback__):
         file = trace.tb_frame.f_code.co_filename
         own = not file.startswith(OURS) and (own or not is_library(file))
     return own

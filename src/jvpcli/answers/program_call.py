@@ -23,9 +23,9 @@ from jvpcli.language.trees import Arguments, is_below, leaves
 from jvpcli.problem import Problem
 from jvpcli.program import PROGRAM
 from jvpcli.recording.derivatives import Derivative
-from jvpcli.recording.held import held_before, with_held
 from jvpcli.recording.places import frames_of, place_of
 from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.tape import held_before, with_held
 from jvpcli.report import Call, Notice
 from jvpcli.request import Request
 
@@ -229,7 +229,7 @@ def _quoted(error: BaseException) -> str:
 
 def _own_frames(error: BaseException) -> list[TracebackType]:
     """The lines of the program that an error has come through, the innermost last."""
-    return [trace for trace in frames_of(error) if trace.tb_frame.f_code.co_filename == PROGRAM]
+    return [trace for trace in frames_of(error.__traceback__) if trace.tb_frame.f_code.co_filename == PROGRAM]
 
 
 def _given(request: Request) -> Mapping[str, Any]:

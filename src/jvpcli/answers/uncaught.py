@@ -43,7 +43,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     Without a recorder they are those that the sub-expression names, and nothing is said of what came before.  Where no code of
     the user's own is among the frames, as in a module of torch's layers, the message is explained, and which layer doesn't fit.
     """
-    own = [trace for trace in frames_of(error) if not is_library(trace.tb_frame.f_code.co_filename)]
+    own = [trace for trace in frames_of(error.__traceback__) if not is_library(trace.tb_frame.f_code.co_filename)]
     text = words_of(error).strip()
     match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
     kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
@@ -94,7 +94,7 @@ def _meaning(known: Explanation, cause: Cause | None, kind: type[JvpError], text
 
 def _is_torch_s(error: BaseException) -> bool:
     """Whether it was raised by Python code of torch itself, and not by what that has called, here or in another process."""
-    code = frames_of(error)[-1].tb_frame.f_code
+    code = frames_of(error.__traceback__)[-1].tb_frame.f_code
     told = isinstance(error, (RuntimeError, ValueError, TypeError, AssertionError))
     return told and code.co_filename.startswith(TORCH) and code.co_name != "reraise"
 

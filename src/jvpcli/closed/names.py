@@ -33,7 +33,6 @@ from jvpcli.closed.training import data, optimizers, padded_together
 from jvpcli.closed.words import INERT, Named, Namespace, as_seen
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
-from jvpcli.language.array_names import DTYPES, NAMES
 from jvpcli.language.modules import CLASSES
 from jvpcli.program import PROGRAM
 
@@ -320,11 +319,11 @@ def _arrays() -> dict[str, Any]:
     """What of numpy draws no numbers."""
     found: dict[str, Any] = {"pi": np.pi, "e": np.e, "inf": np.inf, "nan": np.nan, "newaxis": None, "ndarray": Named(
         "numpy.ndarray", np.ndarray, not_made)}  # fmt: skip
-    for name in (*NAMES, *ON_ARRAYS):
+    for name in (*catalog.ARRAY_FUNCTIONS, *ON_ARRAYS):
         owner, _, last = name.rpartition(".")
         if not owner and hasattr(np, last):
             found[last] = reach.of_arrays(getattr(np, last))
-    found |= {name: getattr(np, name) for name in DTYPES}
+    found |= {name: getattr(np, name) for name in catalog.ARRAY_DTYPES}
     found |= {name: reach.of_arrays(getattr(np, name)) for name in ("finfo", "iinfo")}
     linalg = {name: reach.of_arrays(getattr(np.linalg, name)) for name in LINEAR}
     found["linalg"] = Namespace("numpy.linalg", linalg)
@@ -357,7 +356,7 @@ def _numpy(seed: int, keeps_seed: bool) -> Namespace:
 
 def _drawn(stream: Any) -> dict[str, Any]:
     """The functions of a stream of numpy's random numbers, of its older or its newer kind."""
-    words = [name.rpartition(".")[2] for name in NAMES if name.startswith("random.")]
+    words = [name.rpartition(".")[2] for name in catalog.ARRAY_FUNCTIONS if name.startswith("random.")]
     return {name: reach.of_arrays(getattr(stream, name)) for name in (*words, *DRAWN) if hasattr(stream, name)}
 
 

@@ -37,8 +37,6 @@ from jvpcli.closed.syntax import METHODS, READABLE
 from jvpcli.closed.words import BytesIO, Inert, Named, Namespace
 from jvpcli.errors import ForbiddenError, UnknownNameError
 from jvpcli.language import catalog, limits
-from jvpcli.language.array_names import FIELDS
-from jvpcli.language.array_names import METHODS as ARRAY_METHODS
 
 OF_TENSORS = frozenset({
     "grad", "data", "requires_grad", "requires_grad_", "detach_", "backward", "is_leaf", "retain_grad", "retains_grad",
@@ -161,8 +159,8 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (enum.Enum, frozenset({"name", "value"})),
     (torch.Generator, frozenset({"manual_seed", "initial_seed", "device"})),
     (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
-    (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
-    (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
+    (np.ndarray, catalog.ARRAY_METHODS | {*catalog.ARRAY_FIELDS, "dtype", "size"}),
+    (np.generic, catalog.ARRAY_METHODS | {*catalog.ARRAY_FIELDS, "dtype", "size"}),
     (UserDict, PLAIN[dict] | {"data"}),
     (ChainMap, PLAIN[dict] | {"maps", "new_child", "parents"}),
     (UserList, PLAIN[list] | {"data"}),

@@ -1,7 +1,7 @@
 """numpy's arrays in a program: made, computed with, and turned into tensors, by numpy itself.
 
-What can be called is listed here, by name; an array has no gradient, and nothing but numbers.  numpy is loaded where the first
-array is made.
+What can be called the catalogue lists, by name; an array has no gradient, and nothing but numbers.  numpy is loaded where the
+first array is made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, LimitError
-from jvpcli.language.array_names import JOINING, METHODS, MULTIPLYING, SIZED, SIZES
+from jvpcli.language.catalog import ARRAY_JOINING, ARRAY_METHODS, ARRAY_MULTIPLYING, ARRAY_SIZES
 from jvpcli.language.limits import length
 
 MOST = 10**7
@@ -32,6 +32,10 @@ KINDS = "biufc"
 
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
+SIZED = ("reshape", "transpose", "expand_dims", "item")
+"""Functions and methods that take sizes and places behind an array."""
 
 
 class Array:
@@ -160,7 +164,7 @@ for _name in OPERATORS:
     setattr(Array, f"__i{_name}__", _in_place(_name))
 for _name in COMPARISONS:
     setattr(Array, f"__{_name}__", _operation(_name, False))
-for _name in METHODS:
+for _name in ARRAY_METHODS:
     setattr(Array, _name, _member(_name))
 Array.__name__ = "numpy.ndarray"  # what torch's own messages call it
 
@@ -197,13 +201,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, slice):
         return slice(plain(value.start), plain(value.stop), plain(value.step))
     return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
-
-
-def indices(key: Any) -> Any:
-    """What stands in brackets, with numpy's own arrays."""
-    if type(key) is tuple:
-        return tuple(map(indices, key))
-    return key.values if type(key) is Array else key
 
 
 def plain_array(value: Any) -> Any:
@@ -351,10 +348,10 @@ def _most(name: str, given: Sequence[Any], named: Mapping[str, Any]) -> float:
 
     if name == "arange":
         return _turns(given, named)
-    if name in JOINING:
+    if name in ARRAY_JOINING:
         return sum(map(_count, (*given, *named.values())))
-    if name in SIZES:
-        start, end, names = SIZES[name]
+    if name in ARRAY_SIZES:
+        start, end, names = ARRAY_SIZES[name]
         before = [*given[:start], *(value for key, value in named.items() if key not in names)]
         sizes = [*given[start:end], *(named[key] for key in names if key in named)]
         base = _product(np.broadcast_shapes(*_shapes(before)))
@@ -373,7 +370,7 @@ def _most(name: str, given: Sequence[Any], named: Mapping[str, Any]) -> float:
     shapes = _shapes(taken)
     if name in ("outer", "meshgrid"):
         return math.prod(map(_product, shapes)) * (len(shapes) if name == "meshgrid" else 1)
-    if name in MULTIPLYING and len(shapes) == 2 and all(shapes):
+    if name in ARRAY_MULTIPLYING and len(shapes) == 2 and all(shapes):
         return _contracted(name, *shapes)
     return _product(np.broadcast_shapes(*shapes))
 

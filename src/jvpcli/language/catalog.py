@@ -1,6 +1,6 @@
-"""The allow-list: what an expression can call, read and name, and why it can't the rest.  Loads no torch.
+"""The allow-list: what an expression can call, read and name, of torch and numpy, and why it can't the rest.  Loads no torch.
 
-The catalogue is data that `tools/build_catalog.py` derives from torch's own registry.  It is closed by exact path: what
+The catalogue of torch is data that `tools/build_catalog.py` derives from torch's own registry.  It is closed by exact path: what
 isn't in it doesn't resolve.
 """
 
@@ -88,6 +88,49 @@ MODULE_REASONS: Mapping[str, str] = {
     "torch.Tensor": "it is a class; methods are called on a tensor, as in x.sum()",
 }
 """Better reasons than the general one, for whole branches."""
+
+ARRAY_ELEMENTWISE = frozenset(
+    {"sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "exp", "expm1", "log", "log2", "log10",
+     "log1p", "sqrt", "square", "abs", "absolute", "sign", "power", "maximum", "minimum", "floor", "ceil", "round", "clip",
+     "where", "isnan", "isinf", "isfinite", "mod", "add", "subtract", "multiply", "divide", "allclose", "isclose",
+     "sum", "mean", "std", "var", "min", "max", "amin", "amax", "prod", "cumsum",
+     "argmax", "argmin", "median", "any", "all", "argsort", "sort", "unique", "reshape", "transpose", "expand_dims", "squeeze",
+     "ravel", "array_equal", "linalg.norm", "linalg.inv", "linalg.det", "diff", "flip"}
+)  # fmt: skip
+"""Functions of numpy's whose results are no larger than their arguments, broadcast."""
+
+ARRAY_JOINING = frozenset({"array", "asarray", "concatenate", "stack", "vstack", "hstack", "column_stack"})
+"""Those whose results are as large as all their arguments together."""
+
+ARRAY_MULTIPLYING = frozenset({"dot", "matmul", "outer", "inner", "meshgrid"})
+"""Those whose results are at most as large as the product of their arguments."""
+
+ARRAY_SIZES: Mapping[str, tuple[int, int | None, tuple[str, ...]]] = {
+    "zeros": (0, 1, ("shape",)), "ones": (0, 1, ("shape",)), "full": (0, 1, ("shape",)),
+    "eye": (0, 2, ("N", "M")), "identity": (0, 1, ("n",)), "diag": (1, 2, ("k",)), "arange": (0, 3, ("start", "stop", "step")),
+    "linspace": (2, 3, ("num",)), "logspace": (2, 3, ("num",)), "tile": (1, 2, ("reps",)), "repeat": (1, 2, ("repeats",)),
+    "zeros_like": (4, 5, ("shape",)), "ones_like": (4, 5, ("shape",)), "full_like": (5, 6, ("shape",)),
+    "random.rand": (0, None, ()), "random.randn": (0, None, ()), "random.permutation": (0, 1, ("x",)),
+    "random.choice": (0, 2, ("a", "size")), "random.seed": (0, 0, ()),
+    **{f"random.{name}": (2, 3, ("size",)) for name in ("normal", "uniform", "randint")},
+    **{f"random.{name}": (0, 1, ("size",)) for name in ("random", "random_sample", "standard_normal")},
+}  # fmt: skip
+"""Those that are told how much they give: where that stands among the arguments, from and up to, and by what name."""
+
+ARRAY_DTYPES = frozenset({"float16", "float32", "float64", "int32", "int64", "complex64", "complex128"})
+"""Those that make a number, or an array, of that dtype."""
+
+ARRAY_FUNCTIONS = ARRAY_ELEMENTWISE | ARRAY_JOINING | ARRAY_MULTIPLYING | ARRAY_SIZES.keys()
+"""All that can be called by a name of numpy's; the rest of numpy is not there."""
+
+ARRAY_METHODS = frozenset(
+    {"reshape", "sum", "mean", "std", "var", "min", "max", "argmin", "argmax", "astype", "copy", "flatten", "ravel", "transpose",
+     "dot", "round", "clip", "cumsum", "prod", "squeeze", "item", "tolist", "any", "all", "argsort", "repeat"}
+)  # fmt: skip
+"""What can be called of an array."""
+
+ARRAY_FIELDS = ("shape", "ndim", "T")
+"""What can be read of an array."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog, forecast
-from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
-from jvpcli.language.operations import LOOKED_UP, apply_operation, operation, read_operand, reader
-from jvpcli.program import Block, Equation, Program, Ref, refs
+from jvpcli.language.evaluate import Evaluation, Shared, as_leaf, is_decided, is_weighed, may_change
+from jvpcli.language.operations import LOOKED_UP, carried_out, operation, reader
+from jvpcli.program import Block, Equation, Program, Ref
 
 Reader = Callable[[Mapping[int, Any]], Any]
 """Values by slot to what an operand stands for."""
@@ -46,10 +46,10 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     """
     if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
         return False
-    for step in evaluation.tape:
-        if not step.recorded or step.casts or step.kind == "derive" or catalog.is_random(step.op) or may_change(step):
-            return False
-    return True
+    return not any(
+        not step.recorded or step.casts or step.kind == "derive" or catalog.is_random(step.op) or may_change(step)
+        for step in evaluation.tape
+    )
 
 
 def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> None:
@@ -59,9 +59,7 @@ def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> None:
         Whatever a step raises.
     """
     for step in tape:
-        arguments = [read_operand(operand, values) for operand in step.operands]
-        keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
-        values[step.slot] = apply_operation(step.op, arguments, keywords)
+        values[step.slot] = carried_out(step, values)
 
 
 class _Turn(NamedTuple):
@@ -112,7 +110,7 @@ class Course:
     turns: Sequence[_Turn]
     outputs: Mapping[str, int]
     named: Mapping[str, int]
-    known: Known
+    known: Shared
 
     @cached_property
     def leaves(self) -> Sequence[int]:
@@ -187,15 +185,14 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
         list(_turns(evaluation)),
         evaluation.output_slots,
         {name: slots[id(x)] for name, x in evaluation.named.items()},
-        Known(is_weighed(evaluation), is_decided(evaluation)),
+        Shared(is_weighed(evaluation), is_decided(evaluation)),
     )
 
 
 def _read(step: Equation, values: Mapping[int, Any]) -> Iterable[Any]:
     """What a step reads of other steps."""
-    for operand in (*step.operands, *[operand for _, operand in step.keywords]):
-        for slot in refs(operand):
-            yield from value if isinstance(value := values[slot], (tuple, list)) else (value,)
+    for slot in step.reads():
+        yield from value if isinstance(value := values[slot], (tuple, list)) else (value,)
 
 
 def _takes_out(step: Equation, values: Mapping[int, Any]) -> bool:

@@ -10,15 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog, may_ask_for_derivative
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import (
-    LIST_METHODS,
-    assigned,
-    class_of,
-    default_set,
-    dotted,
-    free_names,
-    imported_paths,
-)
+from jvpcli.language.names import LIST_METHODS, assigned, class_of, default_set, dotted, free_names, imported_paths
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
-from jvpcli.language.operations import apply_operation, can_require_grad, check_result, read_operand, running
+from jvpcli.language.operations import can_require_grad, carried_out, check_result, read_operand
 from jvpcli.language.run import Handler, Run
 from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Pack, Ref, refs
 
@@ -39,17 +39,15 @@ class Live:
 
     def step(self, equation: Equation, functions: Mapping[str, Callable[..., Any]]) -> Any:
         """Carry out one step, as it stands in the history of a run."""
-        arguments = [read_operand(operand, self.values) for operand in equation.operands]
+        if equation.op in (READ, CLEAR):
+            return self.held(equation)
+        if equation.op not in (GRAD, BACKWARD):
+            return carried_out(equation, self.values, functions)
         keywords = {name: read_operand(operand, self.values) for name, operand in equation.keywords}
         if equation.op == GRAD:
             _check_count(keywords["outputs"], keywords.get("grad_outputs"))
             return tuple(self.gradients(**keywords))
-        if equation.op == BACKWARD:
-            return self.backward(equation, keywords)
-        if equation.op in (READ, CLEAR):
-            return self.held(equation)
-        with running(equation):
-            return apply_operation(equation.op, arguments, keywords, functions)
+        return self.backward(equation, keywords)
 
     def backward(self, equation: Equation, keywords: Mapping[str, Any]) -> None:
         """Add the gradients to what the leaves hold, as torch does."""

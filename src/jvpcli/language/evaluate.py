@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from jvpcli.errors import EvaluationError, NotDifferentiableError, UsageError
+from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.arrays import Array
 from jvpcli.language.operations import HARMLESS, can_require_grad, describe, is_imported, is_in_place, without_numbers
@@ -23,7 +23,7 @@ from jvpcli.language.outputs import name_outputs, named_outputs, parts_of, resul
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run
 from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
-from jvpcli.program import Equation, Pack, Program, Ref, numbers_read, refs
+from jvpcli.program import Equation, Pack, Program, Ref, numbers_read, with_inner
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
@@ -33,8 +33,8 @@ MARK = "_jvp_differentiates"
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """What is the same in all evaluations of a program that go the same steps at the same shapes.
+class Shared:
+    """What all evaluations of a program share that go the same steps at the same shapes.
 
     Attributes:
         weighed, decided: as `is_weighed` and `is_decided` tell.
@@ -89,7 +89,7 @@ class Evaluation:
     weighed: bool = False
     read: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
-    known: Known | None = None
+    known: Shared | None = None
 
     @property
     def drew(self) -> bool:
@@ -106,9 +106,7 @@ def followers(evaluation: Evaluation, slots: Collection[int], *, all_read: bool 
     """All slots that are computed from some, with those; with `all_read` also what is computed from their shapes alone."""
     found = set(slots)
     for step in evaluation.tape:
-        operands = (*step.operands, *(operand for _, operand in step.keywords))
-        read = (slot for operand in operands for slot in refs(operand)) if all_read else numbers_read(step)
-        if not found.isdisjoint(read):
+        if not found.isdisjoint(step.reads() if all_read else numbers_read(step)):
             found.add(step.slot)
     return frozenset(found)
 
@@ -205,9 +203,8 @@ def evaluate(
         leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
         readings = _readings(functions) if functions else None
         try:
-            with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext(), default_of(program):
-                run = _run(program, leaves, memory_limit, functions)
-                run.run(program.equations)
+            with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext():
+                run = _ran(program, leaves, memory_limit, functions)
                 parts, left_out = parts_of(run, program)
             break
         except WrittenError as error:
@@ -247,9 +244,7 @@ def run_program(
     given = {name: inputs[name] for name in program.inputs}
     if program.has_statements:  # its derivative calls need a graph, maybe of dual numbers
         given = {name: _with_graph(x) for name, x in given.items()}
-    run = _run(program, given, None, functions)
-    with default_of(program):
-        run.run(program.equations)
+    run = _ran(program, given, None, functions)
     return named_outputs(run, program, parts_of(run, program)[0])
 
 
@@ -264,13 +259,8 @@ def run_for(
 
     Raises: as `evaluate`.
     """
-    check_inputs(program, scope)
-    copies = {id(x): x.detach().clone().requires_grad_(x.requires_grad) for x in map(scope.__getitem__, program.inputs)}
-    values = {name: copies[id(scope[name])] for name in program.inputs}  # one that is shared is one
-    run = _run(program, values, memory_limit, functions)
-    with default_of(program):
-        run.run(program.equations)
-        return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
+    run = _ran(program, _values(program, scope, copy=True), memory_limit, functions)
+    return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
 
 
 def evaluate_value(
@@ -285,18 +275,21 @@ def evaluate_value(
 
     Raises: as `evaluate`, but for outputs that are no tensors.
     """
-    check_inputs(program, scope)
-    copy = changes_inputs(program)
-    pairs = [(name, scope[name]) for name in program.inputs]
-    given = {id(x): as_leaf(name, x, False, copy).requires_grad_(x.requires_grad) for name, x in pairs}
-    values = {name: given[id(x)] for name, x in pairs}  # one that is shared is one
-    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
-        run = _run(program, values, memory_limit, functions)
-        run.run(program.equations)
+    values = _values(program, scope, changes_inputs(program))
+    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):
+        run = _ran(program, values, memory_limit, functions)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
         return found.tensor()
     return found.detach() if isinstance(found, Tensor) else found
+
+
+def _values(program: Program, scope: Mapping[str, Tensor], copy: bool) -> dict[str, Tensor]:
+    """The inputs of a program that is no question of its own, as leaves that require grad where they do; a shared one is one."""
+    check_inputs(program, scope)
+    pairs = [(name, scope[name]) for name in program.inputs]
+    given = {id(x): as_leaf(name, x, False, copy).requires_grad_(x.requires_grad) for name, x in pairs}
+    return {name: given[id(x)] for name, x in pairs}
 
 
 def evaluate_function(
@@ -370,12 +363,21 @@ def _called(
     written: Sequence[Place],
 ) -> Any:
     """What a Python function gives for its arguments by name."""
-    names, split = list(given), None if arguments is None else arguments.positional
-    positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
-    call = partial(function, *map(given.__getitem__, positional), **{name: given[name] for name in by_name})
+    call = call_of(function, given, arguments)
     if isinstance(function, ModuleFunction):  # which sees to that itself
         return call()
     return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
+
+
+def call_of(function: Callable[..., Any], given: Mapping[str, Any], arguments: Arguments | None) -> Callable[[], Any]:
+    """The call of a function with its arguments, those that go by position in their places.
+
+    Raises:
+        UsageError: it takes fewer.
+    """
+    names, split = list(given), None if arguments is None else arguments.positional
+    positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
+    return partial(function, *map(given.__getitem__, positional), **{name: given[name] for name in by_name})
 
 
 def _readings(functions: Mapping[str, Callable[..., Any]]) -> Readings:
@@ -421,13 +423,9 @@ def outputs_of(
     for _, part in found:
         if isinstance(part, Tensor) and part.is_meta:
             raise without_numbers("The function")
-    if isinstance(result, Tensor):
-        return name_outputs(found, tuple(given)), {}
     parts = [(name, part) for name, part in found if isinstance(part, Tensor)]
-    if not parts or len(parts) == len(found):
-        return name_outputs(found, tuple(given)), {}
-    beside = {str(name): describe(part) for name, part in found if not isinstance(part, Tensor)}
-    return name_outputs(parts, tuple(given)), beside
+    beside = {str(name): describe(part) for name, part in found if not isinstance(part, Tensor)} if parts else {}
+    return name_outputs(parts or found, tuple(given)), beside
 
 
 def arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
@@ -451,7 +449,7 @@ def arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str],
 def _beyond(
     function: Callable[..., Any], names: list[str], others: list[str], parameters: list[str]
 ) -> tuple[list[str], list[str]]:
-    """The same of a function with fewer parameters: `*others` or `**others` take the rest.
+    """Which inputs a function with fewer parameters gets by position, and which by name: `*others` or `**others` take the rest.
 
     Raises:
         UsageError: it has neither.
@@ -562,7 +560,7 @@ def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
 
 def changes_inputs(program: Program) -> bool:
     """Whether any step of the program may change a tensor that it is given, so that inputs must be copied."""
-    return any(map(may_change, _with_bodies(program.equations)))
+    return any(map(may_change, with_inner(program.equations)))
 
 
 def may_change(equation: Equation) -> bool:
@@ -580,15 +578,6 @@ def _may_change(op: str) -> bool | None:
     if is_imported(op) or is_in_place(op) or op.startswith("functional:"):
         return True
     return None if catalog.changes_arguments(op) else False
-
-
-def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
-    for equation in equations:
-        yield equation
-        for body in equation.bodies:
-            yield from _with_bodies(body.equations)
-            for condition in body.conditions:
-                yield from _with_bodies(condition.equations)
 
 
 def _with_graph(x: Tensor) -> Tensor:
@@ -624,23 +613,26 @@ def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tenso
     for name, leaf in leaves.items():
         before, now = inputs[name].detach(), leaf.detach()
         if name in wrt and not bool(((now == before) | ((now != now) & (before != before))).all()):
-            raise EvaluationError(
-                f"`{name}` is changed in place where autograd does not see it.",
-                explanation="Values were overwritten through .data, .detach() or under torch.no_grad(): the output then "
-                "belongs to other inputs than its gradient does.",
-                hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else (),
+            raise refusals.unseen_change(
+                name,
+                "Values were overwritten through .data, .detach() or under torch.no_grad(): the output then belongs to other "
+                "inputs than its gradient does.",
             )
 
 
-def _run(
+def _ran(
     program: Program,
     inputs: Mapping[str, Tensor],
     memory_limit: int | None,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None,
 ) -> Run:
+    """A run of a program, all of whose equations have been carried out."""
     handlers = sequences.HANDLERS
     if program.has_statements:
         from jvpcli.language import derivatives, flow, transforms  # most texts have no statements but assignments
 
         handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS}
-    return Run(program, inputs, memory_limit, functions, handlers)
+    run = Run(program, inputs, memory_limit, functions, handlers)
+    with default_of(program):
+        run.run(program.equations)
+    return run

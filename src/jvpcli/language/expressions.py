@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
-from jvpcli.language import array_names, catalog, refusals
+from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, dotted, turns_on, without_mode
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
@@ -337,7 +337,7 @@ class Expressions(Lowering):
             return self.input(name, node)
         if name in self.functions and self.is_program:
             return self.function_value(name, node)
-        if parts[0] == "numpy" and len(parts) == 2 and parts[1] not in array_names.NAMES and _is_numpys(parts[1]):
+        if parts[0] == "numpy" and len(parts) == 2 and parts[1] not in catalog.ARRAY_FUNCTIONS and _is_numpys(parts[1]):
             parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
@@ -394,7 +394,7 @@ class Expressions(Lowering):
             return self.emit("numpy:of", (left,), node)
         if owner is None and func.attr == "type" and (dtype := self.typed(node)):
             return self.emit("method:to", (left, Const(None, dtype)), node)
-        if owner is None and (catalog.is_method(func.attr) or func.attr in array_names.METHODS):
+        if owner is None and (catalog.is_method(func.attr) or func.attr in catalog.ARRAY_METHODS):
             keywords = self.keywords(node, depth, spread=True)
             word = self.dtype_word(node.args[0]) if len(node.args) == 1 and func.attr in ("astype", "to", "type") else None
             arguments = self.arguments(node, depth) if word is None else (word,)
@@ -482,7 +482,7 @@ class Expressions(Lowering):
         if path == "torch.from_numpy" and len(node.args) == 1:
             return self.emit("numpy:from_numpy", (self.expr(node.args[0], depth),), node)
         name = path.removeprefix("numpy.")
-        if name != path and name in array_names.NAMES | array_names.DTYPES:
+        if name != path and name in catalog.ARRAY_FUNCTIONS | catalog.ARRAY_DTYPES:
             arguments = tuple(self.dtype_word(part) or self.item(part, depth) for part in node.args)
             return self.emit(f"numpy:{name}", arguments, node, self.keywords(node, depth))
         if path == "torch.device" and len(node.args) == 1:
@@ -668,7 +668,7 @@ def _plain_key(node: ast.expr) -> str | int | None:
 def _is_numpys(name: str = "", *rest: str) -> bool:
     """Whether a name of numpy's has a meaning here: its functions, its numbers, its dtypes."""
     known = not rest and (name in NUMBERS or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
-    return known or ".".join((name, *rest)) in array_names.NAMES
+    return known or ".".join((name, *rest)) in catalog.ARRAY_FUNCTIONS
 
 
 def _plain_owner(operand: Operand) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError, is_out_of_memory
 from jvpcli.language import catalog
-from jvpcli.language.forecast import in_words
+from jvpcli.language.forecast import flat, in_words
 from jvpcli.program import IMPORTED, Equation, FailedStep, Operand
 
 SHAPE_PROBLEMS = re.compile(
@@ -29,6 +29,7 @@ SHAPE_PROBLEMS = re.compile(
 
 TOO_LARGE = re.compile(r"storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE)
 """torch's wordings where a size is beyond any memory."""
+
 
 def explain_failure(
     error: Exception,
@@ -69,10 +70,9 @@ def describe_operands(
     keywords: Mapping[str, Any],
 ) -> list[str]:
     """One line for each operand that is a tensor or a list of tensors: its name or text, shape and dtype."""
-    operands = (*step.operands, *(operand for _, operand in step.keywords))
     lines = []
-    for operand, value in zip(operands, (*arguments, *keywords.values()), strict=False):
-        tensors = [item for item in _flat(value) if isinstance(item, Tensor)]
+    for operand, value in zip(step.given, (*arguments, *keywords.values()), strict=False):
+        tensors = [item for item in flat([value]) if isinstance(item, Tensor)]
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         if isinstance(value, Tensor):
             lines.append(f"{label(operand)}: shape {shapes}, {str(value.dtype).removeprefix('torch.')}")
@@ -85,7 +85,3 @@ def in_sentence(step: Equation) -> str:
     """What the step is called in a sentence."""
     name = catalog.SYMBOLS.get(step.target, step.target.removeprefix("torch.")) if step.kind == "op" else step.target
     return f"`{name.removeprefix(IMPORTED).removeprefix('torch.') or step.op}`"
-
-
-def _flat(value: Any) -> list[Any]:
-    return [item for part in value for item in _flat(part)] if isinstance(value, (tuple, list)) else [value]

@@ -12,9 +12,10 @@ import stat
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,7 +64,7 @@ def read_file(reference: str, memory_limit: int | None = None) -> FoundValue:
             if suffix == ".npy":
                 return FoundValue(path, array=_no_key(path, _load_array(stream), key))
             if suffix == ".npz":
-                return FoundValue(path, array=_pick(path, _load_arrays(stream), key))
+                return FoundValue(path, array=_pick(path, _load_arrays(stream), key)())
             if suffix in (".pt", ".pth"):
                 return FoundValue(path, tensor=_load_torch(path, stream, key))
             if suffix == ".safetensors":
@@ -178,12 +179,11 @@ def _load_array(stream: IO[bytes]) -> Any:
     if start != NUMPY and start[:1] != PICKLE:  # numpy takes whatever it doesn't know for a pickle
         raise _InvalidFile("it does not begin as one")
     stream.seek(0)
-    found = np.load(stream, allow_pickle=False)
-    return found
+    return np.load(stream, allow_pickle=False)
 
 
-def _load_arrays(stream: IO[bytes]) -> Mapping[str, Any]:
-    """The arrays of a .npz file by name, each read when it is asked for."""
+def _load_arrays(stream: IO[bytes]) -> Mapping[str, Callable[[], Any]]:
+    """The arrays of a .npz file by name, each as what reads it; members of another kind are not told of."""
     import numpy as np
 
     if stream.read(len(ARCHIVE)) != ARCHIVE:
@@ -191,24 +191,7 @@ def _load_arrays(stream: IO[bytes]) -> Mapping[str, Any]:
     stream.seek(0)
     found = np.load(stream, allow_pickle=False)
     members = set(found.zip.namelist())
-    return _Arrays(found, [name for name in found.files if f"{name}.npy" in members])
-
-
-class _Arrays(Mapping[str, Any]):
-    """The arrays of an archive: its members of another kind are not told of."""
-
-    def __init__(self, archive: Any, names: list[str]) -> None:
-        self._archive = archive
-        self._names = names
-
-    def __getitem__(self, name: str) -> Any:
-        return self._archive[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    return {name: partial(found.__getitem__, name) for name in found.files if f"{name}.npy" in members}
 
 
 def _load_torch(path: Path, stream: IO[bytes], key: str | None) -> Tensor:

@@ -294,7 +294,7 @@ def list_method(run: Run, equation: Equation) -> Operand:
     if len(arguments) not in most:
         raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
     items = target.value.items
-    result = method(run, items, [run.listed(argument) for argument in arguments])
+    result = method(run, items, [run.listed(argument) for argument in arguments]) or Const(None)
     run.count_items(items if equation.target in ("insert", "pop", "copy", "reverse") else ())
     limits.check_items(len(items))
     return result
@@ -306,25 +306,10 @@ def _of_dictionary(run: Run, entries: dict[Any, Operand], equation: Equation, ar
     keywords = run.spread(equation.keywords)
     if len(arguments) not in most or (keywords and equation.target != "update"):
         raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
-    found = method(run, entries, arguments)
+    found = method(run, entries, arguments) or Const(None)
     entries.update((name, run.listed(run.held(operand))) for name, operand in keywords)
     limits.check_entries(len(entries))
     return found
-
-
-def _append(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
-    items.append(arguments[0])
-    return Const(None)
-
-
-def _extend(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
-    items += run.items_of(arguments[0])
-    return Const(None)
-
-
-def _insert(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
-    items.insert(_index(run, arguments[0]), arguments[1])
-    return Const(None)
 
 
 def _pop(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
@@ -332,20 +317,6 @@ def _pop(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operan
     if not -len(items) <= at < len(items):
         raise EvaluationError(f"A list of {len(items)} items has no item {at} to take out.")
     return items.pop(at)
-
-
-def _reverse(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
-    items.reverse()
-    return Const(None)
-
-
-def _clear(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
-    items.clear()
-    return Const(None)
-
-
-def _copy(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
-    return Const(Items(list(items)))
 
 
 def dictionary(run: Run, equation: Equation) -> Operand:
@@ -380,7 +351,7 @@ def made_of_entries(run: Run, entries: dict[Any, Operand]) -> Operand:
     return Const(Entries(entries))
 
 
-def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> None:
     for argument in arguments:
         given = entries_in(argument)
         items = [] if given is not None else run.items_of(argument)
@@ -391,15 +362,6 @@ def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand])
         added = given if given is not None else {run.key(pair[0]): run.listed(pair[1]) for pair in pairs}
         run.count_items([*added])
         entries.update(added)
-    return Const(None)
-
-
-def _keys(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
-    return run.pack("list", [Const(key) for key in entries])
-
-
-def _values(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
-    return run.pack("list", [run.newest(value) for value in entries.values()])
 
 
 def _pairs(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
@@ -422,26 +384,20 @@ def _take(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -
     return run.newest(found)
 
 
-def _empty(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
-    entries.clear()
-    return Const(None)
-
-
-def _copied(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
-    return made_of_entries(run, dict(entries))
-
-
-_DICTIONARY_METHODS: Mapping[str, tuple[Callable[[Run, dict[Any, Operand], Sequence[Operand]], Operand], Sequence[int]]] = {
+_DICTIONARY_METHODS: Mapping[
+    str, tuple[Callable[[Run, dict[Any, Operand], Sequence[Operand]], Operand | None], Sequence[int]]
+] = {
     "items": (_pairs, (0,)),
-    "keys": (_keys, (0,)),
-    "values": (_values, (0,)),
+    "keys": (lambda run, entries, _: run.pack("list", list(map(Const, entries))), (0,)),
+    "values": (lambda run, entries, _: run.pack("list", list(map(run.newest, entries.values()))), (0,)),
     "get": (_get, (1, 2)),
     "update": (_update, (0, 1)),
     "setdefault": (_set_default, (1, 2)),
     "pop": (_take, (1, 2)),
-    "clear": (_empty, (0,)),
-    "copy": (_copied, (0,)),
+    "clear": (lambda run, entries, _: entries.clear(), (0,)),
+    "copy": (lambda run, entries, _: made_of_entries(run, dict(entries)), (0,)),
 }
+"""What each method of a dictionary does, and how many arguments it takes; None stands for Python's None."""
 
 
 def delete_item(run: Run, equation: Equation) -> Operand:
@@ -466,15 +422,16 @@ def _index(run: Run, operand: Operand) -> int:
     return value
 
 
-_LIST_METHODS: Mapping[str, tuple[Callable[[Run, list[Operand], Sequence[Operand]], Operand], Sequence[int]]] = {
-    "append": (_append, (1,)),
-    "extend": (_extend, (1,)),
-    "insert": (_insert, (2,)),
+_LIST_METHODS: Mapping[str, tuple[Callable[[Run, list[Operand], Sequence[Operand]], Operand | None], Sequence[int]]] = {
+    "append": (lambda run, items, given: items.append(given[0]), (1,)),
+    "extend": (lambda run, items, given: items.extend(run.items_of(given[0])), (1,)),
+    "insert": (lambda run, items, given: items.insert(_index(run, given[0]), given[1]), (2,)),
     "pop": (_pop, (0, 1)),
-    "reverse": (_reverse, (0,)),
-    "clear": (_clear, (0,)),
-    "copy": (_copy, (0,)),
+    "reverse": (lambda run, items, given: items.reverse(), (0,)),
+    "clear": (lambda run, items, given: items.clear(), (0,)),
+    "copy": (lambda run, items, given: Const(Items(list(items))), (0,)),
 }
+"""What each method of a list does, and how many arguments it takes; None stands for Python's None."""
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -131,7 +131,7 @@ class _Given:
 
     def tensors(self) -> list[Tensor]:
         """All tensors among the arguments, in lists too."""
-        return [value for value in _flat((*self.arguments, *self.keywords.values())) if isinstance(value, Tensor)]
+        return [value for value in flat((*self.arguments, *self.keywords.values())) if isinstance(value, Tensor)]
 
     def count(self, start: int, name: str = "size") -> int:
         """The product of sizes given as numbers from a position on, as one tuple, or by name."""
@@ -157,8 +157,9 @@ class _Given:
 _BOOLEAN = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "logical_not"})
 
 
-def _flat(values: Sequence[Any]) -> list[Any]:
-    return [item for value in values for item in (_flat(value) if isinstance(value, (list, tuple)) else (value,))]
+def flat(values: Sequence[Any]) -> list[Any]:
+    """Values with the items of lists and tuples in their places, one inside the other."""
+    return [item for value in values for item in (flat(value) if isinstance(value, (list, tuple)) else (value,))]
 
 
 def _broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
@@ -200,8 +201,7 @@ FEW = 16
 
 
 def _first(given: _Given) -> int:
-    elements: int = given.arguments[0].numel()
-    return elements
+    return int(given.arguments[0].numel())
 
 
 def _sum(given: _Given) -> int:
@@ -226,7 +226,7 @@ def _linear(given: _Given) -> int:
 
 
 def _einsum(given: _Given) -> int:
-    equation, *tensors = _flat(given.arguments)
+    equation, *tensors = flat(given.arguments)
     terms, arrow, output = equation.replace(" ", "").partition("->")
     sizes: dict[str, int] = {}
     for letters, tensor in zip(terms.split(","), tensors, strict=True):
@@ -240,8 +240,7 @@ def _tensordot(given: _Given) -> int:
     left, right, dims = given.arguments[0], given.arguments[1], given.get(2, "dims", 2)
     axes = range(left.ndim - dims, left.ndim) if isinstance(dims, int) else dims[0]
     shared = math.prod(left.shape[axis] for axis in axes)
-    elements: int = (left.numel() // max(shared, 1)) * (right.numel() // max(shared, 1))
-    return elements
+    return int(left.numel() // max(shared, 1) * (right.numel() // max(shared, 1)))
 
 
 def _arange(given: _Given) -> int:
@@ -259,10 +258,8 @@ def _repeat_interleave(given: _Given) -> int:
     tensor, repeats, dim = given.arguments[0], given.get(1, "repeats"), given.get(2, "dim")
     if isinstance(repeats, Tensor):
         rest = tensor.numel() // max(tensor.shape[dim] if dim is not None else tensor.numel(), 1)
-        total: int = int(repeats.sum()) * rest
-        return total
-    elements: int = tensor.numel() * repeats
-    return elements
+        return int(repeats.sum()) * rest
+    return int(tensor.numel() * repeats)
 
 
 def _pad(given: _Given) -> int:
@@ -318,8 +315,7 @@ def _interpolate(given: _Given) -> int:
 
 def _transform(given: _Given) -> int:
     tensor, length, dim = given.arguments[0], given.get(1, "n"), given.get(2, "dim", -1)
-    elements: int = tensor.numel() if length is None else tensor.numel() // max(tensor.shape[dim], 1) * length // 2
-    return elements
+    return int(tensor.numel() if length is None else tensor.numel() // max(tensor.shape[dim], 1) * length // 2)
 
 
 def _named(names: str, rule: Callable[[_Given], int]) -> dict[str, Callable[[_Given], int]]:

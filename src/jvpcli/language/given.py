@@ -21,11 +21,7 @@ from jvpcli.language.calls import (
 )
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
-from jvpcli.language.statements import (
-    NAMESPACES,
-    called_by,
-    names_made,
-)
+from jvpcli.language.statements import NAMESPACES, called_by, names_made
 
 DERIVING = {*TRANSFORMS, *FUNCTIONAL}
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)

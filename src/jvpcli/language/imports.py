@@ -1,8 +1,8 @@
 """`--import FILE.py`: the functions that the user's own files define, made callable in expressions.
 
-This is the only way that code other than torch's runs.  A file is executed once, as `python FILE.py` would, but for its
-name; what it defines at its top level under a public name can be called: functions, `nn.Module`s (and their submodules
-by dotted names), and `apply` of an `autograd.Function`.
+In the language this is the only way that code other than torch's runs.  A file is executed once, as `python FILE.py`
+would, but for its name; what it defines at its top level under a public name can be called: functions, `nn.Module`s (and
+their submodules by dotted names), and `apply` of an `autograd.Function`.
 
 An imported function is made pure: the parameters that an expression differentiates come in as keyword arguments under
 their dotted names, and copies stand for the modules' buffers and for whatever else it writes to that it finds outside of

@@ -72,17 +72,16 @@ def check_entries(count: int) -> None:
         raise LimitError(f"A dictionary would hold {count:,} entries; at most {MAX_ENTRIES:,} are allowed.")
 
 
-def check_items(count: int) -> None:
-    """Refuse a list beyond the limit."""
+def check_items(count: int, kind: str = "list") -> None:
+    """Refuse a list or tuple beyond the limit."""
     if count > MAX_ITEMS:
-        raise LimitError(f"A list would hold {count:,} items; at most {MAX_ITEMS:,} are allowed.")
+        raise LimitError(f"A {kind} would hold {count:,} items; at most {MAX_ITEMS:,} are allowed.")
 
 
 def pack(kind: str, items: Sequence[Operand]) -> Pack:
     """A list or tuple of operands, unless it would be too large when written out."""
     packed = Pack(kind, tuple(items))
-    if packed.size > MAX_ITEMS:
-        raise LimitError(f"A {kind} would hold {packed.size:,} items; at most {MAX_ITEMS:,} are allowed.")
+    check_items(packed.size, kind)
     if packed.depth > MAX_LEVELS:
         raise LimitError(f"Lists can't be nested more than {MAX_LEVELS} deep.")
     return packed
@@ -123,20 +122,8 @@ def _integers(values: Sequence[Any]) -> list[int] | None:
     return numbers
 
 
-def _power_bits(base: int = 0, exponent: int = 1, *_: int) -> int:
-    return base.bit_length() * exponent if abs(base) > 1 and exponent > 0 else 0
-
-
 def _product_bits(*numbers: int) -> int:
     return sum(number.bit_length() for number in numbers)
-
-
-def _factorial_bits(n: int = 0, *_: int) -> int:
-    return int(n * max(math.log2(n), 1)) if n > 1 else 0
-
-
-def _choose_bits(n: int = 0, k: int = 0, *_: int) -> int:
-    return min(k, n - k) * n.bit_length() if 0 <= k <= n else 0
 
 
 def _arrangement_bits(n: int = 0, k: int | None = None, *_: int) -> int:
@@ -144,11 +131,11 @@ def _arrangement_bits(n: int = 0, k: int | None = None, *_: int) -> int:
 
 
 _RESULT_BITS: Mapping[str, Callable[..., int]] = {
-    "op:pow": _power_bits,
+    "op:pow": lambda base=0, exponent=1, *_: base.bit_length() * exponent if abs(base) > 1 and exponent > 0 else 0,
     "op:mul": _product_bits,
     "op:lshift": lambda number=0, shift=0, *_: number.bit_length() + shift if number else 0,
-    "call:math.factorial": _factorial_bits,
-    "call:math.comb": _choose_bits,
+    "call:math.factorial": lambda n=0, *_: int(n * max(math.log2(n), 1)) if n > 1 else 0,
+    "call:math.comb": lambda n=0, k=0, *_: min(k, n - k) * n.bit_length() if 0 <= k <= n else 0,
     "call:math.perm": _arrangement_bits,
     "call:math.prod": _product_bits,
     "call:math.lcm": _product_bits,

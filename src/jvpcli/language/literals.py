@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from jvpcli.errors import BadValueError
 from jvpcli.language.limits import TOO_LARGE, json_float
+from jvpcli.language.substitution import DOUBLE
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """What stands for numbers that JSON doesn't have, in strings or bare."""
@@ -30,14 +32,6 @@ MAX_LEVELS = 25
 
 COMPLEX_OF = {torch.float64: torch.complex128, torch.int64: torch.complex128}
 """The complex dtype for a real one; complex64 for the others."""
-
-WIDEST = {
-    torch.float32: torch.float64,
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.complex64: torch.complex128,
-}
-"""The dtype that holds the most, of those that hold less."""
 
 _LETTERS = r"e|E|j|J|nan|NaN|inf(?:inity)?|Inf(?:inity)?"
 _NUMBERS = re.compile(rf"[\s\d.,;+\-_]*(?:(?:{_LETTERS})[\s\d.,;+\-_]*)*")
@@ -74,9 +68,7 @@ def read_numbers(text: str, dtype: torch.dtype) -> Tensor:
         return to_tensor(row[0] if len(row) == 1 and "," not in lines else row, dtype)
     if rows[-1].strip() == "":
         rows.pop()
-    starts = [0]
-    for row_text in rows[:-1]:
-        starts.append(starts[-1] + len(row_text) + 1)
+    starts = list(accumulate((len(row_text) + 1 for row_text in rows[:-1]), initial=0))
     matrix = [_row(row_text, start, lines) for row_text, start in zip(rows, starts, strict=True)]
     if len({len(row) for row in matrix}) > 1:
         first = len(matrix[0])
@@ -166,7 +158,7 @@ def to_tensor(value: Any, dtype: torch.dtype, pairs: bool = False) -> Tensor:
     except (RuntimeError, OverflowError, ValueError, TypeError) as error:
         first = str(error).splitlines()[0].rstrip(".")
         raise BadValueError(f"{first[:1].lower()}{first[1:]}", torch_message=str(error)) from None
-    wide = WIDEST.get(dtype)
+    wide = DOUBLE.get(dtype)
     if wide is not None and not (cmath.isfinite(found.sum().item()) or bool(found.isfinite().all())):
         written = torch.tensor(plain, dtype=wide)
         if bool((written.isfinite() & ~found.isfinite()).any()):

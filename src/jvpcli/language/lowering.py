@@ -156,7 +156,7 @@ class Lowering:
 
     def settled(self, operand: Operand, node: ast.AST) -> Operand:
         """An operand that no later assignment to a name changes."""
-        return operand if not self.is_program or not any(True for _ in refs(operand)) else self.emit("set", (operand,), node)
+        return operand if not self.is_program or next(refs(operand), None) is None else self.emit("set", (operand,), node)
 
     # Equations and errors
 

@@ -33,6 +33,7 @@ from jvpcli.language.names import (
     dtype_named,
     free_names,
     in_order,
+    mode_method,
     separated,
     with_modules_apart,
     without_mode,
@@ -141,7 +142,6 @@ class Module(ImportedFunction):
             if not takes_integers and not can_require_grad(value):
                 raise EvaluationError(f"`{self.name}` takes tensors of floating point, not {str(value.dtype)[6:]}.")
         return super().__call__(*arguments, **keywords)
-
 
     def in_order(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
         """All arguments by their places.
@@ -315,25 +315,20 @@ def _numbers(tree: ast.Module, bound: Mapping[str, list[ast.AST]]) -> dict[str, 
     }
 
 
-def _is_mode(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train")
-
-
 def _chained(tree: ast.Module, constructor: ast.Call) -> list[ast.Call]:
     """The calls of `nn.Linear(3, 4).train().eval()` that set its mode, the last first."""
     for node in ast.walk(tree):
-        calls: list[ast.Call] = []
-        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_mode(node):
+        calls: list[Any] = []
+        while (method := mode_method(node)) is not None:
             calls.append(node)
-            node = node.func.value
+            node = method.value
         if calls and node is constructor:
             return calls
     return []
 
 
-def _mode(call: ast.Call, maker: _Maker) -> bool:
+def _mode(call: Any, maker: _Maker) -> bool:
     """Whether `net.eval()`, `net.train()`, `net.train(False)`, `net.train(mode=False)` sets training mode."""
-    assert isinstance(call.func, ast.Attribute)
     given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
     values = [value.value for value in given if isinstance(value, ast.Constant) and isinstance(value.value, bool)]
     training = call.func.attr == "train"
@@ -363,17 +358,15 @@ def _set_modes(
     functions = {part.name: free_names(part) for part in tree.body if isinstance(part, ast.FunctionDef)}  # used where called
     owners |= {id(node) for part in tree.body if isinstance(part, ast.FunctionDef) for node in ast.walk(part)}
     used: set[str] = set()
-    nodes = [node for node in in_order(tree) if isinstance(node, (ast.Name, ast.Call))]
-    for node in nodes:
+    for node in in_order(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in owners:
             reads = {node.id}
             while more := set().union(*(functions.get(name, ()) for name in reads)) - reads:
                 reads |= more
             used |= reads
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_mode(node)):
-            continue
-        owner = node.func.value
-        if not isinstance(owner, ast.Name) or owner.id not in modules:
+        method = mode_method(node)
+        owner = None if method is None else method.value
+        if method is None or not isinstance(owner, ast.Name) or owner.id not in modules:
             continue
         mode = _mode(node, maker)
         if id(node) in plain and owner.id not in used:
@@ -382,7 +375,7 @@ def _set_modes(
             len(bound.get(owner.id, ())) > 1  # a parameter may stand for another module
         ):
             message = f"`{owner.id}` has one mode throughout a program here, and this may change it after a use."
-            hints = [f"Set the mode in a statement of its own, before `{owner.id}` is used: {owner.id}.{node.func.attr}()"]
+            hints = [f"Set the mode in a statement of its own, before `{owner.id}` is used: {owner.id}.{method.attr}()"]
             raise maker.at(node, ForbiddenError(message, hints=hints))
 
 

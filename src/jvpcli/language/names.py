@@ -74,6 +74,11 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
 
 
+def is_main(test: ast.AST | None) -> bool:
+    """`__name__ == "__main__"`"""
+    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
+
+
 def turns_on(call: ast.expr | None) -> bool:
     """Whether `x.requires_grad_(…)` says that gradients are recorded."""
     given = [*call.args, *(keyword.value for keyword in call.keywords)] if isinstance(call, ast.Call) else []
@@ -198,21 +203,21 @@ def dtype_named(path: str) -> str | None:
 
 def without_mode(node: ast.expr) -> ast.expr:
     """`nn.Linear(3, 4).eval()` without what follows the constructor."""
-    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
-        node = node.func.value
+    while (method := mode_method(node)) is not None:
+        node = method.value
     return node
+
+
+def mode_method(node: ast.AST) -> ast.Attribute | None:
+    """`net.eval` of `net.eval()`, which sets the mode of a module; None of anything else."""
+    method = node.func if isinstance(node, ast.Call) else None
+    return method if isinstance(method, ast.Attribute) and method.attr in ("eval", "train") else None
 
 
 def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
     """`Linear` of nn.Linear and torch.nn.Linear; empty where it is no class of torch.nn."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.insert(0, node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return ""
-    path = ".".join([paths.get(node.id, node.id), *parts])
-    module, _, name = path.rpartition(".")
+    root, dot, rest = dotted(node).partition(".")
+    module, _, name = f"{paths.get(root, root)}{dot}{rest}".rpartition(".")
     return name if module in ("torch.nn", "torch.nn.modules") and name[:1].isupper() and name != "Parameter" else ""
 
 

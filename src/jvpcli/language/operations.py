@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
-from jvpcli.language import array_names, arrays, catalog, guards, refusals
+from jvpcli.language import arrays, catalog, guards, refusals
 from jvpcli.language.arrays import Array
 from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref, parts_of_op
 
@@ -200,8 +200,8 @@ NOTHING = nullcontext()
 
 def running(step: Equation) -> AbstractContextManager[Any]:
     """What a step runs inside of: no graph where none was recorded, and the autocast that it was noted down under."""
-    if step.recorded and not step.casts and step.kind in ("op", "call", "method") and not is_imported(step.op):
-        return NOTHING  # any other may run the user's own code, which may set what is recorded
+    if step.recorded and not step.casts and _is_torchs_own(step.op):
+        return NOTHING
     grad = torch.set_grad_enabled(step.recorded and torch.is_grad_enabled())
     if not step.casts:
         return grad
@@ -210,6 +210,12 @@ def running(step: Equation) -> AbstractContextManager[Any]:
     for kind, dtype in step.casts:
         stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
     return stack
+
+
+@lru_cache(maxsize=4096)
+def _is_torchs_own(op: str) -> bool:
+    """Whether an operation runs nothing of the user's own, which may set what is recorded."""
+    return parts_of_op(op)[0] in ("op", "call", "method") and not is_imported(op)
 
 
 def _call(path: str) -> Done:
@@ -258,7 +264,7 @@ def _operator(name: str) -> Done:
             for argument in arguments:
                 if isinstance(argument, str) and not (keyed and isinstance(arguments[0], Record)):
                     raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
-        return function(arguments[0], arrays.indices(arguments[1])) if keyed else function(*arguments)
+        return function(arguments[0], arrays.plain_array(arguments[1])) if keyed else function(*arguments)
 
     return done
 
@@ -267,7 +273,7 @@ def _set_item(arguments: Arguments, keywords: Keywords) -> Any:
     target, key, value = arguments
     if not isinstance(target, (Tensor, Array)):
         raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
-    target[arrays.indices(key)] = value if isinstance(target, Array) else arrays.indices(value)
+    target[arrays.plain_array(key)] = value if isinstance(target, Array) else arrays.plain_array(value)
     return target
 
 
@@ -351,8 +357,18 @@ def read_operand(
     return items if operand.kind == "list" else tuple(items)
 
 
+def carried_out(
+    step: Equation, values: Mapping[int, Any], functions: Mapping[str, Callable[..., Any]] | None = None
+) -> Any:
+    """What one equation of a tape gives, whose operands stand in `values` by their slots; as `apply_operation`."""
+    arguments = [read_operand(operand, values) for operand in step.operands]
+    keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+    with running(step):
+        return apply_operation(step.op, arguments, keywords, functions)
+
+
 def reader(operand: Operand) -> Callable[[Mapping[int, Any]], Any]:
-    """`read_operand` of one operand, for whoever reads it again and again."""
+    """`read_operand` of one operand, as a function of the values: what is read again and again is looked at once."""
     if isinstance(operand, Ref):
         return operator.itemgetter(operand.slot)
     if isinstance(operand, Const):
@@ -387,7 +403,7 @@ def readable(owner: Any) -> Collection[str]:
     if isinstance(owner, Record):
         return owner.fields
     if isinstance(owner, Array):
-        return array_names.FIELDS
+        return catalog.ARRAY_FIELDS
     if isinstance(owner, tuple) and hasattr(owner, "_fields"):
         return tuple(owner._fields)
     if type(owner).__module__ == "torch.return_types":
@@ -397,7 +413,7 @@ def readable(owner: Any) -> Collection[str]:
 
 def _methods_of(owner: Any) -> Collection[str]:
     if isinstance(owner, Array):
-        return array_names.METHODS
+        return catalog.ARRAY_METHODS
     return ("numel",) if isinstance(owner, torch.Size) else ()
 
 

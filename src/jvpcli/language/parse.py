@@ -19,7 +19,7 @@ from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
-from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
+from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs, with_inner
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -37,31 +37,18 @@ def read_program(source: str) -> tuple[SourceText, ast.Module]:
         LimitError: it is too long, or nests deeper than Python can read.
     """
     text, tree = read_source(source)
-    if "class" in source:
-        _refuse_classes(text, tree)
-    if ".register_" in source:
-        _refuse_hooks(text, tree)
+    for node in ast.walk(tree) if "class" in source or ".register_" in source else ():
+        if isinstance(node, ast.ClassDef):
+            span = head(source, text.span(node))
+            line = source.count("\n", 0, span[0]) + 1
+            raise refusals.of_class(node.name, line).with_context(span=span, source=source)
+        if isinstance(node, ast.Attribute) and node.attr in HOOKS:  # which change gradients wherever the tensor is used
+            raise refusals.hook(ast.unparse(node)).with_context(span=text.span(node), source=source)
     return text, tree
-
-
-def _refuse_hooks(text: SourceText, tree: ast.Module) -> None:
-    """Raises at the first hook of a tensor, which changes gradients wherever that is used."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in HOOKS:
-            raise refusals.hook(ast.unparse(node)).with_context(span=text.span(node), source=text.source)
 
 
 HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
 """Methods that give a tensor a hook."""
-
-
-def _refuse_classes(text: SourceText, tree: ast.Module) -> None:
-    """Raises at the first class that a text has."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            span = head(text.source, text.span(node))
-            line = text.source.count("\n", 0, span[0]) + 1
-            raise refusals.of_class(node.name, line).with_context(span=span, source=text.source)
 
 
 def parse(
@@ -136,7 +123,7 @@ MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap")
 def _refuse_function(program: Program) -> None:
     """Raises where the result is a function, which nothing calls."""
     made: dict[int, list[Equation]] = {}
-    for each in _all(program.equations):
+    for each in with_inner(program.equations):
         made.setdefault(each.slot, []).append(each)
 
     def maker(operand: Operand) -> Equation | None:
@@ -157,14 +144,6 @@ def _refuse_function(program: Program) -> None:
             start, end = equation.span
             error = refusals.not_called(equation, program.source[start:end])
             raise error.with_context(span=equation.span, source=program.source)
-
-
-def _all(equations: Sequence[Equation]) -> Iterator[Equation]:
-    """Equations, and those inside of them."""
-    for equation in equations:
-        yield equation
-        for body in equation.bodies:
-            yield from _all([*body.equations, *[each for condition in body.conditions for each in condition.equations]])
 
 
 def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -236,8 +215,8 @@ class _Statements(Expressions):
 
     level = 0
     in_loop = False
-    """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
+    """The dtype that the text has set for new tensors so far."""
     has_made = False
     """Whether a module of the program stands above."""
 
@@ -381,9 +360,16 @@ class _Statements(Expressions):
             self.statements(nodes)
         return Block(params, tuple(equations), Const(None))
 
+    @contextmanager
+    def without_graph(self, node: ast.AST) -> Iterator[None]:
+        """What is lowered inside runs as under torch.no_grad(): so does a change of `.data`."""
+        with self.block() as equations:
+            yield
+        self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
+
     def conditional_statement(self, node: ast.If) -> None:
         """`if`; `elif` is an `if` in what is else."""
-        if _is_main(node.test):
+        if names.is_main(node.test):
             self.statements(node.body)
             return
         condition = self.expr(node.test, 0)
@@ -518,9 +504,8 @@ class _Statements(Expressions):
         elif isinstance(target, (ast.Tuple, ast.List)):
             self.unpack(target, value, value_node)
         elif isinstance(target, ast.Subscript) and (place := _of_data(target)) is not None and self.is_program:
-            with self.block() as equations:
+            with self.without_graph(target):
                 self.set_item(place, self.expr(place.value, 0), self.subscript(place.slice, 1), value)
-            self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
         elif isinstance(target, ast.Subscript):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
@@ -540,10 +525,9 @@ class _Statements(Expressions):
         if target.attr == "requires_grad":
             self.bind(owner, self.emit("derive:open", (held,), target))
             return
-        with self.block() as equations:
+        with self.without_graph(target):
             fitting = self.emit("derive:refill", (value, held), value_node)
             self.emit("method:copy_", (held, fitting), target)
-        self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
 
     def unpack(self, target: ast.Tuple | ast.List, value: Operand, value_node: ast.expr) -> None:
         """`a, b = value` and `a, *b = value`."""
@@ -551,8 +535,10 @@ class _Statements(Expressions):
         stars = [index for index, part in enumerate(parts) if isinstance(part, ast.Starred)]
         if len(stars) > 1:
             raise self.at(target, ExpressionSyntaxError("Only one name of an assignment can be starred."))
-        if not stars and isinstance(value, Pack) and len(value.items) == len(parts) and not any(_stars(value)):
-            items = [self.settled(item, value_node) for item in value.items]
+        written = value.items if isinstance(value, Pack) else ()
+        is_open = any(isinstance(item, Pack) and item.kind == "star" for item in written)  # which stands for any number
+        if not stars and len(written) == len(parts) and not is_open:
+            items = [self.settled(item, value_node) for item in written]
             for part, item in zip(parts, items, strict=True):
                 self.assign(part, item, value_node)
             return
@@ -577,14 +563,12 @@ class _Statements(Expressions):
         """`y += 1` changes y in place where y is a tensor; `y[i] += 1` so changes the item, and then sets it, as in Python."""
         target = node.target
         if isinstance(target, ast.Subscript) and (place := _of_data(target)) is not None and self.is_program:
-            with self.block() as equations:
+            with self.without_graph(node):
                 self.augmented(ast.copy_location(ast.AugAssign(place, node.op, node.value), node))
-            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
             return
-        if isinstance(target, ast.Attribute) and target.attr == "data" and self.is_program:  # as under torch.no_grad()
-            with self.block() as equations:
+        if isinstance(target, ast.Attribute) and target.attr == "data" and self.is_program:
+            with self.without_graph(node):
                 self.changed(node, self.expr(target.value, 0))
-            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
             return
         if isinstance(target, ast.Attribute) and target.attr == "grad":
             self.changed(node, self.expr(target, 0))
@@ -637,11 +621,6 @@ def head(source: str, span: Span) -> Span:
     return start, end if line < 0 else line
 
 
-def _is_main(test: ast.expr) -> bool:
-    """`__name__ == "__main__"`"""
-    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
-
-
 def _last_target(node: ast.stmt) -> ast.expr | None:
     """What the last statement assigns: of a loop, what the last of its statements does."""
     if isinstance(node, ast.Assign):
@@ -668,8 +647,3 @@ def _base_name(node: ast.expr) -> str:
     while isinstance(node, ast.Subscript):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _stars(pack: Pack) -> Iterator[bool]:
-    """Which items stand for any number of items."""
-    return (isinstance(item, Pack) and item.kind == "star" for item in pack.items)

@@ -7,7 +7,7 @@ import builtins
 import difflib
 from collections.abc import Collection, Sequence
 
-from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
+from jvpcli.errors import EvaluationError, ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
 from jvpcli.language import catalog
 from jvpcli.program import Equation
 
@@ -129,6 +129,15 @@ def frozen() -> JvpError:
     """`requires_grad_(False)`."""
     return ForbiddenError(
         "What requires a gradient keeps it here: it can't be frozen.", hints=["Name what is differentiated: --wrt NAME"]
+    )
+
+
+def unseen_change(name: str, explanation: str) -> JvpError:
+    """A tensor that the gradient would take for what it was before."""
+    return EvaluationError(
+        f"`{name}` is changed in place where autograd does not see it.",
+        explanation=explanation,
+        hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else [],
     )
 
 

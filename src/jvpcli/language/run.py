@@ -161,7 +161,7 @@ class Run:
 
     def plain(self, equation: Equation) -> Operand:
         """A call, operator, attribute: one step of the tape."""
-        operands = self.operands(equation)
+        operands = self.items_on_tape(equation.operands)
         keywords = equation.keywords and tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
         slot = self.new_slot() if self.in_loop else equation.slot
         recorded = self.recording and equation.recorded  # what was watched as it ran may have run under no_grad
@@ -258,7 +258,7 @@ class Run:
 
         `source` is the step as it was carried out, where it stands as something else on the tape.
         """
-        if not isinstance(value, Tensor) and is_plain(value) and step.kind != "random" and not _reads(step):
+        if not isinstance(value, Tensor) and is_plain(value) and step.kind != "random" and next(step.reads(), None) is None:
             return Const(value)
         limits.check_steps(len(self.tape))
         kept = tuple(map(_kept, step.operands))
@@ -305,10 +305,6 @@ class Run:
         return {name: value for name, value in values if isinstance(value, Tensor)}
 
     # Operands
-
-    def operands(self, equation: Equation) -> tuple[Operand, ...]:
-        """An equation's operands on the tape, stars written out."""
-        return self.items_on_tape(equation.operands)
 
     def items_on_tape(self, items: Sequence[Operand]) -> tuple[Operand, ...]:
         """Operands on the tape; a star's items stand in its place."""
@@ -545,7 +541,7 @@ class Run:
         made_of = {slot for operand in operands for slot in refs(operand)}
         for step in reversed(self.history if self.mapped else ()):
             if step.slot in made_of:
-                made_of |= {slot for operand in _all_operands(step) for slot in refs(operand)}
+                made_of.update(step.reads())
         return not made_of.isdisjoint(self.mapped)
 
     def refuse_rows(self, message: str, *operands: Operand) -> None:
@@ -589,27 +585,16 @@ def kind_of(operand: Operand) -> str:
 
 def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
     """An in-place step without a graph on a tensor with one: the value would be another than the one differentiated."""
-    name = label(step.operands[0])
-    return EvaluationError(
-        f"`{name}` is changed in place where autograd does not see it.",
-        explanation="Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would "
-        "belong to other inputs than its gradient does.",
-        hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else [],
+    return refusals.unseen_change(
+        label(step.operands[0]),
+        "Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would belong to "
+        "other inputs than its gradient does.",
     )
 
 
 def _as_it_is(x: Tensor) -> Tensor:
     """A copy that stays when `x` is changed, and requires a gradient where `x` does; it has no graph."""
     return x.detach().clone().requires_grad_(x.requires_grad)
-
-
-def _reads(step: Equation) -> bool:
-    """Whether a step depends on another, or on an input."""
-    return any(True for operand in _all_operands(step) for _ in refs(operand))
-
-
-def _all_operands(step: Equation) -> Sequence[Operand]:
-    return (*step.operands, *(operand for _, operand in step.keywords))
 
 
 def _kept(operand: Operand) -> Operand:

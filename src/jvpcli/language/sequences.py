@@ -19,7 +19,7 @@ from jvpcli.language.arrays import Array
 from jvpcli.language.guards.integers import is_integer
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
-from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Pack, refs
+from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Pack
 
 # Comprehensions and conditions
 
@@ -232,7 +232,7 @@ def numpys(run: Run, equation: Equation) -> Operand:
     """A call of numpy's: what draws takes from a stream of its own, which the run keeps."""
     if not equation.target.startswith("random."):
         return run.plain(equation)
-    operands = run.operands(equation)
+    operands = run.items_on_tape(equation.operands)
     keywords = tuple((name, run.on_tape(operand)) for name, operand in run.spread(equation.keywords))
     arguments, named = [run.read(operand) for operand in operands], {name: run.read(operand) for name, operand in keywords}
     run.drawn = arrays.stream(run.seed) if run.drawn is None else run.drawn
@@ -241,7 +241,7 @@ def numpys(run: Run, equation: Equation) -> Operand:
         value = arrays.drawn(run.drawn, equation.target, arguments, named)
     except (TypeError, ValueError) as error:
         raise run.failure(error, step, arguments, named) from None
-    run.decisions.update(slot for operand in (*operands, *(each for _, each in keywords)) for slot in refs(operand))
+    run.decisions.update(step.reads())
     return Const(value)  # what runs again takes what was drawn: nothing else knows the stream
 
 
@@ -274,22 +274,17 @@ def typed(run: Run, equation: Equation) -> Operand:
         ForbiddenError: it is a size, and what the tensor holds nobody has written.
         EvaluationError: it is a tensor of another dtype, which PyTorch refuses.
     """
-    given = run.on_tape(equation.operands[0])
-    value, dtype = run.read(given), named_constant(_path(equation))
+    ((_, named),) = equation.keywords
+    assert isinstance(named, Const)
+    path, given = named.path or "", run.on_tape(equation.operands[0])
+    value, dtype = run.read(given), named_constant(path)
     if isinstance(value, Tensor) and value.dtype == dtype:
         return run.do("method:detach", [given], equation.span)
     if isinstance(value, Tensor):
         raise EvaluationError(f"`{equation.target}` takes a tensor of its own dtype, and this is {value.dtype}.")
     if is_scalar(value) or isinstance(value, torch.Size):
-        raise refusals.unwritten(equation.target, _path(equation))
+        raise refusals.unwritten(equation.target, path)
     return run.do("call:torch.tensor", [given], equation.span, equation.keywords)
-
-
-def _path(equation: Equation) -> str:
-    """The name of the dtype that is asked for."""
-    (_, dtype), = equation.keywords
-    assert isinstance(dtype, Const)
-    return dtype.path or ""
 
 
 def attribute(run: Run, equation: Equation) -> Operand:

@@ -12,6 +12,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
 from jvpcli.language import BLANKS
@@ -311,10 +312,7 @@ def _trimmed(text: str, end: int) -> int:
 
 
 def _line_starts(text: str) -> list[int]:
-    starts = [0]
-    for line in text.split("\n"):
-        starts.append(starts[-1] + len(line) + 1)
-    return starts
+    return list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
 
 
 def _place(tree: ast.expr, piece: str, text: str, start: int) -> None:

@@ -5,14 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from jvpcli.language.calls import (
-    CHECKS,
-    is_true,
-    items,
-    name_of,
-    parsed,
-    path,
-)
+from jvpcli.language.calls import CHECKS, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import NAMESPACES, changed, imported, root_of
 from jvpcli.language.names import (
     KNOWN_OF,
@@ -22,6 +15,7 @@ from jvpcli.language.names import (
     class_of,
     free_names,
     imported_paths,
+    is_main,
     method_of,
     separated,
     turns_on,
@@ -57,11 +51,10 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in statements:
         if is_text(statement):
             continue
-        test = statement.test if isinstance(statement, ast.If) else None
-        is_main = isinstance(test, ast.Compare) and path(test.left) == "__name__"
+        opens = isinstance(statement, ast.If) and is_main(statement.test)
         named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
         clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
-        if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
+        if isinstance(statement, (ast.If, ast.With)) and (opens or (clear and all(clear))):
             yield from opened(statement.body)
         else:
             yield statement
@@ -191,14 +184,9 @@ def updates(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.AugAssign) or moves or set_anew or bool(cleared(statement))
 
 
-def grads_in(node: ast.AST) -> Iterator[ast.Attribute]:
-    """Where `.grad` of something stands in a part of a program."""
-    return (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == "grad")
-
-
 def reads_grad(node: ast.AST) -> bool:
     """Whether `.grad` of something stands in a part of a program."""
-    return next(grads_in(node), None) is not None
+    return any(isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(node))
 
 
 def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:

@@ -393,7 +393,7 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, (list, tuple, dict)):
         held: Any = value
     else:
-        held = {} if isinstance(value, (type, ModuleType)) else getattr(value, "__dict__", {})
+        held = {} if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {})
     return () if len(held) > MOST else held.values() if isinstance(held, dict) else held
 
 
@@ -403,7 +403,7 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
         names = {name for code in code_within(value.__code__) for name in code.co_names}
         scope = value.__globals__
         yield scope, [(name, scope[name]) for name in names if name in scope]
-        yield from [(_Cell(cell), [("", cell.cell_contents)]) for cell in value.__closure__ or () if _is_filled(cell)]
+        yield from [(_Cell(cell), [("", cell.cell_contents)]) for cell in value.__closure__ or () if is_filled(cell)]
     elif isinstance(value, dict):
         yield value, [*value.items()] if len(value) <= MOST else ()
     elif isinstance(value, list):
@@ -440,7 +440,7 @@ class _Cell:
     owner: CellType
 
     def __contains__(self, name: str) -> bool:
-        return _is_filled(self.owner)
+        return is_filled(self.owner)
 
     def __getitem__(self, name: str) -> Any:
         return self.owner.cell_contents
@@ -523,19 +523,16 @@ def _within(value: Any) -> list[Any]:
         if (value.__module__ or "").partition(".")[0] == "torch":  # code that is evaluated may have no module
             return []
         names = {name for code in code_within(value.__code__) for name in code.co_names}
-        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        cells = [cell.cell_contents for cell in value.__closure__ or () if is_filled(cell)]
         return [*cells, *(value.__globals__.get(name) for name in names), *vars(value).values()]
     if isinstance(value, MethodType):
         return [value.__self__, value.__func__]
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
     kinds: tuple[type, ...] = (nn.Module, FunctionType, dict)
-    if isinstance(value, (list, tuple, dict)):  # of what may be data no lists are looked through
-        held = value.values() if isinstance(value, dict) else value
-    else:
-        held = () if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {}).values()
+    if not isinstance(value, (list, tuple, dict)):  # of what may be data no lists are looked through
         kinds = (*kinds, list, tuple)
-    return [part for part in held if isinstance(part, kinds)] if len(held) <= MOST else []
+    return [part for part in _parts(value) if isinstance(part, kinds)]
 
 
 def code_within(code: CodeType) -> Iterator[CodeType]:
@@ -546,7 +543,8 @@ def code_within(code: CodeType) -> Iterator[CodeType]:
             yield from code_within(constant)
 
 
-def _is_filled(cell: CellType) -> bool:
+def is_filled(cell: CellType) -> bool:
+    """Whether a variable of a closure has a value yet."""
     try:
         _ = cell.cell_contents
     except ValueError:  # a name that is bound later

@@ -42,7 +42,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import MARK, Evaluation, arranged, as_leaf, outputs_of, seeded
+from jvpcli.language.evaluate import MARK, Evaluation, as_leaf, call_of, outputs_of, seeded
 from jvpcli.language.readings import FORMS, name_of, tensors_in, top_hooks, traits
 from jvpcli.language.substitution import MOST, ModuleFunction, Noted, Place, code_within, run_beside, run_with
 
@@ -222,10 +222,8 @@ def evaluated_again(
     """
     leaves = {name: as_leaf(name, x, name in wrt, copy=False) for name, x in arguments.given.items()}
     given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
-    names, count = list(given), arguments.positional
-    positional, by_name = arranged(function, names) if count is None else (names[:count], names[count:])
     own: Callable[..., Any] = function.module if isinstance(function, ModuleFunction) and not function.parameters else function
-    call = partial(own, *[given[name] for name in positional], **{name: given[name] for name in by_name})
+    call = call_of(own, given, arguments)
     with seeded(0 if before.drew else None, leaves.values()):
         if not places or isinstance(own, ModuleFunction):  # which sees to its buffers itself
             result = call()
@@ -492,23 +490,16 @@ class _Walk:
                     self.found.add(name)
                 marks.append(name)
                 self.see(value)
-        for tensors in (held["_parameters"], held["_buffers"]):
-            if tensors:
-                if self.fixed is not None:
-                    self.found.update(tensors)
-                marks += tensors
-                for x in tensors.values():
-                    self.see(x)
         buffers = held["_buffers"]
         if buffers and (held["training"] or kind not in NORMS or self._names_buffers or not self.names.isdisjoint(buffers)):
             self.buffers.append(buffers)
-        parts = held["_modules"]
-        if parts:
-            if self.fixed is not None:
-                self.found.update(parts)
-            marks += parts
-            for part in parts.values():
-                self.see(part)
+        for parts in (held["_parameters"], buffers, held["_modules"]):
+            if parts:
+                if self.fixed is not None:
+                    self.found.update(parts)
+                marks += parts
+                for part in parts.values():
+                    self.see(part)
 
     def _type(self, kind: type) -> None:
         if _is_torchs(kind.__module__) or kind.__module__ == "builtins":

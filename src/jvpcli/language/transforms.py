@@ -126,6 +126,13 @@ class Call:
         found = self.parts(derived(self.run, call))
         return [self.zeros(x, rows) if part == Const(None) else part for x, part in zip(xs, found, strict=True)]
 
+    def pulled(self, ys: Arguments, xs: Arguments, weights: Sequence[Operand | None]) -> list[Operand]:
+        """The gradients of several tensors by others, each along its weight, added up."""
+        first, *others = [self.gradients(y, xs, weight) for y, weight in zip(ys, weights, strict=True)]
+        for more in others:
+            first = [self.do("op:add", a, b) for a, b in zip(first, more, strict=True)]
+        return first
+
     def zeros(self, x: Operand, rows: int | None) -> Operand:
         """The gradient by what has no part in something; `rows` of it, if any are asked for."""
         zeros = self.do("call:torch.zeros_like", x)
@@ -350,11 +357,7 @@ def _pulled(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords
     weights = _given_for(call.parts(f.options["value"]), given)
     if len(weights) != len(ys):
         raise EvaluationError(f"The pullback takes {len(ys)} weights, and {len(weights)} are given.")
-    totals = [call.gradients(y, xs, weight) for y, weight in zip(ys, weights, strict=True)]
-    summed = totals[0]
-    for more in totals[1:]:
-        summed = [call.do("op:add", a, b) for a, b in zip(summed, more, strict=True)]
-    left = iter(summed)
+    left = iter(call.pulled(ys, xs, weights))
     return call.run.pack("tuple", [call.each(lambda _: next(left), primal) for primal in primals])
 
 
@@ -442,11 +445,7 @@ def _functional_vjp(call: Call, function: Operand, inputs: Operand, v: Operand |
     at = _At.of(call, function, inputs, options)
     ys = call.parts(at.value)
     weights = call.weights(v, len(ys), "outputs") if v is not None and v != Const(None) else [None] * len(ys)
-    summed: list[Operand] = []
-    for y, weight in zip(ys, weights, strict=True):
-        found = call.gradients(y, at.xs, weight)
-        summed = [call.do("op:add", a, b) for a, b in zip(summed, found, strict=True)] if summed else found
-    return call.run.pack("tuple", [at.output(), at.given(summed)])
+    return call.run.pack("tuple", [at.output(), at.given(call.pulled(ys, at.xs, weights))])
 
 
 def _functional_jvp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
@@ -461,11 +460,7 @@ def _functional_hvp(call: Call, function: Operand, inputs: Operand, v: Operand |
     at = _At.of(call, function, inputs, options)
     tangents = at.tangents(v)
     gradients = call.gradient(at.value, at.xs, "torch.autograd.functional.hvp")
-    summed: list[Operand] = []
-    for gradient, tangent in zip(gradients, tangents, strict=True):
-        found = call.gradients(gradient, at.xs, tangent)
-        summed = [call.do("op:add", a, b) for a, b in zip(summed, found, strict=True)] if summed else found
-    return call.run.pack("tuple", [at.output(), at.given(summed)])
+    return call.run.pack("tuple", [at.output(), at.given(call.pulled(gradients, at.xs, tangents))])
 
 
 CALLS: Mapping[str, Callable[..., Operand]] = {

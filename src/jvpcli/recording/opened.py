@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from jvpcli.errors import JvpError
 from jvpcli.language.evaluate import call_function, outside
 from jvpcli.language.operations import is_imported
-from jvpcli.language.substitution import Place, run_with
+from jvpcli.language.substitution import Place, is_filled, run_with
 from jvpcli.language.values import not_dense
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site
@@ -136,21 +136,13 @@ def _names(function: Any) -> dict[int, str]:
         modules[""] = function
     elif hasattr(function, "__globals__"):
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-        scope = {**function.__globals__, **{name: cell.cell_contents for name, cell in cells if _filled(cell)}}
+        scope = {**function.__globals__, **{name: cell.cell_contents for name, cell in cells if is_filled(cell)}}
         modules = {name: value for name, value in scope.items() if isinstance(value, nn.Module)}
     found: dict[int, str] = {}
     for name, module in modules.items():
         for path, x in (*module.named_parameters(), *module.named_buffers()):
             found.setdefault(id(x), f"{name}.{path}" if name else path)
     return found
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass
@@ -187,11 +179,12 @@ class _Writer:
                 self.slots[step.slot] = self.add(self.moved(step, self.slots))
             else:
                 self.slots[step.slot] = self.open(step, found, {k: order[n] for k, n in constants.items()})
+        results = tuple(map(Ref, self.problem.evaluation.output_slots.values()))
         new = replace(
             program,
             inputs=tuple(self.inputs),
             equations=tuple(self.equations),
-            result=self.operand(self.on_tape(program.result), self.slots),
+            result=self.operand(results[0] if len(results) == 1 else Pack("tuple", results), self.slots),
             slots=self.next_slot,
             input_spans=(*program.input_spans, *((0, 0) for _ in range(len(self.inputs) - len(program.inputs)))),
             names=(),
@@ -199,11 +192,6 @@ class _Writer:
         )
         functions = {**self.problem.functions, **self.functions}
         return replace(self.problem, function=new, inputs=self.inputs, functions=functions)
-
-    def on_tape(self, result: Operand) -> Operand:
-        """The program's result, by the slots of the tape."""
-        slots = tuple(Ref(slot) for slot in self.problem.evaluation.output_slots.values())
-        return slots[0] if len(slots) == 1 else Pack("tuple", slots)
 
     def add(self, equation: Equation, site: Site | None = None) -> int:
         """An equation, in the next slot."""
@@ -232,9 +220,8 @@ class _Writer:
     def open(self, step: Equation, found: _Seen, constants: Mapping[int, int]) -> int:
         """The steps that a call of the user's own made; the slot of its result."""
         recorded = found.recorded
-        operands = [r for o in (*step.operands, *(o for _, o in step.keywords)) for r in _refs(o)]
         values = self.problem.evaluation.values
-        given = iter(dict.fromkeys(self.slots[ref] for ref in operands if isinstance(values[ref], Tensor)))
+        given = iter(dict.fromkeys(self.slots[ref] for ref in step.reads() if isinstance(values[ref], Tensor)))
         slots: dict[int, int] = {}
         for slot, x in enumerate(recorded.inputs.values()):
             slots[slot] = constants[id(x)] if id(x) in constants else next(given)
@@ -264,13 +251,6 @@ class _Writer:
 def _leaving(function: Callable[..., Any], written: Sequence[Place], *arguments: Any, **keywords: Any) -> Any:
     """What a function gives, which leaves the tensors in some places as they are."""
     return run_with(partial(function, *arguments, **keywords), (arguments, keywords), (), {}, written=written)
-
-
-def _refs(operand: Operand) -> list[int]:
-    if isinstance(operand, Ref):
-        return [operand.slot]
-    return [slot for item in operand.items for slot in _refs(item)] if isinstance(operand, Pack) else []
-
 
 
 def _same(made: Problem, problem: Problem) -> bool:

@@ -116,9 +116,9 @@ def user_point(noting: str = OURS) -> Point | None:
     return None
 
 
-def frames_of(error: BaseException) -> list[TracebackType]:
-    """The frames that an exception came through, the outermost first."""
-    found, trace = [], error.__traceback__
+def frames_of(trace: TracebackType | None) -> list[TracebackType]:
+    """The frames that an exception with this traceback came through, the outermost first."""
+    found = []
     while trace is not None:
         found.append(trace)
         trace = trace.tb_next
@@ -159,7 +159,7 @@ def _node(code: CodeType, instruction: int, line: int, names: Mapping[str, Any])
 
 
 def _node_of_program(code: CodeType, instruction: int) -> tuple[Any, str]:
-    """The same of a pasted program: there are guards in its tree, which are where what they guard is.
+    """`_node` of an instruction of a pasted program: there are guards in its tree, which are where what they guard is.
 
     Raises:
         AttributeError: this Python keeps no places of instructions.

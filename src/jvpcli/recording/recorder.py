@@ -23,11 +23,10 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from torch.utils.hooks import BackwardHook
 
 from jvpcli.language.readings import traits, written_by
-from jvpcli.recording.calls import Attempt, Call, Cut, Given, Hook, ModuleHooks, Result, Write
-from jvpcli.recording.derivatives import asked, inputs_of, leaves_gradients
+from jvpcli.recording.calls import Attempt, Call, Cut, Given, Hook, ModuleHooks, Reading, Result, Whole, Write
+from jvpcli.recording.derivatives import asked, graph_after, inputs_of, leaves_gradients
 from jvpcli.recording.nodes import FREED, MADE, graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import RECORDING, Place, Point, pieces, user_point
-from jvpcli.recording.wholes import Reading, Whole
 
 DEEPEST = 32
 """Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
@@ -146,7 +145,7 @@ class Recorder(TorchFunctionMode):
         versions = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
         producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
-        if _draws(func):
+        if getattr(func, "__name__", "") in DRAWING:
             stream = keywords.get("generator") or torch.default_generator
             call.state = stream, stream.get_state()
         held = {x: x.grad for x in inputs_of(func, args, keywords)} if leaves_gradients(func, args, keywords) else None
@@ -563,12 +562,9 @@ def _marking(
     """A backward pass that leaves a mark on the nodes that it frees, once it has gone through them."""
 
     def marked() -> Any:
-        names = ["outputs", *["inputs"] * (func is torch.autograd.grad), "weights", "retain_graph", "create_graph"]
-        given = {**dict(zip(names, args, strict=False)), **keywords}
-        keeps = given.get("retain_graph")
-        keeps = given.get("create_graph") if keeps is None else keeps
-        outputs = given.get("outputs", given.get("tensors", given.get("self")))
-        nodes = {} if keeps else graph_nodes(y for y in pieces(outputs) if isinstance(y, Tensor))
+        keeps, _ = graph_after(func, args, keywords)
+        _, outputs, _, _ = asked(func, args, keywords)
+        nodes = {} if keeps else graph_nodes(y for y in outputs if isinstance(y, Tensor))
         result = make()
         for node in nodes:
             if not hasattr(node, "variable"):
@@ -615,10 +611,6 @@ def _is_transformed(args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
     tensors = _tensors_in(keywords.values(), _tensors_in(args, []))
     functorch = torch._C._functorch
     return inner.key() != functorch.TransformType.Vmap or any(map(functorch.is_functorch_wrapped_tensor, tensors))
-
-
-def _draws(func: Callable[..., Any]) -> bool:
-    return getattr(func, "__name__", "") in DRAWING
 
 
 NESTS = (tuple, list, dict)

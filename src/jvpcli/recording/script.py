@@ -26,9 +26,8 @@ from typing import Any
 import torch
 
 from jvpcli.errors import FileError, why
-from jvpcli.recording.places import PYTHON, Point, user_point
+from jvpcli.recording.places import OURS, PYTHON, Point, frames_of, user_point
 
-OURS = str(Path(__file__).parents[1])
 HANDED_ON = str(Path(torch.__file__).parent / "overrides.py")
 RUNPY = str(Path(PYTHON) / "runpy.py")  # in Python 3.10; later ones have it frozen
 STDIN = "<stdin>"
@@ -80,7 +79,7 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         with _as_python([name, *arguments], os.getcwd(), None):
             runpy.run_module(name, run_name="__main__", alter_sys=True)
     except ImportError as error:
-        if all(_is_machinery(trace) for trace in _chain(error.__traceback__)):
+        if all(_file(trace.tb_frame).startswith(MACHINERY) for trace in frames_of(error.__traceback__)):
             raise FileError(f"there is no module {name} to run: {error}") from None
         raise
 
@@ -127,6 +126,20 @@ def _from_stdin() -> CodeType:
 
 
 @contextmanager
+def _replaced(*replacements: tuple[Any, str, Any]) -> Iterator[None]:
+    """Inside, attributes of objects are others; one that the program itself has replaced since stays as it has it."""
+    before = [getattr(owner, name) for owner, name, _ in replacements]
+    for owner, name, ours in replacements:
+        setattr(owner, name, ours)
+    try:
+        yield
+    finally:
+        for (owner, name, ours), own in zip(replacements, before, strict=True):
+            if getattr(owner, name) is ours:
+                setattr(owner, name, own)
+
+
+@contextmanager
 def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
     """Inside, a warning names the line that Python would, not that of ours which handed a call on; `tell` hears torch's."""
     before = warnings.showwarning
@@ -148,12 +161,8 @@ def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
         if point is not None:
             tell(str(message), point)
 
-    warnings.showwarning = show_placed
-    try:
+    with _replaced((warnings, "showwarning", show_placed)):
         yield
-    finally:
-        if warnings.showwarning is show_placed:
-            warnings.showwarning = before
 
 
 LOGGED = 1 if sys.version_info >= (3, 11) else 3
@@ -178,7 +187,6 @@ class _OwnFrame:
 def own_tracebacks() -> Iterator[None]:
     """Inside, a traceback or a stack that the program prints, logs or asks for, or a process that it forks, is as in Python."""
     begin_before, walk_before, frames_before = traceback.TracebackException.__init__, traceback.walk_stack, inspect.getouterframes
-    current_before = logging.currentframe
 
     @wraps(begin_before)
     def begin(self: Any, exc_type: Any, exc_value: Any, exc_traceback: Any, **options: Any) -> None:
@@ -196,20 +204,13 @@ def own_tracebacks() -> Iterator[None]:
     def current_frame() -> _OwnFrame:
         return _OwnFrame(_own_frames(sys._getframe(LOGGED)))
 
-    replaced = (
-        (traceback.TracebackException, "__init__", begin_before, begin),
-        (traceback, "walk_stack", walk_before, walk),
-        (inspect, "getouterframes", frames_before, outer_frames),
-        (logging, "currentframe", current_before, current_frame),
-    )
-    for owner, name, _, ours in replaced:
-        setattr(owner, name, ours)
-    try:
+    with _replaced(
+        (traceback.TracebackException, "__init__", begin),
+        (traceback, "walk_stack", walk),
+        (inspect, "getouterframes", outer_frames),
+        (logging, "currentframe", current_frame),
+    ):
         yield
-    finally:
-        for owner, name, before, ours in replaced:
-            if getattr(owner, name) is ours:
-                setattr(owner, name, before)
 
 
 @contextmanager
@@ -227,12 +228,8 @@ def threads_told(tell: Callable[[BaseException], None]) -> Iterator[None]:
         if ended.exc_type is not SystemExit:
             tell(error)
 
-    threading.excepthook = show_thread
-    try:
+    with _replaced((threading, "excepthook", show_thread)):
         yield
-    finally:
-        if threading.excepthook is show_thread:
-            threading.excepthook = before
 
 
 def own_traceback(error: BaseException) -> BaseException:
@@ -258,18 +255,6 @@ def show(error: BaseException) -> None:
         traceback.print_exception(kind, error, error.__traceback__)
 
 
-def _chain(trace: TracebackType | None) -> list[TracebackType]:
-    found = []
-    while trace is not None:
-        found.append(trace)
-        trace = trace.tb_next
-    return found
-
-
-def _is_machinery(trace: TracebackType) -> bool:
-    return _file(trace.tb_frame).startswith(MACHINERY)
-
-
 def _file(frame: FrameType) -> str:
     return frame.f_code.co_filename
 
@@ -289,7 +274,7 @@ def _own_frames(frame: FrameType) -> list[FrameType]:
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
     """The traceback as the program alone would have it."""
-    kept, chain = None, _chain(trace)[::-1]
+    kept, chain = None, frames_of(trace)[::-1]
     for each, is_own in zip(chain, _own([_file(each.tb_frame) for each in chain]), strict=True):
         if is_own:
             kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)

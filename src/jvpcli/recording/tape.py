@@ -20,11 +20,10 @@ from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
 from jvpcli.language.dependence import VIEWS
-from jvpcli.language.hooked import step_of
-from jvpcli.language.operations import apply_operation, can_require_grad, is_in_place, read_operand, running
+from jvpcli.language.operations import can_require_grad, carried_out, is_in_place, read_operand
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
-from jvpcli.recording.calls import Call, Cut, Given, Hook, Result
+from jvpcli.recording.calls import Call, Cut, Given, Hook, Result, hooked_step
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.recording.nodes import is_leaf, node_of
 from jvpcli.recording.places import Place, pieces
@@ -116,6 +115,35 @@ def problem_of(call: Derivative, recorder: Recorder) -> Problem:
     """
     recorded = record_of(recorder, call.outputs, call.inputs, call.names)
     return Problem(recorded.program, recorded.inputs, tuple(call.inputs), functions=recorded.functions)
+
+
+def held_before(call: Derivative) -> dict[str, Tensor]:
+    """What `.grad` of the leaves of a call of backward holds already, by their names: no zeros, and nothing sparse."""
+    if call.function == "torch.autograd.grad" or call.tangents is not None:
+        return {}
+    grads = {name: x.grad for name, x in call.inputs.items() if node_of(x) is None and x.grad is not None}
+    held = {name: g.detach() if g.requires_grad else g for name, g in grads.items()}
+    return {name: g for name, g in held.items() if g.layout is torch.strided and bool(g.count_nonzero())}
+
+
+def with_held(call: Derivative, held: Mapping[str, Tensor], recorder: Recorder) -> Derivative:
+    """The call with one more output, whose gradient by the leaves is what their `.grad` holds: the sum of the products with it.
+
+    The gradients of all outputs then add up to what `.grad` is behind the call.  A leaf whose `.grad` holds nothing has a product
+    with zeros, so that it is no input which that output doesn't use.
+    """
+    with torch.enable_grad(), recorder:
+        products = [_product(held[name] if name in held else torch.zeros_like(x), x) for name, x in call.inputs.items()]
+        output = sum(products[1:], products[0])
+    names = {**call.names, **{id(g): f"{name}.grad" for name, g in held.items()}}
+    outputs = {**call.outputs, free_name("held", {**call.outputs, **call.inputs}): output}
+    given = call.grad_outputs or (None,) * len(call.outputs)
+    return replace(call, outputs=outputs, grad_outputs=(*given, torch.ones_like(output)), names=names)
+
+
+def _product(g: Tensor, x: Tensor) -> Tensor:
+    """The single real number whose gradient by x is g, as PyTorch has gradients by complex numbers."""
+    return (g.conj() * x).sum().real if g.is_complex() else (g * x).sum()
 
 
 Known = Mapping[tuple[int, tuple[int, ...]], Tensor]
@@ -265,7 +293,7 @@ class _Writer:
         shown = f"{name}.register_hook"
         for hook in [each for each in hooks.values() if isinstance(each, Hook) and each.gave][::-1]:
             free = free_name(shown, self.functions)
-            self.functions[free] = partial(step_of(shown).apply, hook)
+            self.functions[free] = partial(hooked_step(shown).apply, hook)
             self.site = replace(self.site, text=shown)
             tensor = self.add(Equation(f"call:{IMPORTED}{free}", (tensor,), 0, (0, 0)))
         return tensor
@@ -310,7 +338,7 @@ class _Writer:
         behind: list[Equation] = []
         bases = {*map(self.base, wanted)}
         for equation in reversed(self.equations):
-            read = [slot for o in (*equation.operands, *(o for _, o in equation.keywords)) for slot in refs(o)]
+            read = list(equation.reads())
             writes = is_in_place(equation.op) and bool(read) and self.base(read[0]) in bases
             if equation.slot in wanted or writes:
                 behind.append(equation)
@@ -341,9 +369,7 @@ class _Writer:
                 op = ""
             if op:
                 return (_as_written(op, place, arguments) or op), arguments
-        shown, number = _shown(call.function), 1
-        while (free := shown if number == 1 else f"{shown}_{number}") in self.functions:
-            number += 1
+        free = free_name(_shown(call.function), self.functions)
         self.functions[free] = _from_state(call.function, call.state)
         return f"call:{IMPORTED}{free}", arguments
 
@@ -377,10 +403,7 @@ class Derived:
         asked = {*refs(self.operands[1])} if len(self.operands) > 1 else set[int]()
         with torch.enable_grad():
             for step in self.equations:
-                arguments = [read_operand(operand, held) for operand in step.operands]
-                named = {name: read_operand(operand, held) for name, operand in step.keywords}
-                with running(step):
-                    held[step.slot] = apply_operation(step.op, arguments, named, self.functions)
+                held[step.slot] = carried_out(step, held, self.functions)
                 if step.slot in asked and isinstance(held[step.slot], Tensor):
                     held[step.slot] = _with_graph(held[step.slot])  # a leaf, which was told so after it was made
             arguments = [read_operand(operand, held) for operand in self.operands]

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from jvpcli.language.guards.binding import Bound, Rule
 from jvpcli.language.guards.integers import LARGEST, LARGEST_PRODUCT, SMALL_BITS, in_digits
 
@@ -36,12 +34,8 @@ def _by_strides(bound: Bound) -> str | None:
         return "sizes, strides and offset can't be negative"
     if math.prod(sizes) > LARGEST_PRODUCT:
         return "it would have more than 2**62 elements"
-    needed, there = extent(sizes, strides, offset), _elements_stored(tensor)
+    needed, there = extent(sizes, strides, offset), tensor.untyped_storage().nbytes() // tensor.element_size()
     return None if needed <= there else f"it would reach {in_digits(needed)} places, and the tensor's memory has {there:,}"
-
-
-def _elements_stored(tensor: Tensor) -> int:
-    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _by_shape(bound: Bound) -> str | None:
