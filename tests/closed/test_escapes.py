@@ -1652,6 +1652,104 @@ assert seen == ["object", "method", "lambda", "partial"] and x.grad.abs().sum() 
 """
 
 
+CHANGED_WITHIN = {
+    "the places of a slice": """
+class Items:
+    def __init__(self): self.n = 0
+    def __iter__(self): return self
+    def __next__(self):
+        self.n += 1
+        {change}
+        if self.n > 1500: raise StopIteration
+        return self.n
+L = list(range(3000))
+{assign}
+""",
+    "groups": """
+import itertools
+class K:
+    def __eq__(self, other):
+        if len(seen) < 60:
+            seen.append(1)
+            for _ in range(3): next(groups, None)
+            for n in range(1, 12): kept.extend((n,) * n for _ in range(300))
+        return NotImplemented
+seen, kept = [], []
+groups = itertools.{groups}
+for _ in range(40): list(next(groups)[1])
+""",
+}
+"""Programs whose own methods change what Python's C goes through as it calls them: each overwrites memory in some version."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            CHANGED_WITHIN["the places of a slice"].format(change="L.clear()", assign=assign)
+            for assign in (
+                "L[::2] = Items()",
+                "step = slice(None, None, 2); L[step] = Items()",
+                "L[slice(None, None, 2)] = Items()",
+                "for L[::2] in [Items()]: pass",
+                "list.__setitem__(L, slice(None, None, 2), Items())",
+                "class A(list):\n    def f(self): super().__setitem__(slice(None, None, 2), Items())\nL = A(L); L.f()",
+                "from collections import UserList\nu = UserList(); u.data = L; u[::2] = Items()",
+            )
+        ),
+        CHANGED_WITHIN["groups"].format(groups="groupby(range(1000), key=lambda i: K())"),
+    ],
+)
+def test_what_c_goes_through_is_not_changed_by_what_it_calls(text: str) -> None:
+    """Each is an error of Python's; else it ends the process."""
+    assert isinstance(ended_by(text), ValueError)
+
+
+def test_groups_are_those_of_python() -> None:
+    """In order, skipped, asked for late, and by a key; beside the other iterators that are gone through one by one."""
+    text = """
+from itertools import groupby, pairwise, zip_longest
+t = "AAAABBBCCDAABBB"
+stale = [group for _, group in groupby(t)]
+late = groupby([1, 1, 2]); _, first = next(late); next(first); second, _ = next(late)
+given = ([k for k, _ in groupby(t)], ["".join(g) for _, g in groupby(t)], [list(g) for g in stale], second, list(first),
+    [(k, len(list(g))) for k, g in groupby(range(7), key=lambda i: i // 3)], list(groupby([])),
+    list(zip_longest([1], [2, 3], fillvalue=0)), list(pairwise([1, 2, 3])))
+"""
+    own: dict[str, object] = {}
+    exec(text, own)
+    assert ended_by(f"{text}\nassert given == {own['given']!r}") is None
+
+
+def test_nothing_stays_of_the_blocks_that_a_program_has_not_left() -> None:
+    """Autocast and forward mode, which are on from their beginning to their end."""
+    text = """
+import contextlib
+stack = contextlib.ExitStack()
+stack.enter_context(torch.autocast("cpu", dtype=torch.float16))
+stack.enter_context(torch.autograd.forward_ad.dual_level())
+assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float16
+"""
+    before = torch.get_autocast_dtype("cpu")
+    assert [ended_by(text), ended_by(text)] == [None, None]
+    assert (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")) == (False, before)
+
+
+@pytest.mark.parametrize("name", ["__str__", "__repr__ = __str__"])
+def test_what_an_error_says_is_behind_the_guards(name: str) -> None:
+    """It is asked for once the program has run: by a function of torch's, which would read beyond its memory, else."""
+    read = "functools.partial(torch.segment_reduce, torch.ones(1), 'sum', lengths=torch.tensor([10**9]), unsafe=True)"
+    error = ended_by(f"import functools\nclass E(Exception): {name} = {read}\nraise E()")
+    assert error is not None
+    with pytest.raises(JvpError):
+        str(error)
+
+
+def test_an_error_by_a_name_that_is_none() -> None:
+    """It is the program's own error."""
+    assert isinstance(ended_by("raise NameError('x', name=[])"), NameError)
+
+
 def test_functions_of_a_program_are_called_in_backward() -> None:
     """As methods, objects that are called, or with a decorator of torch's."""
     assert ended_by(HOOKED) is None

@@ -101,13 +101,13 @@ ERRORS = (
     "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
     "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
     "ImportError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "NameError", "FloatingPointError", "Warning",
-    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning", "UnicodeError", "UnicodeDecodeError",
-    "UnicodeEncodeError", "RecursionError", "EOFError", "IOError", "EnvironmentError", "TimeoutError", "PermissionError",
-    "FileExistsError", "IsADirectoryError", "NotADirectoryError", "ConnectionError", "InterruptedError", "BufferError",
-    "MemoryError", "UnboundLocalError", "SyntaxError", "PendingDeprecationWarning", "ResourceWarning", "ImportWarning",
-    "SyntaxWarning", "UnicodeWarning", "BytesWarning", "SystemExit",
+    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning", "UnicodeError", "RecursionError", "EOFError",
+    "IOError", "EnvironmentError", "TimeoutError", "PermissionError", "FileExistsError", "IsADirectoryError",
+    "NotADirectoryError", "ConnectionError", "InterruptedError", "BufferError", "MemoryError", "UnboundLocalError",
+    "SyntaxError", "PendingDeprecationWarning", "ResourceWarning", "ImportWarning", "SyntaxWarning", "UnicodeWarning",
+    "BytesWarning", "SystemExit",
 )  # fmt: skip
-"""Python's own errors that a program has by their names."""
+"""Python's own errors that a program has by their names: none of those that read memory by numbers which they are told."""
 
 ROOTS = frozenset(each for base in (
     dict, list, tuple, set, frozenset, str, int, float, complex, ABC, OrderedDict, defaultdict, Counter, deque, ChainMap,
@@ -193,7 +193,7 @@ INNER = frozenset(vars(nn.Module())) - {"training"}
 """Where a module keeps what it is: nothing of it may be read or set."""
 
 OURS = "__jvp_program__"
-"""The attribute of the program's own classes."""
+"""The attribute of the program's own classes: whether it is this program's alone."""
 
 
 def word(name: Any) -> str:
@@ -213,13 +213,11 @@ def is_own(kind: Any) -> bool:
 
 
 def owned(kind: Any) -> Any:
-    """A class as one of the program's own.
+    """A class of ours as one of the program's own, but for what is set on it: other programs have it, too.
 
     numpy asks what it makes an array of for its length, in the middle of a list that this may change: no array is made of them.
     """
-    if not isinstance(kind, type):
-        raise ForbiddenError("A class of a program is a class.")
-    for name, value in APART.items():
+    for name, value in {**APART, OURS: False}.items():
         setattr(kind, name, value)
     return kind
 
@@ -336,6 +334,8 @@ def read(value: Any, name: str) -> Any:
         raise ForbiddenError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
         own: Any = value.__self_class__
+        if name in WIDENING and issubclass(own, str) and not _passes_on(value, own, name):
+            return _Formatting(exact(value.__self__))
         if (name in ALLOCATING or name in ABOVE) and _owner_above(value, name) is not None:
             return _above(value, name)
         given = name == "__init__" or (name in _of_type(own) and name not in BACKWARD_HOOKS) or _passes_on(value, own, name)
@@ -387,15 +387,40 @@ def read(value: Any, name: str) -> Any:
     raise _refused(value, name)
 
 
-def storable(value: Any) -> Any:
+def storable(value: Any, index: Any = slice(None)) -> Any:
     """What an item is set of: no array of objects, whose methods would run while numpy goes through it.
+
+    Args:
+        value: what the item is of.
+        index: which item; a slice where that isn't known before.
 
     Raises:
         ForbiddenError: it is one.
     """
+    if type(index) is slice and isinstance(value, list) and type(value).__setitem__ is list.__setitem__:
+        return _Sliced(value)
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
         raise ForbiddenError("An item of an array of objects can't be set in a program.")
     return value
+
+
+class _Sliced:
+    """A list of which a slice is set."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = items
+
+    def __setitem__(self, index: Any, given: Any) -> None:
+        set_item(self._items, index, given)
+
+
+def set_item(items: list[Any], index: Any, given: Any) -> None:
+    """`list.__setitem__(items, index, given)`, of a slice with what is given gone through before: C has counted the places that
+    it sets by then, and what gives the items could change the list."""
+    plain = type(index) is not slice or type(given) in (list, tuple)
+    list.__setitem__(items, index, given if plain else list(given))
 
 
 def device(*given: Any, **named: Any) -> torch.device:
@@ -463,7 +488,7 @@ def settable(value: Any, name: str) -> Any:
         return value
     if is_own(value) and name in CALLED and issubclass(value, torch.autograd.Function):
         raise _refused(value, name)
-    if is_own(value) and not hasattr(type(value), name) and not _is_inner(value, name):
+    if is_own(value) and vars(value)[OURS] and not hasattr(type(value), name) and not _is_inner(value, name):
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
@@ -532,6 +557,8 @@ def _above(value: Any, name: str) -> Any:
         return types.SimpleNamespace(__new__=_new(value.__thisclass__, value.__new__))
     if name in ALLOCATING:
         return types.SimpleNamespace(**{name: partial(_set_above, getattr(value, name), value.__self__)})
+    if name == "__setitem__" and _found_above(value, name) is list:
+        return types.SimpleNamespace(__setitem__=partial(set_item, value.__self__))
     return value
 
 
@@ -541,6 +568,8 @@ def _of_root(root: Any, name: str) -> Any:
     Raises:
         ForbiddenError: it may not be read.
     """
+    if root is list and name == "__setitem__":
+        return types.SimpleNamespace(__setitem__=set_item)
     if name == "__name__" or (name in ABOVE and hasattr(root, name)) or (name in _of_type(root) and name not in WIDENING):
         return root
     if name == "__new__":
