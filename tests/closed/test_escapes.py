@@ -12,7 +12,7 @@ from further_tries import FURTHER
 from jvpcli.answers import report_of
 from jvpcli.closed.execution import Settings, at_call, compiled, run_through
 from jvpcli.closed.given import Given
-from jvpcli.errors import JvpError, UsageError
+from jvpcli.errors import JvpError, UsageError, words_of
 from jvpcli.language.pasted import as_meant
 from jvpcli.options import BATCH, make_request
 
@@ -1743,6 +1743,19 @@ def test_what_an_error_says_is_behind_the_guards(name: str) -> None:
     assert error is not None
     with pytest.raises(JvpError):
         str(error)
+
+
+def test_what_an_error_says_is_a_plain_text() -> None:
+    """Whatever its own methods would make of it where it is looked at."""
+    text = """
+class S(str):
+    def partition(self, mark): raise KeyError(mark)
+class E(Exception):
+    def __str__(self): return S('said')
+raise E()
+"""
+    error = ended_by(text)
+    assert error is not None and type(words_of(error)) is str and words_of(error) == 'said'
 
 
 def test_an_error_by_a_name_that_is_none() -> None:
