@@ -1755,7 +1755,9 @@ class E(Exception):
 raise E()
 """
     error = ended_by(text)
-    assert error is not None and type(words_of(error)) is str and words_of(error) == 'said'
+    assert error is not None
+    assert type(words_of(error)) is str
+    assert words_of(error) == "said"
 
 
 def test_an_error_by_a_name_that_is_none() -> None:
