@@ -1745,6 +1745,27 @@ def test_what_an_error_says_is_behind_the_guards(name: str) -> None:
         str(error)
 
 
+@pytest.mark.parametrize(
+    "block", ["contextlib.closing(Q())", "contextlib.ExitStack() as s:\n        s.callback(Q().close)\n        if 1"]
+)
+def test_nothing_is_changed_of_the_call_that_is_met(block: str) -> None:
+    """Though another error takes the place of what ends the run there, as a block is left."""
+    text = f"""
+import contextlib
+class Q:
+    def close(self): raise ValueError
+x = torch.ones(3, requires_grad=True)
+y = x.sum()
+try:
+    with {block}: y.backward()
+except ValueError: x.data.fill_(9)
+"""
+    code = compiled(text)
+    seen, _ = run_through(code, SETTINGS)
+    kept = at_call(code, seen, 1, SETTINGS, lambda call, *_: list(call.inputs.values()))
+    assert kept[0].tolist() == [1, 1, 1]
+
+
 def test_what_an_error_says_is_a_plain_text() -> None:
     """Whatever its own methods would make of it where it is looked at."""
     text = """

@@ -181,7 +181,9 @@ def _met(
     """Notes what is found of the call that a run was made for, and ends the run."""
     call = replace(call, function=_guarded(guard, call.function)) if isinstance(call, Asked) else call
     found.append(meet(call, recorder, whole))
-    raise Reached
+    reached = Reached()
+    guard.watch.end(reached)  # whatever takes its place as blocks are left: nothing is changed any more of what was met
+    raise reached
 
 
 def _run(
@@ -200,6 +202,8 @@ def _run(
             "that block then, and a program doesn't."
         )
     watch.close()
+    if isinstance(error, Reached):
+        watch.ended = None  # what it was made for may call functions of the program again
     return error
 
 
