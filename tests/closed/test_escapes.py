@@ -976,8 +976,7 @@ class A(torch.nn.Module):
         self.register_buffer("x", torch.ones(1))
 a = A(); a.register_forward_hook(print).hooks_dict_ref
 """,
-        "a = nn.Sequential(nn.Linear(2,2)); a.state_dict().__class__",
-        "a = nn.Linear(2,2).state_dict(); a._metadata",
+        "a = nn.Sequential(nn.Linear(2,2)); a.state_dict()._metadata.__class__",
         """
 import torch as t
 t.nn.utils.rnn.PackedSequence
@@ -1703,6 +1702,72 @@ for _ in range(40): list(next(groups)[1])
 def test_what_c_goes_through_is_not_changed_by_what_it_calls(text: str) -> None:
     """Each is an error of Python's; else it ends the process."""
     assert isinstance(ended_by(text), ValueError)
+
+
+@pytest.mark.parametrize("when", range(1, 6))
+@pytest.mark.parametrize(
+    "ask", ["held.pop(K())", "del held[K()]", "held.move_to_end(K())", "held[K()] = 1", "held.update({K(): 1})"]
+)
+@pytest.mark.parametrize("make", ["OrderedDict()", "nn.Linear(2, 2).state_dict()"])
+def test_keys_may_change_an_ordered_dictionary_as_they_are_compared(make: str, ask: str, when: int) -> None:
+    """It is an error of Python's, or none; that of C frees twice what it holds."""
+    text = f"""
+from collections import OrderedDict
+class K:
+    def __hash__(self): return 5
+    def __eq__(self, other):
+        seen.append(1)
+        if len(seen) == {when}:
+            held.clear()
+            for place in range(3): held[K()] = place
+            for n in range(1, 12): kept.extend((n,) * n for _ in range(300))
+        return True
+held, kept, seen = {make}, [], [0] * 99
+held[K()] = 1; held[1] = 2
+seen.clear()
+try:
+    {ask}
+except (KeyError, RuntimeError): pass
+seen.extend([0] * 99)
+for key in list(held): held.move_to_end(key)
+held.clear()
+"""
+    assert ended_by(text) is None
+
+
+def test_an_ordered_dictionary_is_that_of_python() -> None:
+    """What it holds, in its order, by each way to change it; in a class derived from it, and wherever torch takes one."""
+    text = """
+from collections import OrderedDict
+class Recent(OrderedDict):
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        if len(self) > 2: self.popitem(last=False)
+a = OrderedDict(a=1, b=2); a["c"] = 3
+seen = [[*a]]
+a.move_to_end("a"); seen.append([*a])
+a.move_to_end("a", last=False); seen.append([*reversed(a)])
+recent = Recent(); recent.update({1: 1, 2: 2, 3: 3})
+seen += [a.popitem(), a.popitem(last=False), a.pop("z", 0), a.setdefault("q", 4), [*a.items()]]
+seen += [[*recent], repr(recent), repr(a | {5: 6})]
+seen += [a == {"q": 4, "b": 2}, a == OrderedDict(q=4, b=2), a != OrderedDict(b=2, q=4), a.copy() == a, repr(OrderedDict())]
+"""
+    own: dict[str, object] = {}
+    exec(text, own)
+    assert ended_by(f"{text}\nassert seen == {own['seen']!r}, seen") is None
+    given = """
+from collections import OrderedDict
+import copy
+net = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.BatchNorm1d(2)))
+state = net.state_dict()
+assert type(state) is OrderedDict and [*state][:2] == ["a.weight", "a.bias"] and not state._metadata
+other = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.BatchNorm1d(2)))
+other.load_state_dict(copy.deepcopy(state))
+assert torch.equal(other.a.weight, net.a.weight)
+found = torch.func.grad(lambda p: (p["w"] ** 2).sum())(OrderedDict(w=torch.ones(2)))
+assert type(found) is OrderedDict and found["w"].tolist() == [2, 2]
+"""
+    assert ended_by(given) is None
 
 
 def test_groups_are_those_of_python() -> None:

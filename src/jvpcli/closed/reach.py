@@ -13,7 +13,7 @@ import sys
 import types
 from _string import formatter_field_name_split  # type: ignore[import-not-found]
 from abc import ABC
-from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, abc, defaultdict, deque
+from collections import ChainMap, Counter, UserDict, UserList, abc, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, ExitStack
 from functools import lru_cache, partial, wraps
@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.arguments import Parser
+from jvpcli.closed.ordered import OrderedDict, Saving
 from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.syntax import METHODS, READABLE
@@ -110,7 +111,7 @@ ERRORS = (
 """Python's own errors that a program has by their names: none of those that read memory by numbers which they are told."""
 
 ROOTS = frozenset(each for base in (
-    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, OrderedDict, defaultdict, Counter, deque, ChainMap,
+    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, defaultdict, Counter, deque, ChainMap,
     UserDict, UserList, abc.MutableMapping, abc.MutableSequence, abc.MutableSet, abc.Iterator, abc.Callable, abc.Hashable,
     AbstractContextManager, ContextDecorator, enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag,
     *([enum.StrEnum] if hasattr(enum, "StrEnum") else []),
@@ -262,6 +263,8 @@ def no_array(*_: Any, **__: Any) -> Any:
 APART: Mapping[str, Any] = {OURS: True, "__array__": no_array, "__array_ufunc__": None}
 """What a class of a program is known by, and what keeps numpy from making an array of its objects."""
 
+owned(OrderedDict)
+
 
 def _own_classes(kind: type) -> list[type]:
     return [each for each in kind.__mro__ if is_own(each)]
@@ -312,6 +315,8 @@ def read(value: Any, name: str) -> Any:
         return _WithNode(value)
     if name in ("cuda", "to") and isinstance(value, (Tensor, nn.Module)):
         return _AtHome(value)
+    if name == "state_dict" and isinstance(value, nn.Module) and not _gives(kind, name):
+        return Saving(value)
     if name == "type" and kind in TENSORS:
         return _Typed(value)
     if name in BACKWARD_HOOKS and isinstance(value, nn.Module) and not _gives(kind, name):
@@ -336,6 +341,8 @@ def read(value: Any, name: str) -> Any:
         own: Any = value.__self_class__
         if name in WIDENING and issubclass(own, str) and not _passes_on(value, own, name):
             return _Formatting(exact(value.__self__))
+        if name == "state_dict" and issubclass(own, nn.Module) and not _passes_on(value, own, name):
+            return Saving(value)
         if (name in ALLOCATING or name in ABOVE) and _owner_above(value, name) is not None:
             return _above(value, name)
         given = name == "__init__" or (name in _of_type(own) and name not in BACKWARD_HOOKS) or _passes_on(value, own, name)
@@ -369,7 +376,9 @@ def read(value: Any, name: str) -> Any:
     if isinstance(value, nn.Module) and _is_part(value, name):
         return value
     if _own_classes(kind):
-        if name == "__class__" or (name not in INNER and (name in _held(value) or _gives(kind, name))):
+        if name == "__class__":
+            return _OfClass(kind)
+        if (name not in INNER and (name in _held(value) or _gives(kind, name))):
             return value
         if name == "__dict__" and is_pythons(kind) and hasattr(value, name):
             return _WithDict(value)
@@ -433,10 +442,14 @@ def device(*given: Any, **named: Any) -> torch.device:
     return found
 
 
+LOOKED_AT = frozenset({"cuda", "to", "state_dict", ACCUMULATED}) | BACKWARD_HOOKS
+"""What is never read from the object itself of torch's that has it."""
+
+
 @_remembered
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
-    if name[0] == "_" or name in ("cuda", "to", ACCUMULATED, *BACKWARD_HOOKS) or (issubclass(kind, str) and name in WIDENING):
+    if name[0] == "_" or name in LOOKED_AT or (issubclass(kind, str) and name in WIDENING):
         return False
     if kind in TENSORS and name in ("grad_fn", "type"):
         return False
@@ -668,6 +681,17 @@ class Attributes(MutableMapping[str, Any]):
 
 
 PLAIN[Attributes] = PLAIN[dict]
+
+
+class _OfClass:
+    """`x.__class__` of an object of the program: its very class, whatever else it is taken for."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._kind
 
 
 class _WithDict:

@@ -28,6 +28,7 @@ from typing import Any
 from jvpcli.closed import integers, reach
 from jvpcli.closed.arguments import BOOLEAN, Parser
 from jvpcli.closed.classes import ABSTRACT, ENUMERATIONS, Making, Within
+from jvpcli.closed.ordered import OrderedDict
 from jvpcli.closed.syntax import METHODS
 from jvpcli.closed.words import INERT, BytesIO, Inert, Named, Namespace, Path, Types, progress
 from jvpcli.errors import ForbiddenError, JvpError
@@ -70,9 +71,10 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
             "concat", "countOf", "indexOf")} | {
                 "mul": _sized("Mult", operator.mul), "pow": _sized("Pow", operator.pow), "mod": _sized("Mod", operator.mod),
                 "lshift": _sized("LShift", operator.lshift), "attrgetter": _attributes, "methodcaller": _method}),
-        "collections": Namespace("collections", {name: getattr(collections, name) for name in (
-            "OrderedDict", "defaultdict", "Counter", "deque")} | {
-                "ChainMap": ChainMap, "UserDict": UserDict, "UserList": UserList, "namedtuple": _named_tuple, "abc": Namespace(
+        "collections": Namespace("collections", {
+            "OrderedDict": OrderedDict, "defaultdict": collections.defaultdict, "Counter": collections.Counter,
+            "deque": collections.deque, "ChainMap": ChainMap, "UserDict": UserDict, "UserList": UserList,
+            "namedtuple": _named_tuple, "abc": Namespace(
                 "collections.abc", {name: getattr(collections.abc, name) for name in KINDS})}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {
