@@ -270,6 +270,9 @@ a.copy()
         "from collections import UserDict\nUserDict.copy = 5", "from collections import UserList\nUserList.a = 5",
         "from collections import ChainMap\nsetattr(ChainMap, 'a', 5)", "import enum\nenum.Enum.a = 5",
         "import contextlib\ncontextlib.ContextDecorator.a = 5", "import enum\nenum.IntFlag.a = 5",
+        "from collections import UserDict\nimport dataclasses\ndataclasses.dataclass(UserDict)",
+        "from collections import OrderedDict\nimport functools\nfunctools.total_ordering(OrderedDict)",
+        "from collections import OrderedDict\na = OrderedDict()\na.__dict__ = a",
     ),
     "errors that read memory": (
         "str(UnicodeDecodeError('utf-8', b'x', -10**15, 1 - 10**15, ''))", "raise UnicodeEncodeError('utf-8', 'x', -9, -8, '')",

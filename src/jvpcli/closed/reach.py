@@ -213,6 +213,11 @@ def is_own(kind: Any) -> bool:
     return isinstance(kind, type) and OURS in vars(kind)
 
 
+def is_alone(kind: Any) -> bool:
+    """Whether a class is this program's alone: what is set on it is seen by no other."""
+    return is_own(kind) and bool(vars(kind)[OURS])
+
+
 def owned(kind: Any) -> Any:
     """A class of ours as one of the program's own, but for what is set on it: other programs have it, too.
 
@@ -501,7 +506,7 @@ def settable(value: Any, name: str) -> Any:
         return value
     if is_own(value) and name in CALLED and issubclass(value, torch.autograd.Function):
         raise _refused(value, name)
-    if is_own(value) and vars(value)[OURS] and not hasattr(type(value), name) and not _is_inner(value, name):
+    if is_alone(value) and not hasattr(type(value), name) and not _is_inner(value, name):
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
@@ -717,7 +722,9 @@ class _AsItems:
         value = object.__getattribute__(self, "_value")
         if given is not value:
             raise _refused(value, name)
-        kind = next(each for each in type(value).__mro__ if is_own(each))
+        kind = type(value)
+        if not is_alone(kind):
+            raise _refused(value, name)
         for word_, function in (("__getattr__", _item), ("__setattr__", dict.__setitem__), ("__delattr__", _without)):
             if word_ not in vars(kind):
                 setattr(kind, word_, function)

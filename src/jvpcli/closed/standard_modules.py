@@ -376,7 +376,7 @@ def _abstract(function: Any) -> Any:
 
 def _ordered(kind: Any) -> Any:
     """`@total_ordering`, of a class of the program."""
-    if not reach.is_own(kind):
+    if not reach.is_alone(kind):
         raise ForbiddenError("A class that is not the program's gets no order.")
     return functools.total_ordering(kind)
 
@@ -417,7 +417,7 @@ def _dataclass(kind: Any = None, **options: Any) -> Any:
     """`@dataclass`, of a class of the program."""
     if kind is None:
         return lambda later: _dataclass(later, **options)
-    if not reach.is_own(kind):
+    if not reach.is_alone(kind):
         raise ForbiddenError("A class that is not the program's can't be made a dataclass.")
     kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
     return dataclasses.dataclass(kind, **kept)
