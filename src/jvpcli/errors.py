@@ -202,7 +202,7 @@ NO_MEMORY = ("you tried to allocate", "bad_alloc", "bad allocation", "out of mem
 def words_of(error: BaseException) -> str:
     """What an error says; one of a user's own may fail at that, which is told as Python's tracebacks do."""
     try:
-        return str(error)
+        return str.__str__(str(error))  # which may be a text with methods of its own
     except Exception:
         return "<exception str() failed>"
 

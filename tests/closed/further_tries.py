@@ -226,4 +226,55 @@ pull(torch.ones(1, 1, 4, 4))
         "F.scaled_dot_product_attention(torch.ones(1,1,2,64), torch.ones(1,1,2,64), torch.ones(1,1,3000000,64))",
         "torch.func.vmap(F.scaled_dot_product_attention)(torch.ones(2,1,2,4), torch.ones(2,1,2,4), torch.ones(2,1,900,4))",
     ),
+    "texts of the program's own": tuple(
+        f"""
+class S(str):
+    def f(self, *given): return super().{call}
+S("{{{field}.__init__.__globals__}}").f(torch.no_grad)
+"""
+        for field, call in ((0, "format(*given)"), ("a", "format_map(dict(a=given[0]))"), (0, "center(10**9)"))
+    ),
+    "what is made in the place of an object": (
+        *(f"""
+import copy
+class A:
+    __slots__ = ("{name}",)
+    given = None
+    def __new__(cls, *_): return cls.given or super().__new__(cls)
+a = A()
+a.{name} = {value}
+A.given = {other}
+copy.{way}(a)
+""" for name, value, other, way in (
+            ("forward", "lambda self, x: 42", "nn.Linear(2, 2)", "copy"), ("hooked", "5", "torch.relu", "copy"),
+            ("data", "torch.ones(9, 9)", "torch.ones(1)", "deepcopy"), ("relu", "5", "torch", "deepcopy"))),
+        """
+import enum
+class E(enum.Enum):
+    def __new__(cls, *_): return torch.nn
+    A = ("torch.nn", {"Linear": 5})
+""",
+        """
+from collections import UserDict
+class A(UserDict):
+    given = None
+    def __new__(cls, *_): return cls.given or super().__new__(cls)
+a = A()
+a.in_features = 5
+A.given = nn.Linear(2, 2)
+a.copy()
+""",
+        "class A:\n    __new__ = staticmethod(lambda *_: torch)\nA()",
+    ),
+    "what other programs have, too": (
+        "from collections import UserDict\nUserDict.copy = 5", "from collections import UserList\nUserList.a = 5",
+        "from collections import ChainMap\nsetattr(ChainMap, 'a', 5)", "import enum\nenum.Enum.a = 5",
+        "import contextlib\ncontextlib.ContextDecorator.a = 5", "import enum\nenum.IntFlag.a = 5",
+        "from collections import UserDict\nimport dataclasses\ndataclasses.dataclass(UserDict)",
+        "from collections import OrderedDict\nimport functools\nfunctools.total_ordering(OrderedDict)",
+        "from collections import OrderedDict\na = OrderedDict()\na.__dict__ = a",
+    ),
+    "errors that read memory": (
+        "str(UnicodeDecodeError('utf-8', b'x', -10**15, 1 - 10**15, ''))", "raise UnicodeEncodeError('utf-8', 'x', -9, -8, '')",
+    ),
 }  # fmt: skip

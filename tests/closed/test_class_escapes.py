@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
         "def f(m):\n    nn.init.constant_(m.weight, m.__class__.__name__.__class__)\nn.apply(f)",
     ),
     "states": (
-        "n.load_state_dict(torch.load('CANARY'))", "n.load_state_dict(n.state_dict().__class__)",
+        "n.load_state_dict(torch.load('CANARY'))", "n.load_state_dict(n.state_dict()._metadata.__class__)",
         "n.load_state_dict(N.state_dict())",
     ),
     "collections": (

@@ -12,7 +12,7 @@ from further_tries import FURTHER
 from jvpcli.answers import report_of
 from jvpcli.closed.execution import Settings, at_call, compiled, run_through
 from jvpcli.closed.given import Given
-from jvpcli.errors import JvpError, UsageError
+from jvpcli.errors import JvpError, UsageError, words_of
 from jvpcli.language.pasted import as_meant
 from jvpcli.options import BATCH, make_request
 
@@ -976,8 +976,7 @@ class A(torch.nn.Module):
         self.register_buffer("x", torch.ones(1))
 a = A(); a.register_forward_hook(print).hooks_dict_ref
 """,
-        "a = nn.Sequential(nn.Linear(2,2)); a.state_dict().__class__",
-        "a = nn.Linear(2,2).state_dict(); a._metadata",
+        "a = nn.Sequential(nn.Linear(2,2)); a.state_dict()._metadata.__class__",
         """
 import torch as t
 t.nn.utils.rnn.PackedSequence
@@ -1650,6 +1649,206 @@ for hook in (Seen(), Seen().see, lambda *given: noted("lambda"), functools.parti
 Squared.apply(m(Squared.apply(x))).sum().backward()
 assert seen == ["object", "method", "lambda", "partial"] and x.grad.abs().sum() > 0
 """
+
+
+CHANGED_WITHIN = {
+    "the places of a slice": """
+class Items:
+    def __init__(self): self.n = 0
+    def __iter__(self): return self
+    def __next__(self):
+        self.n += 1
+        {change}
+        if self.n > 1500: raise StopIteration
+        return self.n
+L = list(range(3000))
+{assign}
+""",
+    "groups": """
+import itertools
+class K:
+    def __eq__(self, other):
+        if len(seen) < 60:
+            seen.append(1)
+            for _ in range(3): next(groups, None)
+            for n in range(1, 12): kept.extend((n,) * n for _ in range(300))
+        return NotImplemented
+seen, kept = [], []
+groups = itertools.{groups}
+for _ in range(40): list(next(groups)[1])
+""",
+}
+"""Programs whose own methods change what Python's C goes through as it calls them: each overwrites memory in some version."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            CHANGED_WITHIN["the places of a slice"].format(change="L.clear()", assign=assign)
+            for assign in (
+                "L[::2] = Items()",
+                "step = slice(None, None, 2); L[step] = Items()",
+                "L[slice(None, None, 2)] = Items()",
+                "for L[::2] in [Items()]: pass",
+                "list.__setitem__(L, slice(None, None, 2), Items())",
+                "class A(list):\n    def f(self): super().__setitem__(slice(None, None, 2), Items())\nL = A(L); L.f()",
+                "from collections import UserList\nu = UserList(); u.data = L; u[::2] = Items()",
+            )
+        ),
+        CHANGED_WITHIN["groups"].format(groups="groupby(range(1000), key=lambda i: K())"),
+    ],
+)
+def test_what_c_goes_through_is_not_changed_by_what_it_calls(text: str) -> None:
+    """Each is an error of Python's; else it ends the process."""
+    assert isinstance(ended_by(text), ValueError)
+
+
+@pytest.mark.parametrize("when", range(1, 6))
+@pytest.mark.parametrize(
+    "ask", ["held.pop(K())", "del held[K()]", "held.move_to_end(K())", "held[K()] = 1", "held.update({K(): 1})"]
+)
+@pytest.mark.parametrize("make", ["OrderedDict()", "nn.Linear(2, 2).state_dict()"])
+def test_keys_may_change_an_ordered_dictionary_as_they_are_compared(make: str, ask: str, when: int) -> None:
+    """It is an error of Python's, or none; that of C frees twice what it holds."""
+    text = f"""
+from collections import OrderedDict
+class K:
+    def __hash__(self): return 5
+    def __eq__(self, other):
+        seen.append(1)
+        if len(seen) == {when}:
+            held.clear()
+            for place in range(3): held[K()] = place
+            for n in range(1, 12): kept.extend((n,) * n for _ in range(300))
+        return True
+held, kept, seen = {make}, [], [0] * 99
+held[K()] = 1; held[1] = 2
+seen.clear()
+try:
+    {ask}
+except (KeyError, RuntimeError): pass
+seen.extend([0] * 99)
+for key in list(held): held.move_to_end(key)
+held.clear()
+"""
+    assert ended_by(text) is None
+
+
+def test_an_ordered_dictionary_is_that_of_python() -> None:
+    """What it holds, in its order, by each way to change it; in a class derived from it, and wherever torch takes one."""
+    text = """
+from collections import OrderedDict
+class Recent(OrderedDict):
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        if len(self) > 2: self.popitem(last=False)
+a = OrderedDict(a=1, b=2); a["c"] = 3
+seen = [[*a]]
+a.move_to_end("a"); seen.append([*a])
+a.move_to_end("a", last=False); seen.append([*reversed(a)])
+recent = Recent(); recent.update({1: 1, 2: 2, 3: 3})
+seen += [a.popitem(), a.popitem(last=False), a.pop("z", 0), a.setdefault("q", 4), [*a.items()]]
+seen += [[*recent], repr(recent), repr(a | {5: 6})]
+seen += [a == {"q": 4, "b": 2}, a == OrderedDict(q=4, b=2), a != OrderedDict(b=2, q=4), a.copy() == a, repr(OrderedDict())]
+"""
+    own: dict[str, object] = {}
+    exec(text, own)
+    assert ended_by(f"{text}\nassert seen == {own['seen']!r}, seen") is None
+    given = """
+from collections import OrderedDict
+import copy
+net = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.BatchNorm1d(2)))
+state = net.state_dict()
+assert type(state) is OrderedDict and [*state][:2] == ["a.weight", "a.bias"] and not state._metadata
+other = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.BatchNorm1d(2)))
+other.load_state_dict(copy.deepcopy(state))
+assert torch.equal(other.a.weight, net.a.weight)
+found = torch.func.grad(lambda p: (p["w"] ** 2).sum())(OrderedDict(w=torch.ones(2)))
+assert type(found) is OrderedDict and found["w"].tolist() == [2, 2]
+"""
+    assert ended_by(given) is None
+
+
+def test_groups_are_those_of_python() -> None:
+    """In order, skipped, asked for late, and by a key; beside the other iterators that are gone through one by one."""
+    text = """
+from itertools import groupby, pairwise, zip_longest
+t = "AAAABBBCCDAABBB"
+stale = [group for _, group in groupby(t)]
+late = groupby([1, 1, 2]); _, first = next(late); next(first); second, _ = next(late)
+given = ([k for k, _ in groupby(t)], ["".join(g) for _, g in groupby(t)], [list(g) for g in stale], second, list(first),
+    [(k, len(list(g))) for k, g in groupby(range(7), key=lambda i: i // 3)], list(groupby([])),
+    list(zip_longest([1], [2, 3], fillvalue=0)), list(pairwise([1, 2, 3])))
+"""
+    own: dict[str, object] = {}
+    exec(text, own)
+    assert ended_by(f"{text}\nassert given == {own['given']!r}") is None
+
+
+def test_nothing_stays_of_the_blocks_that_a_program_has_not_left() -> None:
+    """Autocast and forward mode, which are on from their beginning to their end."""
+    text = """
+import contextlib
+stack = contextlib.ExitStack()
+stack.enter_context(torch.autocast("cpu", dtype=torch.float16))
+stack.enter_context(torch.autograd.forward_ad.dual_level())
+assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float16
+"""
+    before = torch.get_autocast_dtype("cpu")
+    assert [ended_by(text), ended_by(text)] == [None, None]
+    assert (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")) == (False, before)
+
+
+@pytest.mark.parametrize("name", ["__str__", "__repr__ = __str__"])
+def test_what_an_error_says_is_behind_the_guards(name: str) -> None:
+    """It is asked for once the program has run: by a function of torch's, which would read beyond its memory, else."""
+    read = "functools.partial(torch.segment_reduce, torch.ones(1), 'sum', lengths=torch.tensor([10**9]), unsafe=True)"
+    error = ended_by(f"import functools\nclass E(Exception): {name} = {read}\nraise E()")
+    assert error is not None
+    with pytest.raises(JvpError):
+        str(error)
+
+
+@pytest.mark.parametrize(
+    "block", ["contextlib.closing(Q())", "contextlib.ExitStack() as s:\n        s.callback(Q().close)\n        if 1"]
+)
+def test_nothing_is_changed_of_the_call_that_is_met(block: str) -> None:
+    """Though another error takes the place of what ends the run there, as a block is left."""
+    text = f"""
+import contextlib
+class Q:
+    def close(self): raise ValueError
+x = torch.ones(3, requires_grad=True)
+y = x.sum()
+try:
+    with {block}: y.backward()
+except ValueError: x.data.fill_(9)
+"""
+    code = compiled(text)
+    seen, _ = run_through(code, SETTINGS)
+    kept = at_call(code, seen, 1, SETTINGS, lambda call, *_: list(call.inputs.values()))
+    assert kept[0].tolist() == [1, 1, 1]
+
+
+def test_what_an_error_says_is_a_plain_text() -> None:
+    """Whatever its own methods would make of it where it is looked at."""
+    text = """
+class S(str):
+    def partition(self, mark): raise KeyError(mark)
+class E(Exception):
+    def __str__(self): return S('said')
+raise E()
+"""
+    error = ended_by(text)
+    assert error is not None
+    assert type(words_of(error)) is str
+    assert words_of(error) == "said"
+
+
+def test_an_error_by_a_name_that_is_none() -> None:
+    """It is the program's own error."""
+    assert isinstance(ended_by("raise NameError('x', name=[])"), NameError)
 
 
 def test_functions_of_a_program_are_called_in_backward() -> None:

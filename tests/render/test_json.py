@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from jvpcli.errors import ShapeMismatchError
+from jvpcli.errors import JvpError, ShapeMismatchError
 from jvpcli.render.json import error_to_json, layout, pieces, to_dict, to_json
 
 
@@ -205,3 +205,11 @@ def test_writing_takes_a_bounded_part_of_memory_and_says_where_there_is_none(arr
     done = subprocess.run(code, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done  # the encoder would end the process
     assert done.stdout.strip() == told if told else int(done.stdout) > 10**7 * arrays_
+
+
+def test_half_characters_are_written_out() -> None:
+    """No document may have them, and what a program says may: long or short, beside numbers that are none, in keys."""
+    halves = {"\ud800": ["\udfff" * 100_000, float("nan"), np.ones(2)]}
+    document = json.loads(b"".join(pieces(layout(halves))))
+    assert document["\\ud800"] == ["\\udfff" * 100_000, "NaN", [1.0, 1.0]]
+    assert json.loads(error_to_json(JvpError("a \ud800")))["error"]["message"] == "a \\ud800"

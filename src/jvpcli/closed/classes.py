@@ -65,6 +65,8 @@ NOTED = "__match_args__"
 WITHIN_PYTHON = frozenset({"__getattr__", "__setattr__", "__delattr__", "__new__"})
 """Methods that a class may not have of which torch has a part: what torch's own code finds there is torch's."""
 
+Within = Callable[[Callable[[], Any]], Any]
+
 WATCHED = ("__init_subclass__", "__set_name__")
 """Methods that run while a class is made."""
 
@@ -73,11 +75,12 @@ class Making:
     """Makes a class of a program, in the place of a metaclass.
 
     Args:
+        within: carries a function of no arguments out between the guards.
         kind: the metaclass; that of a class that it is derived from may be a narrower one.
     """
 
-    def __init__(self, kind: type = type) -> None:
-        self._kind = kind
+    def __init__(self, within: Within, kind: type = type) -> None:
+        self._within, self._kind = within, kind
 
     def __prepare__(self, name: str, bases: tuple[type, ...], /, **keywords: Any) -> Any:
         """Where the names of the class go to."""
@@ -86,12 +89,12 @@ class Making:
 
     def __call__(self, name: str, bases: tuple[type, ...], held: Any, /, **keywords: Any) -> Any:
         """The class."""
-        _fit(held, bases)
+        _fit(held, bases, self._within)
         return self._kind(name, bases, held, **keywords)
 
 
-def _fit(held: Any, bases: tuple[type, ...]) -> None:
-    """Puts into the names of a class what keeps torch and numpy away from its objects.
+def _fit(held: Any, bases: tuple[type, ...], within: Within) -> None:
+    """Puts into the names of a class what keeps torch and numpy away from its objects, and guards around its methods.
 
     Raises:
         ForbiddenError: it has a name that it may not have.
@@ -112,10 +115,47 @@ def _fit(held: Any, bases: tuple[type, ...]) -> None:
     matched = held.get(NOTED, ())
     for name in matched if type(matched) is tuple else ():
         reach.word(name)
+    for name in METHODS.intersection(held):
+        held[name] = _guarded(held[name], within)
+    if "__new__" in held:
+        held["__new__"] = _made(held["__new__"])
     if "__getattr__" in held:
         held["__getattr__"] = _asked(held["__getattr__"])
     for name, value in reach.APART.items():
         held[name] = value
+
+
+def _guarded(method: Any, within: Within) -> Any:
+    """A method with a meaning for Python, which calls it at any time, behind the run too: one that is no function of the program
+    has guards around it."""
+    inner = method.__func__ if isinstance(method, (staticmethod, classmethod)) else method
+    if reach.has_guard(inner) or type(inner) is types.WrapperDescriptorType or (inner is method and not _is_called(method)):
+        return method
+    if inner is not method:
+        return type(method)(lambda *given, **named: within(lambda: inner(*given, **named)))
+    return lambda self, *given, **named: within(lambda: _bound(method, self)(*given, **named))
+
+
+def _is_called(method: Any) -> bool:
+    return callable(method) or hasattr(type(method), "__get__")
+
+
+def _bound(function: Any, value: Any) -> Any:
+    """What an object has of what its class holds by a name."""
+    return function.__get__(value, type(value)) if hasattr(type(function), "__get__") else function
+
+
+def _made(function: Any) -> Callable[..., Any]:
+    """`__new__` of a class, which makes objects of that class alone: what copies objects sets what they hold on what it gives."""
+    make = function.__func__ if isinstance(function, staticmethod) else function
+
+    def made(kind: Any, *given: Any, **named: Any) -> Any:
+        found = make(kind, *given, **named)
+        if not reach.is_pythons(type(found)) or kind not in type(found).__mro__:
+            raise Ended(ForbiddenError("What `__new__` of a class gives is an object of that class in a program."))
+        return found
+
+    return made
 
 
 def _asked(function: Any) -> Callable[[Any, str], Any]:
@@ -124,8 +164,7 @@ def _asked(function: Any) -> Callable[[Any, str], Any]:
     def asked(self: Any, name: str) -> Any:
         if name[:2] == "__":
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")  # as Python says it
-        bound = function.__get__(self, type(self)) if hasattr(type(function), "__get__") else function
-        return bound(name)
+        return _bound(function, self)(name)
 
     return asked
 
@@ -134,8 +173,10 @@ ABSTRACT = Named("abc.ABCMeta", type, object)
 """`ABCMeta`, which a class may name as its metaclass."""
 
 
-def built(body: Callable[[], Any], name: str, bases: tuple[Any, ...], metaclass: Any, keywords: Mapping[str, Any]) -> Any:
-    """A class of the program, of what stands in it.
+def built(
+    body: Callable[[], Any], name: str, bases: tuple[Any, ...], metaclass: Any, keywords: Mapping[str, Any], within: Within
+) -> Any:
+    """A class of the program, of what stands in it; `within` carries a function out between the guards.
 
     Raises:
         ForbiddenError: its metaclass is another than ABCMeta, or it has a name that it may not have.
@@ -143,25 +184,27 @@ def built(body: Callable[[], Any], name: str, bases: tuple[Any, ...], metaclass:
     if metaclass is not type and metaclass is not ABSTRACT:
         raise ForbiddenError("The metaclass of a program's class is ABCMeta.")
     real = tuple(each.kind if isinstance(each, Named) else each for each in bases if type(each) is not Types)
-    made = Making(abc.ABCMeta if metaclass is ABSTRACT else type)
+    made = Making(within, abc.ABCMeta if metaclass is ABSTRACT else type)
     found: Any = builtins.__build_class__(body, name, *real, metaclass=made, **keywords)
     if len(real) < len(bases) and not hasattr(found, "__class_getitem__"):
         found.__class_getitem__ = classmethod(lambda kind, _: kind)  # types say nothing here
     return found
 
 
-def of_names(name: Any, bases: Any, held: Any) -> Any:
-    """`type(name, bases, held)`
+def of_names(within: Within, name: Any, bases: Any, held: Any) -> Any:
+    """`type(name, bases, held)`; `within` carries a function out between the guards.
 
     Raises:
-        ForbiddenError: it has a name that it may not have.
+        ForbiddenError: it is derived from something else than the program's own and Python's, or has a name that it may not have.
     """
     if type(name) is not str or type(bases) is not tuple or type(held) is not dict:
         raise TypeError("type.__new__() takes a name, a tuple of classes, and a dictionary")
+    if not all(isinstance(each, type) and (each in reach.ROOTS or reach.is_pythons(each)) for each in bases):
+        raise ForbiddenError("A class that is made by type(…) is derived from the program's own and Python's.")
     for each in held:
         if reach.word(each)[:2] == "__" and each not in METHODS - {"__exit__"}:
             raise ForbiddenError(f"A class can't be made with `{each}` in a program.")
-    made = Making()
+    made = Making(within)
     made.__prepare__(name, bases)
     return made(name, bases, dict(held))
 

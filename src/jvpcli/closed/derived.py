@@ -59,7 +59,7 @@ MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
 
 KEPT = 256
-"""How many generators are kept until it is looked which of them have come to their end."""
+"""How many generators are kept at least until it is looked which of them have come to their end."""
 
 
 @dataclass
@@ -82,6 +82,7 @@ class Watch:
         finds_nan: whether a backward pass raises where a step of it gives NaN.
         left: as many bytes as the program may take turns of loops and calls; none once it has ended.
         kept: its generators that may stop inside of a block with an end of its own, which runs when they are closed.
+        most: how many are kept until it is looked which of them have come to their end.
         turns: gives something for each turn.
 
     Raises:
@@ -105,6 +106,7 @@ class Watch:
     finds_nan: bool = False
     left: bytearray = field(default_factory=bytearray, repr=False)
     kept: list[GeneratorType[Any, Any, Any]] = field(default_factory=list, repr=False)
+    most: int = KEPT
     turns: Iterator[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -132,8 +134,9 @@ class Watch:
 
     def keep(self, generator: GeneratorType[Any, Any, Any]) -> GeneratorType[Any, Any, Any]:
         """A generator, which lives until it is closed: Python closes it where it is thrown away, in the middle of anything."""
-        if len(self.kept) % KEPT == KEPT - 1:
+        if len(self.kept) >= self.most:
             self.kept[:] = [each for each in self.kept if each.gi_frame is not None]
+            self.most = max(KEPT, 2 * len(self.kept))
         self.kept.append(generator)
         return generator
 

@@ -17,6 +17,7 @@ from types import CodeType
 from typing import Any, NoReturn
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 from torch.utils.hooks import RemovableHandle
@@ -180,7 +181,9 @@ def _met(
     """Notes what is found of the call that a run was made for, and ends the run."""
     call = replace(call, function=_guarded(guard, call.function)) if isinstance(call, Asked) else call
     found.append(meet(call, recorder, whole))
-    raise Reached
+    reached = Reached()
+    guard.watch.end(reached)  # whatever takes its place as blocks are left: nothing is changed any more of what was met
+    raise reached
 
 
 def _run(
@@ -199,6 +202,8 @@ def _run(
             "that block then, and a program doesn't."
         )
     watch.close()
+    if isinstance(error, Reached):
+        watch.ended = None  # what it was made for may call functions of the program again
     return error
 
 
@@ -239,7 +244,7 @@ def _raised_by(code: CodeType, program: Program) -> Exception | None:
     except JvpError:
         raise
     except NameError as error:
-        if error.name in vars(builtins):
+        if type(error.name) is str and error.name in vars(builtins):
             refusal = ForbiddenError(f"`{error.name}` can't be used in a program.")
             raise refusal.with_traceback(error.__traceback__) from None
         return error
@@ -291,6 +296,7 @@ def _apart() -> Iterator[None]:
     Behind it torch's settings are as they were.  Warnings would show lines of the program on a terminal, as they stand.
     """
     dtype, enabled, first = torch.get_default_dtype(), torch.is_grad_enabled(), RemovableHandle.next_id
+    cast, level = _cast(), forward_ad._current_level
     handles = [
         register(_check_name)
         for register in (
@@ -310,6 +316,29 @@ def _apart() -> Iterator[None]:
             RemovableHandle.next_id = first
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(enabled)
+        _leave(cast, level)
+
+
+def _cast() -> tuple[bool, torch.dtype, bool, int]:
+    """How torch casts what it computes with on the processor: whether, to what, whether it keeps that, and in how many blocks."""
+    torch.autocast_increment_nesting()
+    enabled, kept = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
+    return enabled, torch.get_autocast_dtype("cpu"), kept, torch.autocast_decrement_nesting()
+
+
+def _leave(cast: tuple[bool, torch.dtype, bool, int], level: int) -> None:
+    """Leaves the blocks that a program has entered and not left, as an `ExitStack` does that it throws away."""
+    while forward_ad._current_level > level:
+        forward_ad.exit_dual_level()
+    enabled, dtype, kept, blocks = cast
+    if _cast() == cast:
+        return
+    torch.set_autocast_enabled("cpu", enabled)
+    torch.set_autocast_dtype("cpu", dtype)
+    torch.set_autocast_cache_enabled(kept)
+    while _cast()[-1] > blocks:
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
 
 
 def _check_name(_: Any, name: str, __: Any) -> None:

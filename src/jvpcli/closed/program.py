@@ -134,8 +134,11 @@ class Program:
                 raise ForbiddenError("vars() of a function can't be used in a program.")
             return named()
 
-        own = {"getattr": _get, "setattr": _set, "delattr": _delete, "hasattr": _has, "dir": listed, "globals": named,
-               "vars": held, "open": opened}  # fmt: skip
+        def typed(value: Any, *made_of: Any) -> Any:
+            return of_names(self.within, value, *made_of) if made_of else _type(value)
+
+        own = {"type": typed, "getattr": _get, "setattr": _set, "delattr": _delete, "hasattr": _has, "dir": listed,
+               "globals": named, "vars": held, "open": opened}  # fmt: skip
         return {name: self._kept(as_seen(name, function)) for name, function in own.items()}
 
     def _given(self, name: str, *own: Any) -> Any:
@@ -273,7 +276,7 @@ class Program:
     def _build(self, body: Any, name: str, /, *bases: Any, metaclass: Any = type, **keywords: Any) -> type:
         """A class of the program."""
         if bases and bases[0] is NAMED_TUPLE and all(type(each) is Types for each in bases[1:]):
-            return named_tuple_of(built(body, name, bases[1:], type, {}))
+            return named_tuple_of(built(body, name, bases[1:], type, {}, self.within), self.within)
         if any(each is RECORD for each in bases):
             return dict
         bases = tuple(each.__origin__ if type(each) is types.GenericAlias else each for each in bases)
@@ -284,7 +287,7 @@ class Program:
             if type(base) is Types or any(real is each for each in (*BASES, *modules().values())) or reach.is_own(real):
                 continue
             raise ForbiddenError(f"A class of a program can't be derived from `{getattr(real, '__name__', real)}`.")
-        return self._called(built(body, name, bases, metaclass, keywords))
+        return self._called(built(body, name, bases, metaclass, keywords, self.within))
 
     def _matched(self, kind: Any, count: int, names: tuple[str, ...]) -> Any:
         """The class of a pattern, which matches what it is of by attributes that a program may read."""
@@ -406,13 +409,8 @@ class _OfKind:
         return self.kind
 
 
-def _type(value: Any, *made_of: Any) -> Any:
-    """`type(x)`, or a class that is made by it."""
-    if made_of:
-        bases, _ = made_of
-        if not all(isinstance(each, type) and (each in reach.ROOTS or reach.is_pythons(each)) for each in bases):
-            raise ForbiddenError("A class that is made by type(…) is derived from the program's own and Python's.")
-        return of_names(value, *made_of)
+def _type(value: Any) -> Any:
+    """`type(x)`"""
     kind = type(value)
     if reach.is_own(kind) or any(kind is each for each in _TYPES) or modules().get(kind.__name__) is kind:
         return kind
@@ -429,7 +427,6 @@ def _builtins() -> dict[str, Any]:
     return {
         **found,
         "print": as_seen("print", _printed),
-        "type": as_seen("type", _type),
         "isinstance": lambda value, kinds: isinstance(value, _kinds(kinds)),
         "issubclass": lambda kind, kinds: issubclass(_kinds(kind), _kinds(kinds)),
         "pow": as_seen("pow", _power),

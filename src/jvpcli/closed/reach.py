@@ -13,7 +13,7 @@ import sys
 import types
 from _string import formatter_field_name_split  # type: ignore[import-not-found]
 from abc import ABC
-from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, abc, defaultdict, deque
+from collections import ChainMap, Counter, UserDict, UserList, abc, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, ExitStack
 from functools import lru_cache, partial, wraps
@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.closed.arguments import Parser
+from jvpcli.closed.ordered import OrderedDict, Saving
 from jvpcli.closed.savings import GradScaler
 from jvpcli.closed.streams import Kept
 from jvpcli.closed.syntax import METHODS, READABLE
@@ -99,16 +100,16 @@ ERRORS = (
     "Exception", "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
     "NotImplementedError", "RuntimeError", "StopIteration", "TypeError", "ValueError", "ZeroDivisionError", "OverflowError",
     "ImportError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "NameError", "FloatingPointError", "Warning",
-    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning", "UnicodeError", "UnicodeDecodeError",
-    "UnicodeEncodeError", "RecursionError", "EOFError", "IOError", "EnvironmentError", "TimeoutError", "PermissionError",
-    "FileExistsError", "IsADirectoryError", "NotADirectoryError", "ConnectionError", "InterruptedError", "BufferError",
-    "MemoryError", "UnboundLocalError", "SyntaxError", "PendingDeprecationWarning", "ResourceWarning", "ImportWarning",
-    "SyntaxWarning", "UnicodeWarning", "BytesWarning", "SystemExit",
+    "UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning", "UnicodeError", "RecursionError", "EOFError",
+    "IOError", "EnvironmentError", "TimeoutError", "PermissionError", "FileExistsError", "IsADirectoryError",
+    "NotADirectoryError", "ConnectionError", "InterruptedError", "BufferError", "MemoryError", "UnboundLocalError",
+    "SyntaxError", "PendingDeprecationWarning", "ResourceWarning", "ImportWarning", "SyntaxWarning", "UnicodeWarning",
+    "BytesWarning", "SystemExit",
 )  # fmt: skip
-"""Python's own errors that a program has by their names."""
+"""Python's own errors that a program has by their names: none of those that read memory by numbers which they are told."""
 
 ROOTS = frozenset(each for base in (
-    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, OrderedDict, defaultdict, Counter, deque, ChainMap,
+    dict, list, tuple, set, frozenset, str, int, float, complex, ABC, defaultdict, Counter, deque, ChainMap,
     UserDict, UserList, abc.MutableMapping, abc.MutableSequence, abc.MutableSet, abc.Iterator, abc.Callable, abc.Hashable,
     AbstractContextManager, ContextDecorator, enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag,
     *([enum.StrEnum] if hasattr(enum, "StrEnum") else []),
@@ -191,7 +192,7 @@ INNER = frozenset(vars(nn.Module())) - {"training"}
 """Where a module keeps what it is: nothing of it may be read or set."""
 
 OURS = "__jvp_program__"
-"""The attribute of the program's own classes."""
+"""The attribute of the program's own classes: whether it is this program's alone."""
 
 
 def word(name: Any) -> str:
@@ -210,14 +211,17 @@ def is_own(kind: Any) -> bool:
     return isinstance(kind, type) and OURS in vars(kind)
 
 
+def is_alone(kind: Any) -> bool:
+    """Whether a class is this program's alone: what is set on it is seen by no other."""
+    return is_own(kind) and bool(vars(kind)[OURS])
+
+
 def owned(kind: Any) -> Any:
-    """A class as one of the program's own.
+    """A class of ours as one of the program's own, but for what is set on it: other programs have it, too.
 
     numpy asks what it makes an array of for its length, in the middle of a list that this may change: no array is made of them.
     """
-    if not isinstance(kind, type):
-        raise ForbiddenError("A class of a program is a class.")
-    for name, value in APART.items():
+    for name, value in {**APART, OURS: False}.items():
         setattr(kind, name, value)
     return kind
 
@@ -261,6 +265,8 @@ def no_array(*_: Any, **__: Any) -> Any:
 
 APART: Mapping[str, Any] = {OURS: True, "__array__": no_array, "__array_ufunc__": None}
 """What a class of a program is known by, and what keeps numpy from making an array of its objects."""
+
+owned(OrderedDict)
 
 
 def _own_classes(kind: type) -> list[type]:
@@ -313,6 +319,8 @@ def read(value: Any, name: str) -> Any:
         return _WithNode(value)
     if name in ("cuda", "to") and isinstance(value, (Tensor, nn.Module)):
         return _AtHome(value)
+    if name == "state_dict" and isinstance(value, nn.Module) and not _gives(kind, name):
+        return Saving(value)
     if name == "type" and kind in TENSORS:
         return _Typed(value)
     if name in BACKWARD_HOOKS and isinstance(value, nn.Module) and not _gives(kind, name):
@@ -335,6 +343,10 @@ def read(value: Any, name: str) -> Any:
         raise UnknownNameError(f"There is no `{value!r}.{name}` in a program.")
     if kind is super:
         own: Any = value.__self_class__
+        if name in WIDENING and issubclass(own, str) and not _passes_on(value, own, name):
+            return _Formatting(exact(value.__self__))
+        if name == "state_dict" and issubclass(own, nn.Module) and not _passes_on(value, own, name):
+            return Saving(value)
         if (name in ALLOCATING or name in ABOVE) and _owner_above(value, name) is not None:
             return _above(value, name)
         given = name == "__init__" or (name in _of_type(own) and name not in BACKWARD_HOOKS) or _passes_on(value, own, name)
@@ -368,7 +380,9 @@ def read(value: Any, name: str) -> Any:
     if isinstance(value, nn.Module) and _is_part(value, name):
         return value
     if _own_classes(kind):
-        if name == "__class__" or (name not in INNER and (name in _held(value) or _gives(kind, name))):
+        if name == "__class__":
+            return _OfClass(kind)
+        if (name not in INNER and (name in _held(value) or _gives(kind, name))):
             return value
         if name == "__dict__" and is_pythons(kind) and hasattr(value, name):
             return _WithDict(value)
@@ -386,15 +400,40 @@ def read(value: Any, name: str) -> Any:
     raise _refused(value, name)
 
 
-def storable(value: Any) -> Any:
+def storable(value: Any, index: Any = slice(None)) -> Any:
     """What an item is set of: no array of objects, whose methods would run while numpy goes through it.
+
+    Args:
+        value: what the item is of.
+        index: which item; a slice where that isn't known before.
 
     Raises:
         ForbiddenError: it is one.
     """
+    if type(index) is slice and isinstance(value, list) and type(value).__setitem__ is list.__setitem__:
+        return _Sliced(value)
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
         raise ForbiddenError("An item of an array of objects can't be set in a program.")
     return value
+
+
+class _Sliced:
+    """A list of which a slice is set."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = items
+
+    def __setitem__(self, index: Any, given: Any) -> None:
+        set_item(self._items, index, given)
+
+
+def set_item(items: list[Any], index: Any, given: Any) -> None:
+    """`list.__setitem__(items, index, given)`, of a slice with what is given gone through before: C has counted the places that
+    it sets by then, and what gives the items could change the list."""
+    plain = type(index) is not slice or type(given) in (list, tuple)
+    list.__setitem__(items, index, given if plain else list(given))
 
 
 def device(*given: Any, **named: Any) -> torch.device:
@@ -407,10 +446,14 @@ def device(*given: Any, **named: Any) -> torch.device:
     return found
 
 
+LOOKED_AT = frozenset({"cuda", "to", "state_dict", ACCUMULATED}) | BACKWARD_HOOKS
+"""What is never read from the object itself of torch's that has it."""
+
+
 @_remembered
 def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
-    if name[0] == "_" or name in ("cuda", "to", ACCUMULATED, *BACKWARD_HOOKS) or (issubclass(kind, str) and name in WIDENING):
+    if name[0] == "_" or name in LOOKED_AT or (issubclass(kind, str) and name in WIDENING):
         return False
     if kind in TENSORS and name in ("grad_fn", "type"):
         return False
@@ -462,7 +505,7 @@ def settable(value: Any, name: str) -> Any:
         return value
     if is_own(value) and name in CALLED and issubclass(value, torch.autograd.Function):
         raise _refused(value, name)
-    if is_own(value) and not hasattr(type(value), name) and not _is_inner(value, name):
+    if is_alone(value) and not hasattr(type(value), name) and not _is_inner(value, name):
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
@@ -531,6 +574,8 @@ def _above(value: Any, name: str) -> Any:
         return types.SimpleNamespace(__new__=_new(value.__thisclass__, value.__new__))
     if name in ALLOCATING:
         return types.SimpleNamespace(**{name: partial(_set_above, getattr(value, name), value.__self__)})
+    if name == "__setitem__" and _found_above(value, name) is list:
+        return types.SimpleNamespace(__setitem__=partial(set_item, value.__self__))
     return value
 
 
@@ -540,6 +585,8 @@ def _of_root(root: Any, name: str) -> Any:
     Raises:
         ForbiddenError: it may not be read.
     """
+    if root is list and name == "__setitem__":
+        return types.SimpleNamespace(__setitem__=set_item)
     if name == "__name__" or (name in ABOVE and hasattr(root, name)) or (name in _of_type(root) and name not in WIDENING):
         return root
     if name == "__new__":
@@ -640,6 +687,17 @@ class Attributes(MutableMapping[str, Any]):
 PLAIN[Attributes] = PLAIN[dict]
 
 
+class _OfClass:
+    """`x.__class__` of an object of the program: its very class, whatever else it is taken for."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._kind
+
+
 class _WithDict:
     """`x.__dict__`"""
 
@@ -663,7 +721,9 @@ class _AsItems:
         value = object.__getattribute__(self, "_value")
         if given is not value:
             raise _refused(value, name)
-        kind = next(each for each in type(value).__mro__ if is_own(each))
+        kind = type(value)
+        if not is_alone(kind):
+            raise _refused(value, name)
         for word_, function in (("__getattr__", _item), ("__setattr__", dict.__setitem__), ("__delattr__", _without)):
             if word_ not in vars(kind):
                 setattr(kind, word_, function)

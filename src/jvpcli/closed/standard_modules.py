@@ -27,7 +27,8 @@ from typing import Any
 
 from jvpcli.closed import integers, reach
 from jvpcli.closed.arguments import BOOLEAN, Parser
-from jvpcli.closed.classes import ABSTRACT, ENUMERATIONS, Making
+from jvpcli.closed.classes import ABSTRACT, ENUMERATIONS, Making, Within
+from jvpcli.closed.ordered import OrderedDict
 from jvpcli.closed.syntax import METHODS
 from jvpcli.closed.words import INERT, BytesIO, Inert, Named, Namespace, Path, Types, progress
 from jvpcli.errors import ForbiddenError, JvpError
@@ -70,9 +71,10 @@ def standard_modules(over: Over, seed: int, keeps_seed: bool) -> dict[str, Any]:
             "concat", "countOf", "indexOf")} | {
                 "mul": _sized("Mult", operator.mul), "pow": _sized("Pow", operator.pow), "mod": _sized("Mod", operator.mod),
                 "lshift": _sized("LShift", operator.lshift), "attrgetter": _attributes, "methodcaller": _method}),
-        "collections": Namespace("collections", {name: getattr(collections, name) for name in (
-            "OrderedDict", "defaultdict", "Counter", "deque")} | {
-                "ChainMap": ChainMap, "UserDict": UserDict, "UserList": UserList, "namedtuple": _named_tuple, "abc": Namespace(
+        "collections": Namespace("collections", {
+            "OrderedDict": OrderedDict, "defaultdict": collections.defaultdict, "Counter": collections.Counter,
+            "deque": collections.deque, "ChainMap": ChainMap, "UserDict": UserDict, "UserList": UserList,
+            "namedtuple": _named_tuple, "abc": Namespace(
                 "collections.abc", {name: getattr(collections.abc, name) for name in KINDS})}),
         "copy": Namespace("copy", {"deepcopy": lambda value: copy.deepcopy(value), "copy": integers.copied}),
         "contextlib": Namespace("contextlib", {
@@ -211,6 +213,9 @@ class UserDict(collections.UserDict[Any, Any]):
 class UserList(collections.UserList[Any]):
     """collections.UserList"""
 
+    def __setitem__(self, index: Any, given: Any) -> None:
+        reach.storable(self.data)[index] = given
+
 
 @reach.owned
 class ChainMap(collections.ChainMap[Any, Any]):
@@ -232,16 +237,42 @@ class suppress(contextlib.suppress):
 
 def _counted(over: Over) -> dict[str, Any]:
     """itertools; what has no end is counted."""
-    ending = ("product", "chain", "accumulate", "zip_longest", "islice", "combinations", "combinations_with_replacement",
-              "permutations", "starmap", "takewhile", "dropwhile", "filterfalse", "compress", "groupby", "tee",
-              "pairwise")  # fmt: skip
+    ending = ("product", "chain", "accumulate", "islice", "combinations", "combinations_with_replacement",
+              "permutations", "starmap", "takewhile", "dropwhile", "filterfalse", "compress", "tee")  # fmt: skip
 
     def endless(name: str) -> Callable[..., Iterator[Any]]:
         return lambda *arguments: over(getattr(itertools, name)(*arguments))
 
     chain = Named("itertools.chain", itertools.chain, itertools.chain, {"from_iterable": itertools.chain.from_iterable})
     found = {name: getattr(itertools, name) for name in ending} | {name: endless(name) for name in ("count", "cycle", "repeat")}
-    return found | {"chain": chain}
+    return found | {"chain": chain, "groupby": _grouped, **{name: _once(name) for name in ("pairwise", "zip_longest")}}
+
+
+def _once(name: str) -> Callable[..., Iterator[Any]]:
+    """A function of itertools whose items are not asked for while one is being found: Python's own frees twice then what it
+    holds."""
+    return lambda *given, **named: (each for each in getattr(itertools, name)(*given, **named))
+
+
+def _grouped(iterable: Any, key: Any = None) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """`itertools.groupby(items, key)`, as Python's documentation writes it out: Python's own compares two keys that are freed
+    where the comparison goes on with the groups."""
+    items, ends = iter(iterable), object()
+    value: Any = next(items, ends)
+    now: Any = value if key is None or value is ends else key(value)
+
+    def group(own: Any) -> Iterator[Any]:
+        nonlocal value, now
+        while value is not ends and now == own:
+            yield value
+            value = next(items, ends)
+            now = value if key is None or value is ends else key(value)
+
+    while value is not ends:
+        found = group(now)
+        yield now, found
+        for _ in found:
+            pass
 
 
 def _laid_out(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -345,7 +376,7 @@ def _abstract(function: Any) -> Any:
 
 def _ordered(kind: Any) -> Any:
     """`@total_ordering`, of a class of the program."""
-    if not reach.is_own(kind):
+    if not reach.is_alone(kind):
         raise ForbiddenError("A class that is not the program's gets no order.")
     return functools.total_ordering(kind)
 
@@ -365,7 +396,7 @@ NAMED_TUPLE = Named("typing.NamedTuple", tuple, lambda name, fields: _named_tupl
 """What a class gets its fields by, in their order."""
 
 
-def named_tuple_of(body: type) -> type:
+def named_tuple_of(body: type, within: Within) -> type:
     """The class of named tuples whose fields, with their defaults, and methods are those of a class."""
     own = {name: value for name, value in vars(body).items() if name not in reach.APART and (name[:2] != "__" or name in METHODS)}
     fields = list(vars(body).get("__annotations__", {}))
@@ -373,7 +404,7 @@ def named_tuple_of(body: type) -> type:
     made = _named_tuple(body.__name__, fields, defaults=values)
     for name in {"__new__", "__init__"} & own.keys():
         raise AttributeError(f"Cannot overwrite NamedTuple attribute {name}")  # as Python says it
-    return Making()(body.__name__, (made,), own) if own else made
+    return Making(within)(body.__name__, (made,), own) if own else made
 
 
 DATA_OPTIONS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen", "match_args", "kw_only", "slots")
@@ -386,7 +417,7 @@ def _dataclass(kind: Any = None, **options: Any) -> Any:
     """`@dataclass`, of a class of the program."""
     if kind is None:
         return lambda later: _dataclass(later, **options)
-    if not reach.is_own(kind):
+    if not reach.is_alone(kind):
         raise ForbiddenError("A class that is not the program's can't be made a dataclass.")
     kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
     return dataclasses.dataclass(kind, **kept)

@@ -276,7 +276,8 @@ class _Guarding(ast.NodeTransformer):
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.ctx, ast.Store):
-            node.value = _at(node.value, _call(STORE, node.value))
+            known = [node.slice] if isinstance(node.slice, (ast.Name, ast.Constant)) else []
+            node.value = _at(node.value, _call(STORE, node.value, *known))
         return node
 
     def visit_Import(self, node: ast.Import) -> Sequence[ast.stmt]:

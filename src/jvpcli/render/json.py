@@ -100,7 +100,7 @@ def _layout(item: Any, head: Mapping[str, Any]) -> Layout:
     return found
 
 
-def _text(item: Any, head: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
+def _text(item: Any, head: Mapping[str, Any], is_readable: bool = False) -> tuple[bytes, list[Any]]:
     """The text of a mapping or a report type, and what its gaps stand for, in order.
 
     orjson writes a NaN as null.  Where its text has no null there is no NaN either, and nothing to be looked at again.
@@ -115,8 +115,22 @@ def _text(item: Any, head: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
     except orjson.JSONEncodeError as error:
         if isinstance(error.__cause__, MemoryError):  # raised in `default`
             raise MemoryError from None
-        raise
+        if is_readable:
+            raise
+        return _text(_readable(item), head, is_readable=True)
     return escaped_json(text), cut.taken
+
+
+def _readable(item: Any) -> Any:
+    """A report with half characters in its texts, which no document may have, written out: `\\ud800`."""
+    if isinstance(item, str):
+        return item.encode(errors="backslashreplace").decode()
+    rules = _rules(type(item))  # type: ignore[arg-type]
+    if rules is not None:
+        item = {name: value for name, value in vars(item).items() if value is not None or name not in rules[0]}
+    if isinstance(item, Mapping):
+        return {_readable(name): _readable(value) for name, value in item.items()}
+    return [*map(_readable, item)] if isinstance(item, (list, tuple)) else item
 
 
 Place = tuple[str | int, ...]
