@@ -340,6 +340,27 @@ for k in range(4):
     ((ws[0] * x.detach() - ws[1].exp()) ** 2).sum().backward()
 torch.autograd.grad(((ws[0] * ws[1] * x.detach()) ** 2).sum(), ws)
 """,
+    "what begins as a constant and is added to": """
+total, parts, hit = torch.ones(3), torch.full((3,), 2.), x.detach() > x.detach().min()
+for k in range(3):
+    total += x ** k
+    parts[hit] += total[hit] * x[hit]
+    parts[:2] *= x[1:]
+for _ in range(2):
+    (total ** 2 * parts.exp()).sum().backward(retain_graph=True)
+""",
+    "a step between two passes through one graph": """
+body, one, other = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(4, 1)
+opt = torch.optim.Adam([*body.parameters(), *one.parameters()], lr=.1, weight_decay=.1)
+h = torch.tanh(body(x.detach()[None]))
+first, second = one(h).sum(), other(h).exp().sum()
+first.backward(retain_graph=True)
+opt.step()
+opt.zero_grad()
+with torch.no_grad():
+    body.bias.mul_(3)
+second.backward()
+""",
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from jvpcli.closed import reach
 from jvpcli.closed.words import Namespace
 from jvpcli.errors import ForbiddenError
+from jvpcli.recording.recorder import recorder_here
 
 OPTIMIZERS = (
     "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
@@ -50,8 +51,9 @@ def _optimizer(name: str) -> type:
     step, clear = torch.no_grad()(inspect.unwrap(kind.step)), plain["zero_grad"]
 
     def stepped(self: Any, closure: Any = None) -> Any:
-        """A step; one that is made of torch's own calls alone needs no guard."""
-        if closure is not None or not _holds_plain(self):
+        """A step; one that is made of torch's own calls alone needs no guard, and is noted down where a graph is kept over it."""
+        recorder = recorder_here()
+        if closure is not None or (recorder is not None and recorder.retains) or not _holds_plain(self):
             return step(self, closure)
         with torch._C.DisableTorchFunction():
             return step(self)
