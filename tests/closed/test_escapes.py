@@ -1034,8 +1034,8 @@ torch.tensor(L)
         "nn.init.no_such_",
         "nn.Transformer.generate_square_subsequent_mask",
         """
-m = nn.LSTM(2,3); m.batch_sizes = 3
-m(nn.utils.rnn.pack_sequence([torch.ones(2,2)]))
+m = nn.LSTM(2,3)
+m(nn.utils.rnn.PackedSequence(torch.ones(3,2), torch.tensor([2000000,1])))
 """,
         """
 m = nn.LSTM(2,3); m.num_layers = 50

@@ -340,6 +340,18 @@ for k in range(4):
     ((ws[0] * x.detach() - ws[1].exp()) ** 2).sum().backward()
 torch.autograd.grad(((ws[0] * ws[1] * x.detach()) ** 2).sum(), ws)
 """,
+    "sequences that are packed": """
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, unpack_sequence
+net, cell = nn.LSTM(3, 2, num_layers=2, bidirectional=True), nn.GRU(1, 2, batch_first=True)
+rows = torch.stack([x, x ** 2, 2 * x])[:, None] * torch.arange(1., 5)[:, None]
+packed = pack_padded_sequence(rows, torch.tensor([2, 4, 3]), batch_first=True, enforce_sorted=False)
+out, (h, c) = net(packed)
+y, lengths = pad_packed_sequence(out, total_length=5, padding_value=.5)
+z, _ = pad_packed_sequence(cell(pack_sequence([x[:, None], x[1:, None]]))[0], batch_first=True)
+assert isinstance(out, PackedSequence) and lengths.tolist() == [2, 4, 3] and len(unpack_sequence(packed)[1]) == 4
+loss = (y ** 2 * lengths[:, None]).sum() + (h[0] * c[1]).sum() + packed[0].prod(1).sum()
+(loss + (z.exp() * out.batch_sizes.sum()).sum()).backward()
+""",
     "what begins as a constant and is added to": """
 total, parts, hit = torch.ones(3), torch.full((3,), 2.), x.detach() > x.detach().min()
 for k in range(3):
@@ -388,7 +400,12 @@ REFUSED = {
     "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({})",
     "a name that Python keeps": "class A:\n    def f(self): return self.__weakref__",
     "another metaclass": "class A(metaclass=lambda *_: 3): pass",
-    "sequences that are packed": "nn.utils.rnn.pack_sequence([x])",
+    "packed sequences of another size": "nn.LSTM(2, 3)(nn.utils.rnn.PackedSequence(torch.ones(3, 2), torch.tensor([2, 10**9])))",
+    "packed sequences that are changed": """
+p = nn.utils.rnn.pack_sequence([torch.ones(2, 2), torch.ones(1, 2)])
+p.batch_sizes.fill_(1000)
+nn.GRU(2, 3)(p)""",
+    "packed sequences of no tensors": "nn.utils.rnn.PackedSequence(object(), object())",
     "a private name outside of a class": "x.__k",
     "a private name of a class without one": "class _:\n    def f(self): return self.__k",
     "a private name above a class": "class C:\n    pass\nclass A(C.__k): pass",

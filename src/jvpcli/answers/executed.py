@@ -20,7 +20,6 @@ from jvpcli.errors import (
     FileError,
     JvpError,
     LimitError,
-    NotDifferentiableError,
     ShapeMismatchError,
     UnknownNameError,
     UsageError,
@@ -116,8 +115,9 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
     ends_there = isinstance(why, EvaluationError) and why.source is not None
     if why.torch_message is not None or isinstance(why, LimitError) or ends_there:
         return why
-    if isinstance(refusal, UnknownNameError):  # where Python runs the program to its end there is the name
-        return why if isinstance(why, NotDifferentiableError) else refusal
+    if isinstance(refusal, UnknownNameError):  # where Python runs the program to its end, or to what has none, there is the name
+        name = refusal.message.partition("`")[2].partition("`")[0]
+        return refusal if name in why.message else why
     if isinstance(why, UnknownNameError):
         return why
     beside = f"Python, between guards, does not get to an answer either: {why.message}"

@@ -25,11 +25,12 @@ from jvpcli.closed.derived import (
     make_functional_with_buffers,
     transforms,
 )
+from jvpcli.closed.ragged import ragged
 from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import autocast, savings
 from jvpcli.closed.standard_modules import timer
 from jvpcli.closed.streams import Kept
-from jvpcli.closed.training import data, optimizers, padded_together
+from jvpcli.closed.training import data, optimizers
 from jvpcli.closed.words import INERT, Named, Namespace, as_seen
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
@@ -129,7 +130,7 @@ def _spaces() -> dict[str, Any]:
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
-            "rnn": _ragged(), "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
+            "rnn": ragged(), "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
                 "clip_grad_norm_", "clip_grad_value_")}),
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
     held = {**modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}
@@ -216,11 +217,6 @@ def _distributions() -> dict[str, Any]:
         **{name: getattr(held, name) for name in FAMILIES}, **divergence, **transforms, **alone,
         "kl": Namespace(f"{space}.kl", divergence), "transforms": Namespace(f"{space}.transforms", transforms),
     }  # fmt: skip
-
-
-def _ragged() -> Namespace:
-    """torch.nn.utils.rnn: sequences of several lengths; none is packed, since torch trusts the lengths that it keeps then."""
-    return Namespace("torch.nn.utils.rnn", {"pad_sequence": padded_together, "unpad_sequence": nn.utils.rnn.unpad_sequence})
 
 
 class ParameterDict(nn.ParameterDict):

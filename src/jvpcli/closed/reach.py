@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
@@ -163,6 +164,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
     (np.ndarray, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
     (np.generic, ARRAY_METHODS | {*FIELDS, "dtype", "size"}),
+    (PackedSequence, frozenset(PackedSequence._fields)),
     (UserDict, PLAIN[dict] | {"data"}),
     (ChainMap, PLAIN[dict] | {"maps", "new_child", "parents"}),
     (UserList, PLAIN[list] | {"data"}),

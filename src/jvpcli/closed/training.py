@@ -200,16 +200,3 @@ def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options:
     reach.check_given((kept.get("generator"),))
     _check_count(batch_size)
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
-
-
-def padded_together(
-    sequences: Any, batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
-) -> Tensor:
-    """`pad_sequence(sequences)`: sequences side by side, the shorter ones filled up to the longest, by steps of torch's own."""
-    parts = list(sequences)
-    longest = max(map(len, parts), default=0)
-    rows = []
-    for each in parts:
-        missing = (0, longest - len(each)) if padding_side == "right" else (longest - len(each), 0)
-        rows.append(torch.nn.functional.pad(each, (0, 0) * (each.dim() - 1) + missing, value=padding_value))
-    return torch.stack(rows, 0 if batch_first else 1)
