@@ -1376,7 +1376,7 @@ s = torch.optim.lr_scheduler.LambdaLR(o, lambda e: 1.)
 s.optimizer
 """,
         "torch.optim.SGD.step",
-        "torch.optim.Optimizer",
+        "torch.optim.Optimizer.__init__.__globals__",
         "class O(torch.optim.SGD): pass",
         "torch.optim.lr_scheduler.LRScheduler.__init__.__globals__",
     ),

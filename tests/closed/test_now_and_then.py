@@ -352,6 +352,47 @@ assert isinstance(out, PackedSequence) and lengths.tolist() == [2, 4, 3] and len
 loss = (y ** 2 * lengths[:, None]).sum() + (h[0] * c[1]).sum() + packed[0].prod(1).sum()
 (loss + (z.exp() * out.batch_sizes.sum()).sum()).backward()
 """,
+    "an optimizer of the program's own": """
+from torch.optim.optimizer import Optimizer
+class Averaged(Optimizer):
+    def __init__(self, params, lr=.1, beta=.5):
+        super(Averaged, self).__init__(params, dict(lr=lr, beta=beta))
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in [p for p in group["params"] if p.grad is not None]:
+                state = self.state[p]
+                if len(state) == 0:
+                    state["step"], state["mean"] = 0, torch.zeros_like(p.data)
+                state["step"] += 1
+                state["mean"].mul_(group["beta"]).add_(p.grad.data, alpha=1 - group["beta"])
+                p.data.addcdiv_(state["mean"], p.grad.data.norm() + state["step"], value=-group["lr"])
+w, b = nn.Parameter(x.detach() ** 2), nn.Parameter(torch.zeros(3))
+opt = Averaged([{"params": [w], "lr": .5}, {"params": [b]}])
+schedule = torch.optim.lr_scheduler.StepLR(opt, 2, .3)
+for k in range(5):
+    opt.zero_grad(set_to_none=k % 2 == 0)
+    ((w * x.detach() + b) ** 2).sum().backward()
+    opt.step()
+    schedule.step()
+assert isinstance(torch.optim.SGD([w], .1), Optimizer)
+""",
+    "states that are loaded again": """
+def made():
+    net = nn.Linear(3, 2)
+    opt = torch.optim.AdamW(net.parameters(), lr=.2)
+    return net, opt, torch.optim.lr_scheduler.OneCycleLR(opt, .3, total_steps=9), torch.optim.lr_scheduler.MultiStepLR(opt, [2, 4])
+def trained(net, opt, *schedules):
+    for _ in range(3):
+        opt.zero_grad()
+        (net(x.detach()) ** 4).sum().backward()
+        opt.step()
+        for each in schedules: each.step()
+first, second = made(), made()
+trained(*first)
+torch.save({k: each.state_dict() for k, each in enumerate(first)}, "all.pt")
+for k, each in torch.load("all.pt").items(): second[k].load_state_dict(each)
+trained(*second)
+""",
     "what begins as a constant and is added to": """
 total, parts, hit = torch.ones(3), torch.full((3,), 2.), x.detach() > x.detach().min()
 for k in range(3):
@@ -397,7 +438,7 @@ REFUSED = {
     "weights that are the program's": "torch.utils.data.WeightedRandomSampler([1., object()], 2)",
     "a hook that is torch's": "nn.Linear(1, 1).register_full_backward_pre_hook(torch.sin)",
     "a hook behind a gradient that is torch's": "x.register_post_accumulate_grad_hook(torch.sin)",
-    "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({})",
+    "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({'o': 3})",
     "a name that Python keeps": "class A:\n    def f(self): return self.__weakref__",
     "another metaclass": "class A(metaclass=lambda *_: 3): pass",
     "packed sequences of another size": "nn.LSTM(2, 3)(nn.utils.rnn.PackedSequence(torch.ones(3, 2), torch.tensor([2, 10**9])))",

@@ -16,6 +16,7 @@ from abc import ABC
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, abc, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, ExitStack
+from copy import deepcopy
 from functools import lru_cache, partial, wraps
 from math import prod
 from typing import Any
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau, SequentialLR
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
@@ -129,8 +130,10 @@ OF_MODULES = frozenset({
 })  # fmt: skip
 """What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
 
-OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "defaults"})
+OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "load_state_dict", "defaults"})
 OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch", "base_lrs", "best", "num_bad_epochs"})
+SCHEDULES = (LRScheduler, ReduceLROnPlateau)
+OF_STATES = frozenset({"state_dict", "load_state_dict"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
     "save_for_forward",
@@ -146,8 +149,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Tensor, OF_TENSORS),
     (nn.Module, OF_MODULES),
     (Optimizer, OF_OPTIMIZERS),
-    ((LRScheduler), OF_SCHEDULES),
-    (ReduceLROnPlateau, OF_SCHEDULES),
+    *((each, OF_SCHEDULES) for each in SCHEDULES),
     (torch.autograd.function.FunctionCtx, OF_CONTEXTS),
     (torch.distributions.Distribution, OF_DISTRIBUTIONS),
     (torch.distributions.Transform, OF_TRANSFORMS),
@@ -320,6 +322,8 @@ def read(value: Any, name: str) -> Any:
         return _Typed(value)
     if name in BACKWARD_HOOKS and isinstance(value, nn.Module) and not _gives(kind, name):
         return _Hooked(value)
+    if name in OF_STATES and isinstance(value, SCHEDULES) and not _gives(kind, name):
+        return _Scheduled(value)
     if name == ACCUMULATED and kind in TENSORS:
         return _Hooked(value)
     if kind is _Node and name in ("name", "next_functions", "variable"):
@@ -900,6 +904,44 @@ class _Hooked:
             return handle
 
         return registered
+
+
+class _Scheduled:
+    """What may be told of a schedule, and set again: its numbers, and nothing of what it calls.
+
+    Raises:
+        ForbiddenError: it is made of others.
+    """
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, (SequentialLR, ChainedScheduler)):
+            raise ForbiddenError("The state of a schedule that is made of others can't be used in a program.")
+        self._held = vars(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its numbers, by their names."""
+        return {name: deepcopy(each) for name, each in self._held.items() if name != "optimizer" and _are_plain(each)}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Sets them.
+
+        Raises:
+            ForbiddenError: it holds none by such a name, or something else is given.
+        """
+        known = self.state_dict()
+        for name, each in dict(state_dict).items():
+            if name not in known or not _are_plain(each):
+                raise ForbiddenError(f"The state of a schedule can't be set by `{name}` in a program.")
+            self._held[name] = deepcopy(each)
+
+
+def _are_plain(value: Any) -> bool:
+    """Whether a value is made of numbers and words alone, in lists and dictionaries."""
+    if type(value) in (list, tuple):
+        return all(map(_are_plain, value))
+    if type(value) in (dict, Counter):
+        return all(map(_are_plain, (*value, *value.values())))
+    return _is_plain(value)
 
 
 PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
