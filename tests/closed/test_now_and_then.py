@@ -379,8 +379,8 @@ assert isinstance(torch.optim.SGD([w], .1), Optimizer)
     "states that are loaded again": """
 def made():
     net = nn.Linear(3, 2)
-    opt = torch.optim.AdamW(net.parameters(), lr=.2)
-    return net, opt, torch.optim.lr_scheduler.OneCycleLR(opt, .3, total_steps=9), torch.optim.lr_scheduler.MultiStepLR(opt, [2, 4])
+    opt, kinds = torch.optim.AdamW(net.parameters(), lr=.2), torch.optim.lr_scheduler
+    return net, opt, kinds.OneCycleLR(opt, .3, total_steps=9), kinds.MultiStepLR(opt, [2, 4])
 def trained(net, opt, *schedules):
     for _ in range(3):
         opt.zero_grad()
@@ -392,6 +392,23 @@ trained(*first)
 torch.save({k: each.state_dict() for k, each in enumerate(first)}, "all.pt")
 for k, each in torch.load("all.pt").items(): second[k].load_state_dict(each)
 trained(*second)
+""",
+    "weights that are computed from others": """
+import torch.nn.utils.parametrize as parametrize
+from torch.nn.utils import spectral_norm, weight_norm
+class Symmetric(nn.Module):
+    def forward(self, X): return X.triu() + X.triu(1).T
+net = nn.Sequential(weight_norm(nn.Linear(3, 4)), nn.Tanh(), spectral_norm(nn.Linear(4, 3)), nn.Linear(3, 3))
+parametrize.register_parametrization(net[3], "weight", Symmetric())
+kinds = nn.utils.parametrizations
+last = kinds.spectral_norm(nn.Linear(2, 2)), kinds.orthogonal(nn.Linear(2, 2))
+more = nn.Sequential(kinds.weight_norm(nn.Linear(3, 2), dim=None), *last)
+assert parametrize.is_parametrized(net[3]) and net[0].weight.shape == (4, 3)
+opt = torch.optim.SGD([*net.parameters(), *more.parameters()], .1)
+for _ in range(3):
+    opt.zero_grad()
+    (more(net(x.detach()[None])) ** 2 + net[3].weight.trace()).sum().backward()
+    opt.step()
 """,
     "what begins as a constant and is added to": """
 total, parts, hit = torch.ones(3), torch.full((3,), 2.), x.detach() > x.detach().min()
@@ -441,7 +458,23 @@ REFUSED = {
     "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({'o': 3})",
     "a name that Python keeps": "class A:\n    def f(self): return self.__weakref__",
     "another metaclass": "class A(metaclass=lambda *_: 3): pass",
-    "packed sequences of another size": "nn.LSTM(2, 3)(nn.utils.rnn.PackedSequence(torch.ones(3, 2), torch.tensor([2, 10**9])))",
+    "a weight norm of other magnitudes": """
+m = nn.utils.weight_norm(nn.Linear(3, 2))
+m.weight_g = nn.Parameter(torch.ones(0))
+m(x)""",
+    "a weight norm that is broadcast": """
+m = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+m.parametrizations.weight.original0 = nn.Parameter(torch.ones(1, 1))
+m(x)""",
+    "a weight norm of an attribute": "nn.utils.weight_norm(nn.Linear(3, 2), '__class__')",
+    "a spectral norm of a method": "nn.utils.spectral_norm(nn.Linear(3, 2), 'forward')",
+    "a parametrization that gives a weight other memory": """
+class R(nn.Module):
+    def forward(self, X): return X
+    def right_inverse(self, X): return x
+nn.utils.parametrize.register_parametrization(nn.Linear(3, 2), "weight", R())""",
+    "a parametrization that is none": "nn.utils.parametrize.register_parametrization(nn.Linear(3, 2), 'weight', torch.sin)",
+    "packed sequences of another size": "nn.LSTM(2, 3)(nn.utils.rnn.PackedSequence(torch.ones(3, 2), torch.tensor([2, 9])))",
     "packed sequences that are changed": """
 p = nn.utils.rnn.pack_sequence([torch.ones(2, 2), torch.ones(1, 2)])
 p.batch_sizes.fill_(1000)

@@ -26,6 +26,7 @@ from jvpcli.closed.derived import (
     transforms,
 )
 from jvpcli.closed.ragged import ragged
+from jvpcli.closed.renamed import renaming
 from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import autocast, savings
 from jvpcli.closed.standard_modules import timer
@@ -130,7 +131,8 @@ def _spaces() -> dict[str, Any]:
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
-            "rnn": ragged(), "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
+            **renaming(), "rnn": ragged(),
+            "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
                 "clip_grad_norm_", "clip_grad_value_")}),
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
     held = {**modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}

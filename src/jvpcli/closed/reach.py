@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau, SequentialLR
@@ -372,7 +373,7 @@ def read(value: Any, name: str) -> Any:
         return value
     if name == "__name__" and isinstance(value, type) and issubclass(value, nn.Module):
         return value
-    if isinstance(value, nn.Module) and _is_part(value, name):
+    if isinstance(value, nn.Module) and (is_part(value, name) or _is_computed(value, name)):
         return value
     if _own_classes(kind):
         if name == "__class__" or (name not in INNER and (name in _held(value) or _gives(kind, name))):
@@ -473,7 +474,7 @@ def settable(value: Any, name: str) -> Any:
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
-    if isinstance(value, nn.Module) and _is_part(value, name):
+    if isinstance(value, nn.Module) and is_part(value, name):
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
@@ -482,10 +483,19 @@ def settable(value: Any, name: str) -> Any:
     raise _refused(value, name)
 
 
-def _is_part(module: nn.Module, name: str) -> bool:
+def is_part(module: nn.Module, name: str) -> bool:
     """Whether a module has a parameter, part or buffer of the name: in what torch itself keeps them in."""
     held = (vars(module).get(each) for each in ("_parameters", "_modules", "_buffers"))
     return name[:2] != "__" and any(isinstance(each, dict) and type(each) in DICTS and name in each for each in held)
+
+
+def _is_computed(module: nn.Module, name: str) -> bool:
+    """Whether a module has a tensor of the name that torch computes from its parameters, before it is called or as it is read."""
+    if name in INNER or name[:2] == "__":
+        return False
+    made = vars(type(module)).get(name)
+    by_torch = type(made) is property and getattr(made.fget, "__globals__", None) is vars(parametrize)
+    return by_torch or type(vars(module).get(name)) in TENSORS
 
 
 def _is_inner(kind: type, name: str) -> bool:
