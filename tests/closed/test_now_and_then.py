@@ -495,3 +495,26 @@ def test_what_has_a_bound_ends_the_program(name):
     with pytest.raises(JvpError) as caught:
         as_run(f"{HEAD}{REFUSED[name]}\nx.sum().backward()\n")
     assert caught.value.code == "forbidden"
+
+
+SHARED = """
+def without_second(g):
+    g[1] = 0
+    return g
+y = x ** 3
+y.register_hook(without_second)
+y.sum().backward()
+"""
+"""What comes back from the sum is one number, three times: a hook that writes to one of them writes to all."""
+
+
+def test_a_hook_that_writes_to_its_gradient_is_told(monkeypatch):
+    text = HEAD + SHARED
+    assert by_python(text, monkeypatch)[0].tolist() == [0, 0, 0]
+    (found,) = to_dict(as_run(text))["vjp"].values()
+    assert found["value"] == [0, 0, 0]
+    checked = as_run(text, command="check")
+    assert not checked.passed and checked.verdict == "wrong_backward"
+    with pytest.raises(JvpError, match="can't be taken apart") as caught:
+        as_run(text, command="trace")
+    assert "a hook that writes to its gradient in place" in caught.value.explanation

@@ -18,6 +18,7 @@ from jvpcli.errors import (
     EvaluationError,
     ExpressionSyntaxError,
     FileError,
+    InternalError,
     JvpError,
     LimitError,
     ShapeMismatchError,
@@ -90,7 +91,16 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
             raise
         if found.failed is not None:
             raise found.failed() from None
+        if isinstance(error, InternalError) and _has_hooks(found):
+            writes = "a hook that writes to its gradient in place changes what shares that memory"
+            raise _not_again(found, f"{error.message}; {writes}") from None
         raise refusal if isinstance(error, JvpError) else _both(refusal, EvaluationError(words_of(error))) from None
+
+
+def _has_hooks(found: Executed) -> bool:
+    """Whether hooks that have given a gradient back are among the steps."""
+    asked = found.request.expression
+    return isinstance(asked, Problem) and any(".register_hook" in name for name in asked.functions)
 
 
 def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:

@@ -50,7 +50,7 @@ def _own(module: Any, name: Any) -> str:
 
 
 def _registered(module: Any, tensor_name: Any, parametrization: Any, *, unsafe: bool = False) -> Any:
-    """`register_parametrization(module, "weight", parametrization)`: by what leads back to it torch gives a parameter other memory.
+    """`register_parametrization(module, "weight", parametrization)`: torch gives it other memory by what leads back.
 
     Raises:
         ForbiddenError: the parametrization leads back, or is none.
