@@ -25,6 +25,7 @@ from jvpcli.closed.derived import (
     make_functional_with_buffers,
     transforms,
 )
+from jvpcli.closed.filled import of_sparse
 from jvpcli.closed.ragged import ragged
 from jvpcli.closed.renamed import renaming
 from jvpcli.closed.saved import saving
@@ -146,6 +147,7 @@ def _spaces() -> dict[str, Any]:
         "linalg": Namespace("torch.linalg", _of_catalogue("torch.linalg")),
         "fft": Namespace("torch.fft", _of_catalogue("torch.fft")),
         "special": Namespace("torch.special", _of_catalogue("torch.special")),
+        **of_sparse(_checked("torch.mm", torch.mm)),
         "optim": optimizers(),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,

@@ -135,6 +135,7 @@ OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group
 OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch", "base_lrs", "best", "num_bad_epochs"})
 SCHEDULES = (LRScheduler, ReduceLROnPlateau)
 OF_STATES = frozenset({"state_dict", "load_state_dict"})
+SPARSE = frozenset({"to_sparse", "to_sparse_coo", "to_sparse_csr", "coalesce", "to_dense"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
     "save_for_forward",
@@ -319,6 +320,8 @@ def read(value: Any, name: str) -> Any:
         return _WithNode(value)
     if name in ("cuda", "to") and isinstance(value, (Tensor, nn.Module)):
         return _AtHome(value)
+    if kind in TENSORS and name in SPARSE:
+        return _Filled(value)
     if name == "type" and kind in TENSORS:
         return _Typed(value)
     if name in BACKWARD_HOOKS and isinstance(value, nn.Module) and not _gives(kind, name):
@@ -420,7 +423,7 @@ def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
     if name[0] == "_" or name in ("cuda", "to", ACCUMULATED, *BACKWARD_HOOKS) or (issubclass(kind, str) and name in WIDENING):
         return False
-    if kind in TENSORS and name in ("grad_fn", "type"):
+    if kind in TENSORS and name in ("grad_fn", "type", *SPARSE):
         return False
     if kind in ARRAYS or issubclass(kind, (np.generic, type, super, Inert)):
         return False
@@ -952,6 +955,34 @@ def _are_plain(value: Any) -> bool:
     if type(value) in (dict, Counter):
         return all(map(_are_plain, (*value, *value.values())))
     return _is_plain(value)
+
+
+SPARSE_LEAF = "A sparse tensor that is differentiated by can't be used in a program."
+
+
+class _Filled:
+    """`x.to_sparse()`, `x.coalesce()` and `x.to_dense()`, which leave the numbers of a tensor as they are."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def to_sparse(self, *_: Any, **__: Any) -> Tensor:
+        """The numbers of a constant.
+
+        Raises:
+            ForbiddenError: it has a gradient.
+        """
+        if self._tensor.requires_grad:
+            raise ForbiddenError(SPARSE_LEAF)
+        return self._tensor.clone()
+
+    to_sparse_coo = to_sparse_csr = to_sparse
+
+    def coalesce(self) -> Tensor:
+        """The tensor itself."""
+        return self._tensor
+
+    to_dense = coalesce
 
 
 PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
