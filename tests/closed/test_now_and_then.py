@@ -526,3 +526,9 @@ def test_a_hook_that_writes_to_its_gradient_is_told(monkeypatch):
     with pytest.raises(JvpError, match="can't be taken apart") as caught:
         as_run(text, command="trace")
     assert "a hook that writes to its gradient in place" in caught.value.explanation
+
+
+def test_numbers_that_a_step_has_changed_since_are_told():
+    text = HEAD + PROGRAMS["a step between two passes through one graph"]
+    (told,) = [each.message for each in as_run(text).warnings if each.code == "as_python"]
+    assert told.endswith("has the numbers here that it had then: body.weight, body.bias")
