@@ -118,12 +118,37 @@ class Other(nn.Linear):
         "class A(nn.BatchNorm1d):\n    def _apply(self, f): return super()._apply(f)\nA(9)._apply(lambda t: t.new_zeros(0))",
     ),
     "states of schedules": (
-        _scheduled("LambdaLR(o, P())", 's.state_dict()["lr_lambdas"][0]["_parameters"]'),
-        _scheduled("LambdaLR(o, P().forward)", "s.state_dict()"),
-        _scheduled("MultiplicativeLR(o, P())", "s.state_dict()"),
-        _scheduled("CyclicLR(o, .1, .2, scale_fn=P(), cycle_momentum=False)", "s.state_dict()"),
-        _scheduled("OneCycleLR(o, .1, total_steps=9)", "s.state_dict()"),
-        _scheduled("ReduceLROnPlateau(o)", "s.state_dict()"),
+        _scheduled("LambdaLR(o, P())", 's.load_state_dict({"optimizer": P()})'),
+        _scheduled("LambdaLR(o, P())", 's.load_state_dict({"lr_lambdas": [P()]})'),
+        _scheduled("LambdaLR(o, P())", 's.load_state_dict({"last_epoch": P()})'),
+        _scheduled("LambdaLR(o, P())", "s.load_state_dict({'__class__': 3})"),
+        _scheduled("CyclicLR(o, .1, .2, scale_fn=P(), cycle_momentum=False)", 's.load_state_dict({"_scale_fn_custom": 3})'),
+        _scheduled("ReduceLROnPlateau(o)", 's.load_state_dict({"best": [o]})'),
+        _scheduled("ReduceLROnPlateau(o)", "s.state_dict.__self__"),
+        _scheduled("ChainedScheduler([torch.optim.lr_scheduler.StepLR(o, 1)])", "s.state_dict()"),
+    ),
+    "states of optimizers": tuple(
+        f"""
+w = torch.ones(2, requires_grad=True); o = torch.optim.Adam([w], lr=.1)
+w.sum().backward(); o.step()
+class P: pass
+class Own(torch.optim.Optimizer):
+    def __init__(self, params): super().__init__(params, dict(lr=.1))
+{each}
+"""
+        for each in (
+            'o.load_state_dict({"state": {0: P()}, "param_groups": o.state_dict()["param_groups"]})',
+            'o.load_state_dict({"state": {0: {"exp_avg": P()}}, "param_groups": o.state_dict()["param_groups"]})',
+            'o.load_state_dict({"state": {}, "param_groups": [{"params": [0], "lr": P()}]})',
+            "o.load_state_dict(P())",
+            "o.load_state_dict.__func__",
+            "Own([w]).register_step_post_hook(print)",
+            "Own([w]).profile_hook_step(print)",
+            "Own([w])._patch_step_function()",
+            "class Other(torch.optim.Adam): pass",
+            "class A(torch.optim.Optimizer):\n    def __getattr__(self, name): return 3",
+            "super(Own, Own([w])).__setstate__({})",
+        )
     ),
     "torch's functions as hooks": (
         *(

@@ -340,6 +340,105 @@ for k in range(4):
     ((ws[0] * x.detach() - ws[1].exp()) ** 2).sum().backward()
 torch.autograd.grad(((ws[0] * ws[1] * x.detach()) ** 2).sum(), ws)
 """,
+    "sequences that are packed": """
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, unpack_sequence
+net, cell = nn.LSTM(3, 2, num_layers=2, bidirectional=True), nn.GRU(1, 2, batch_first=True)
+rows = torch.stack([x, x ** 2, 2 * x])[:, None] * torch.arange(1., 5)[:, None]
+packed = pack_padded_sequence(rows, torch.tensor([2, 4, 3]), batch_first=True, enforce_sorted=False)
+out, (h, c) = net(packed)
+y, lengths = pad_packed_sequence(out, total_length=5, padding_value=.5)
+z, _ = pad_packed_sequence(cell(pack_sequence([x[:, None], x[1:, None]]))[0], batch_first=True)
+assert isinstance(out, PackedSequence) and lengths.tolist() == [2, 4, 3] and len(unpack_sequence(packed)[1]) == 4
+loss = (y ** 2 * lengths[:, None]).sum() + (h[0] * c[1]).sum() + packed[0].prod(1).sum()
+(loss + (z.exp() * out.batch_sizes.sum()).sum()).backward()
+""",
+    "an optimizer of the program's own": """
+from torch.optim.optimizer import Optimizer
+class Averaged(Optimizer):
+    def __init__(self, params, lr=.1, beta=.5):
+        super(Averaged, self).__init__(params, dict(lr=lr, beta=beta))
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in [p for p in group["params"] if p.grad is not None]:
+                state = self.state[p]
+                if len(state) == 0:
+                    state["step"], state["mean"] = 0, torch.zeros_like(p.data)
+                state["step"] += 1
+                state["mean"].mul_(group["beta"]).add_(p.grad.data, alpha=1 - group["beta"])
+                p.data.addcdiv_(state["mean"], p.grad.data.norm() + state["step"], value=-group["lr"])
+w, b = nn.Parameter(x.detach() ** 2), nn.Parameter(torch.zeros(3))
+opt = Averaged([{"params": [w], "lr": .5}, {"params": [b]}])
+schedule = torch.optim.lr_scheduler.StepLR(opt, 2, .3)
+for k in range(5):
+    opt.zero_grad(set_to_none=k % 2 == 0)
+    ((w * x.detach() + b) ** 2).sum().backward()
+    opt.step()
+    schedule.step()
+assert isinstance(torch.optim.SGD([w], .1), Optimizer)
+""",
+    "states that are loaded again": """
+def made():
+    net = nn.Linear(3, 2)
+    opt, kinds = torch.optim.AdamW(net.parameters(), lr=.2), torch.optim.lr_scheduler
+    return net, opt, kinds.OneCycleLR(opt, .3, total_steps=9), kinds.MultiStepLR(opt, [2, 4])
+def trained(net, opt, *schedules):
+    for _ in range(3):
+        opt.zero_grad()
+        (net(x.detach()) ** 4).sum().backward()
+        opt.step()
+        for each in schedules: each.step()
+first, second = made(), made()
+trained(*first)
+torch.save({k: each.state_dict() for k, each in enumerate(first)}, "all.pt")
+for k, each in torch.load("all.pt").items(): second[k].load_state_dict(each)
+trained(*second)
+""",
+    "weights that are computed from others": """
+import torch.nn.utils.parametrize as parametrize
+from torch.nn.utils import spectral_norm, weight_norm
+class Symmetric(nn.Module):
+    def forward(self, X): return X.triu() + X.triu(1).T
+net = nn.Sequential(weight_norm(nn.Linear(3, 4)), nn.Tanh(), spectral_norm(nn.Linear(4, 3)), nn.Linear(3, 3))
+parametrize.register_parametrization(net[3], "weight", Symmetric())
+kinds = nn.utils.parametrizations
+last = kinds.spectral_norm(nn.Linear(2, 2)), kinds.orthogonal(nn.Linear(2, 2))
+more = nn.Sequential(kinds.weight_norm(nn.Linear(3, 2), dim=None), *last)
+assert parametrize.is_parametrized(net[3]) and net[0].weight.shape == (4, 3)
+opt = torch.optim.SGD([*net.parameters(), *more.parameters()], .1)
+for _ in range(3):
+    opt.zero_grad()
+    (more(net(x.detach()[None])) ** 2 + net[3].weight.trace()).sum().backward()
+    opt.step()
+""",
+    "constants that are sparse": """
+places, numbers = torch.tensor([[0, 1, 2, 0, 2], [1, 0, 2, 1, 0]]), torch.arange(1., 6)
+adjacent = torch.sparse_coo_tensor(places, numbers, (3, 3)).coalesce()
+squares = torch.sparse.FloatTensor(places, numbers ** 2, torch.Size([3, 3])).to_dense()
+weight = nn.Parameter(torch.eye(3) + x.detach())
+h = torch.sparse.mm(adjacent, torch.relu(torch.spmm(squares.to_sparse(), weight)))
+(h.log_softmax(1)[places[0], places[1]].mean() + (torch.sparse_coo_tensor(places, x[places[1]]).to_dense() @ x).sum()).backward()
+""",
+    "what begins as a constant and is added to": """
+total, parts, hit = torch.ones(3), torch.full((3,), 2.), x.detach() > x.detach().min()
+for k in range(3):
+    total += x ** k
+    parts[hit] += total[hit] * x[hit]
+    parts[:2] *= x[1:]
+for _ in range(2):
+    (total ** 2 * parts.exp()).sum().backward(retain_graph=True)
+""",
+    "a step between two passes through one graph": """
+body, one, other = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(4, 1)
+opt = torch.optim.Adam([*body.parameters(), *one.parameters()], lr=.1, weight_decay=.1)
+h = torch.tanh(body(x.detach()[None]))
+first, second = one(h).sum(), other(h).exp().sum()
+first.backward(retain_graph=True)
+opt.step()
+opt.zero_grad()
+with torch.no_grad():
+    body.bias.mul_(3)
+second.backward()
+""",
 }
 
 
@@ -364,10 +463,31 @@ REFUSED = {
     "weights that are the program's": "torch.utils.data.WeightedRandomSampler([1., object()], 2)",
     "a hook that is torch's": "nn.Linear(1, 1).register_full_backward_pre_hook(torch.sin)",
     "a hook behind a gradient that is torch's": "x.register_post_accumulate_grad_hook(torch.sin)",
-    "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({})",
+    "what a schedule is set to": "torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD([x], .1)).load_state_dict({'o': 3})",
     "a name that Python keeps": "class A:\n    def f(self): return self.__weakref__",
     "another metaclass": "class A(metaclass=lambda *_: 3): pass",
-    "sequences that are packed": "nn.utils.rnn.pack_sequence([x])",
+    "a weight norm of other magnitudes": """
+m = nn.utils.weight_norm(nn.Linear(3, 2))
+m.weight_g = nn.Parameter(torch.ones(0))
+m(x)""",
+    "a weight norm that is broadcast": """
+m = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+m.parametrizations.weight.original0 = nn.Parameter(torch.ones(1, 1))
+m(x)""",
+    "a weight norm of an attribute": "nn.utils.weight_norm(nn.Linear(3, 2), '__class__')",
+    "a spectral norm of a method": "nn.utils.spectral_norm(nn.Linear(3, 2), 'forward')",
+    "a parametrization that gives a weight other memory": """
+class R(nn.Module):
+    def forward(self, X): return X
+    def right_inverse(self, X): return x
+nn.utils.parametrize.register_parametrization(nn.Linear(3, 2), "weight", R())""",
+    "a parametrization that is none": "nn.utils.parametrize.register_parametrization(nn.Linear(3, 2), 'weight', torch.sin)",
+    "packed sequences of another size": "nn.LSTM(2, 3)(nn.utils.rnn.PackedSequence(torch.ones(3, 2), torch.tensor([2, 9])))",
+    "packed sequences that are changed": """
+p = nn.utils.rnn.pack_sequence([torch.ones(2, 2), torch.ones(1, 2)])
+p.batch_sizes.fill_(1000)
+nn.GRU(2, 3)(p)""",
+    "packed sequences of no tensors": "nn.utils.rnn.PackedSequence(object(), object())",
     "a private name outside of a class": "x.__k",
     "a private name of a class without one": "class _:\n    def f(self): return self.__k",
     "a private name above a class": "class C:\n    pass\nclass A(C.__k): pass",
@@ -383,3 +503,32 @@ def test_what_has_a_bound_ends_the_program(name):
     with pytest.raises(JvpError) as caught:
         as_run(f"{HEAD}{REFUSED[name]}\nx.sum().backward()\n")
     assert caught.value.code in ("forbidden", "unknown_name")
+
+
+SHARED = """
+def without_second(g):
+    g[1] = 0
+    return g
+y = x ** 3
+y.register_hook(without_second)
+y.sum().backward()
+"""
+"""What comes back from the sum is one number, three times: a hook that writes to one of them writes to all."""
+
+
+def test_a_hook_that_writes_to_its_gradient_is_told(monkeypatch):
+    text = HEAD + SHARED
+    assert by_python(text, monkeypatch)[0].tolist() == [0, 0, 0]
+    (found,) = to_dict(as_run(text))["vjp"].values()
+    assert found["value"] == [0, 0, 0]
+    checked = as_run(text, command="check")
+    assert checked.verdict == "wrong_backward"
+    with pytest.raises(JvpError, match="can't be taken apart") as caught:
+        as_run(text, command="trace")
+    assert "a hook that writes to its gradient in place" in caught.value.explanation
+
+
+def test_numbers_that_a_step_has_changed_since_are_told():
+    text = HEAD + PROGRAMS["a step between two passes through one graph"]
+    (told,) = [each.message for each in as_run(text).warnings if each.code == "as_python"]
+    assert told.endswith("has the numbers here that it had then: body.weight, body.bias")

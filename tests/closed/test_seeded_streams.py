@@ -6,7 +6,7 @@ import pytest
 import torch
 from executed import as_run, by_python, fits
 
-from jvpcli.closed.training import padded_together
+from jvpcli.closed.ragged import padded_together
 from jvpcli.render.json import to_dict
 
 PROGRAMS = {

@@ -206,6 +206,8 @@ RAISED = [
     ("inference-tensor", "no_grad", "with torch.inference_mode(): a = torch.ones(3)\n(a * leaf(3)).sum()"),
     ("view-in-place", "Unbind", "a, b = (leaf(2, 3) * 2).unbind(0); a.mul_(2)"),
     ("view-in-place", "comes from Slice", "a, b = (leaf(2, 3) * 2).unbind(0); a[:2].mul_(2)"),
+    ("view-in-place", "a module with a backward hook",
+     "m = torch.nn.Linear(3, 3)\nm.register_full_backward_hook(lambda *_: None)\nm(leaf(3)).relu_()"),
     ("view-made-without-grad", "no_grad", "x = leaf(3)\nwith torch.no_grad(): v = x[:2]\nv.mul_(2)"),
     ("reference-cycle", "autograd.grad", "warns:leaf(3).exp().sum().backward(create_graph=True)"),
     ("copy-construct", "clone", "warns:torch.tensor(leaf(2))"),

@@ -384,6 +384,7 @@ def test_second_derivatives_name_create_graph():
     ("message", "says"),
     [
         ("Output 0 of BroadcastBackward is a view and is being modified inplace", "A replica of nn.DataParallel"),
+        ("Output 0 of BackwardHookFunctionBackward is a view and is being modified inplace.", "a module with a backward hook"),
         ("Expected all tensors to be on the same device, but found at least two devices, cuda:1 and cuda:0!",
          "Under nn.DataParallel"),
         ("Expected all tensors to be on the same device. Expected cuda:2, found cuda:7", "Under nn.DataParallel"),
@@ -391,7 +392,7 @@ def test_second_derivatives_name_create_graph():
          "nn.DataParallel replicates from the first of its device_ids"),
     ],
 )  # fmt: skip
-def test_replicas_of_data_parallel_are_named(message, says):
+def test_who_has_made_the_views_is_named(message, says):
     assert says in told(lookup(message))
 
 

@@ -19,9 +19,9 @@ from jvpcli.errors import (
     ExpressionSyntaxError,
     FileError,
     ForbiddenError,
+    InternalError,
     JvpError,
     LimitError,
-    NotDifferentiableError,
     ShapeMismatchError,
     UnknownNameError,
     UsageError,
@@ -95,7 +95,16 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
             raise
         if found.failed is not None:
             raise found.failed() from None
+        if isinstance(error, InternalError) and _has_hooks(found):
+            writes = "a hook that writes to its gradient in place changes what shares that memory"
+            raise _not_again(found, f"{error.message}; {writes}") from None
         raise refusal if isinstance(error, JvpError) else _both(refusal, EvaluationError(words_of(error))) from None
+
+
+def _has_hooks(found: Executed) -> bool:
+    """Whether hooks that have given a gradient back are among the steps."""
+    asked = found.request.expression
+    return isinstance(asked, Problem) and any(".register_hook" in name for name in asked.functions)
 
 
 def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
@@ -119,13 +128,12 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
         return refusal
     if why.torch_message is not None or isinstance(why, LimitError):
         return why
-    if isinstance(why, NotDifferentiableError) and isinstance(refusal, UnknownNameError):
-        return why  # Python ran it to its end: there is the name
-    if isinstance(refusal, UnknownNameError) and not isinstance(why, ForbiddenError) and _line(why) in ("", _line(refusal)):
-        return refusal  # the same, of which the language knows the nearest names
+    same = _line(why) == _line(refusal) and not isinstance(why, ForbiddenError)
+    if isinstance(refusal, UnknownNameError) and (same or refusal.message.partition("`")[2].partition("`")[0] in why.message):
+        return refusal  # of the same name, of which the language knows the nearest ones
     if isinstance(why, ForbiddenError) and why.source is not None:
         return why.with_context(hints=WITHOUT_GUARDS)
-    if why.source is not None or isinstance(why, UnknownNameError):
+    if why.source is not None or isinstance(refusal, UnknownNameError) or isinstance(why, UnknownNameError):
         return why
     beside = f"Python, between guards, does not get to an answer either: {why.message}"
     refusal.explanation = f"{refusal.explanation}\n{beside}".strip()

@@ -111,7 +111,7 @@ def met(request: Request) -> Executed:
             return None
         if made is not None and not whole and not agrees(own, made):
             return None
-        note = Notice("as_python", _said(number, len(lines), line) + end + _changed_behind(call))
+        note = Notice("as_python", _said(number, len(lines), line) + end + _changed_before(call, own) + _changed_behind(call))
         dtype = torch.get_default_dtype()
         ended = goes_on and number not in failed
         return Executed(meant, own, dtype, note, made, line, raised, ended, tuple(held))
@@ -285,6 +285,17 @@ def _raised(error: BaseException, line: int, proved: Callable[[BaseException], J
         return EvaluationError(f"PyTorch raises in the call on line {line}: {said}", torch_message=said)
     meaning.message = f"PyTorch raises in the call on line {line}: {meaning.message[:1].lower()}{meaning.message[1:]}"
     return meaning
+
+
+def _changed_before(call: Derivative | Asked, own: Request) -> str:
+    """What is said of leaves that have other numbers by now than the steps to a call took; empty: there are none."""
+    if not isinstance(call, Derivative) or not isinstance(own.expression, Problem):
+        return ""
+    then = own.expression.inputs
+    held = [(name, x.detach().nan_to_num(), then[name].detach().nan_to_num()) for name, x in call.inputs.items() if name in then]
+    moved = [name for name, x, before in held if not torch.equal(x, before)]
+    named = ", ".join([*moved[:4], *["…"] * (len(moved) > 4)])
+    return f"; what has been changed since its steps took it has the numbers here that it had then: {named}" if moved else ""
 
 
 def _changed_behind(call: Derivative | Asked) -> str:

@@ -22,7 +22,7 @@ from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.closed import integers, reach
+from jvpcli.closed import integers, reach, renamed
 from jvpcli.closed.derived import After, Asked, Watch
 from jvpcli.closed.given import Given, with_given
 from jvpcli.closed.program import Program, found_without_import
@@ -390,6 +390,9 @@ def _are_small(values: Iterable[Any]) -> bool:
     return elements < forecast.SMALL // 64
 
 
+INSTEAD = {**integers.INSTEAD, **renamed.INSTEAD}
+"""What is carried out in the place of what leads to a tensor's memory, or trusts what it gets."""
+
 FILLED = {torch.empty: torch.zeros, torch.empty_like: torch.zeros_like, torch.Tensor.new_empty: torch.Tensor.new_zeros}
 """What gives memory as it was left, and what gives zeros in its place: a layer of a program's own may leave it as it is."""
 
@@ -483,13 +486,13 @@ class _Guard(TorchFunctionMode):
             self.recorder = recorder
 
     def _shared(self, _: str, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """What leads to a tensor's memory, or is called while torch goes back through a graph, without its guard."""
+        """What leads to memory, trusts what it gets, or is called while torch goes back through a graph, without its guard."""
         if func is torch.Tensor.register_hook:
             return func(args[0], _guarded(self, args[1]))
         try:
             if func is not torch.Tensor.__deepcopy__:  # whose memo holds all that is copied
                 reach.check_given((*args, *keywords.values()))
-            return integers.INSTEAD[func](*args, **keywords)
+            return INSTEAD[func](*args, **keywords)
         except JvpError as error:
             raise self.watch.end(error) from None
 
@@ -536,7 +539,7 @@ def _manner(func: Callable[..., Any]) -> tuple[Callable[..., Any] | None, str, b
     """
     if func in DERIVATIVES:
         return _Guard._derivative, "", False
-    if func in integers.INSTEAD or func is torch.Tensor.register_hook:
+    if func in INSTEAD or func is torch.Tensor.register_hook:
         return _Guard._shared, "", False
     if func in FILLED:
         return _Guard._filled, "", False

@@ -25,11 +25,14 @@ from jvpcli.closed.derived import (
     make_functional_with_buffers,
     transforms,
 )
+from jvpcli.closed.filled import of_sparse
+from jvpcli.closed.ragged import ragged
+from jvpcli.closed.renamed import renaming
 from jvpcli.closed.saved import saving
 from jvpcli.closed.savings import autocast, savings
 from jvpcli.closed.standard_modules import timer
 from jvpcli.closed.streams import Kept
-from jvpcli.closed.training import data, optimizers, padded_together
+from jvpcli.closed.training import data, optimizers
 from jvpcli.closed.words import INERT, Named, Namespace, as_seen
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog, limits
@@ -128,7 +131,8 @@ def _spaces() -> dict[str, Any]:
     init = Namespace("torch.nn.init", {name: getattr(nn.init, name) for name in fills})
     utils = Namespace("torch.nn.utils", {name: getattr(nn.utils, name) for name in (
         "clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters")} | {
-            "rnn": _ragged(), "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
+            **renaming(), "rnn": ragged(),
+            "clip_grad": Namespace("torch.nn.utils.clip_grad", {name: getattr(nn.utils, name) for name in (
                 "clip_grad_norm_", "clip_grad_value_")}),
             "stateless": Namespace("torch.nn.utils.stateless", {"functional_call": torch.func.functional_call})})  # fmt: skip
     held = {**modules(), "Parameter": nn.Parameter, "functional": functional, "init": init, "utils": utils}
@@ -142,6 +146,7 @@ def _spaces() -> dict[str, Any]:
         "linalg": Namespace("torch.linalg", _of_catalogue("torch.linalg")),
         "fft": Namespace("torch.fft", _of_catalogue("torch.fft")),
         "special": Namespace("torch.special", _of_catalogue("torch.special")),
+        **of_sparse(_checked("torch.mm", torch.mm)),
         "optim": optimizers(),
         "autograd": Namespace("torch.autograd", {
             "grad": autograd.grad, "backward": autograd.backward, "Function": Function, "Variable": _variable,
@@ -215,11 +220,6 @@ def _distributions() -> dict[str, Any]:
         **{name: getattr(held, name) for name in FAMILIES}, **divergence, **transforms, **alone,
         "kl": Namespace(f"{space}.kl", divergence), "transforms": Namespace(f"{space}.transforms", transforms),
     }  # fmt: skip
-
-
-def _ragged() -> Namespace:
-    """torch.nn.utils.rnn: sequences of several lengths; none is packed, since torch trusts the lengths that it keeps then."""
-    return Namespace("torch.nn.utils.rnn", {"pad_sequence": padded_together, "unpad_sequence": nn.utils.rnn.unpad_sequence})
 
 
 class ParameterDict(nn.ParameterDict):

@@ -16,6 +16,7 @@ from abc import ABC
 from collections import ChainMap, Counter, UserDict, UserList, abc, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator, ExitStack
+from copy import deepcopy
 from functools import lru_cache, partial, wraps
 from math import prod
 from typing import Any
@@ -25,8 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau, SequentialLR
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.hooks import RemovableHandle
 
@@ -127,8 +130,11 @@ OF_MODULES = frozenset({
 })  # fmt: skip
 """What a module has beside its parameters and parts, its plain numbers, and what the program gives it."""
 
-OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "defaults"})
+OF_OPTIMIZERS = frozenset({"step", "zero_grad", "param_groups", "add_param_group", "state_dict", "load_state_dict", "defaults"})
 OF_SCHEDULES = frozenset({"step", "get_last_lr", "last_epoch", "base_lrs", "best", "num_bad_epochs"})
+SCHEDULES = (LRScheduler, ReduceLROnPlateau)
+OF_STATES = frozenset({"state_dict", "load_state_dict"})
+SPARSE = frozenset({"to_sparse", "to_sparse_coo", "to_sparse_csr", "coalesce", "to_dense"})
 OF_CONTEXTS = frozenset({
     "save_for_backward", "saved_tensors", "mark_non_differentiable", "mark_dirty", "needs_input_grad", "set_materialize_grads",
     "save_for_forward",
@@ -144,8 +150,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (Tensor, OF_TENSORS),
     (nn.Module, OF_MODULES),
     (Optimizer, OF_OPTIMIZERS),
-    ((LRScheduler), OF_SCHEDULES),
-    (ReduceLROnPlateau, OF_SCHEDULES),
+    *((each, OF_SCHEDULES) for each in SCHEDULES),
     (torch.autograd.function.FunctionCtx, OF_CONTEXTS),
     (torch.distributions.Distribution, OF_DISTRIBUTIONS),
     (torch.distributions.Transform, OF_TRANSFORMS),
@@ -162,6 +167,7 @@ FAMILIES: tuple[tuple[type, frozenset[str]], ...] = (
     (forward_ad.UnpackedDualTensor, frozenset({"primal", "tangent"})),
     (np.ndarray, catalog.ARRAY_METHODS | {*catalog.ARRAY_FIELDS, "dtype", "size"}),
     (np.generic, catalog.ARRAY_METHODS | {*catalog.ARRAY_FIELDS, "dtype", "size"}),
+    (PackedSequence, frozenset(PackedSequence._fields)),
     (UserDict, PLAIN[dict] | {"data"}),
     (ChainMap, PLAIN[dict] | {"maps", "new_child", "parents"}),
     (UserList, PLAIN[list] | {"data"}),
@@ -321,10 +327,14 @@ def read(value: Any, name: str) -> Any:
         return _AtHome(value)
     if name == "state_dict" and isinstance(value, nn.Module) and not _gives(kind, name):
         return Saving(value)
+    if kind in TENSORS and name in SPARSE:
+        return _Filled(value)
     if name == "type" and kind in TENSORS:
         return _Typed(value)
     if name in BACKWARD_HOOKS and isinstance(value, nn.Module) and not _gives(kind, name):
         return _Hooked(value)
+    if name in OF_STATES and isinstance(value, SCHEDULES) and not _gives(kind, name):
+        return _Scheduled(value)
     if name == ACCUMULATED and kind in TENSORS:
         return _Hooked(value)
     if kind is _Node and name in ("name", "next_functions", "variable"):
@@ -377,7 +387,7 @@ def read(value: Any, name: str) -> Any:
         return value
     if name == "__name__" and isinstance(value, type) and issubclass(value, nn.Module):
         return value
-    if isinstance(value, nn.Module) and _is_part(value, name):
+    if isinstance(value, nn.Module) and (is_part(value, name) or _is_computed(value, name)):
         return value
     if _own_classes(kind):
         if name == "__class__":
@@ -455,7 +465,7 @@ def is_free(kind: Any, name: str) -> bool:
     """Whether `read` gives any object of a type itself for a name, whatever it holds."""
     if name[0] == "_" or name in LOOKED_AT or (issubclass(kind, str) and name in WIDENING):
         return False
-    if kind in TENSORS and name in ("grad_fn", "type"):
+    if kind in TENSORS and name in ("grad_fn", "type", *SPARSE):
         return False
     if kind in ARRAYS or issubclass(kind, (np.generic, type, super, Inert)):
         return False
@@ -509,7 +519,7 @@ def settable(value: Any, name: str) -> Any:
         return value  # a class of the program: what all its objects share
     if _own_classes(kind) and name not in INNER and not _is_inner(kind, name):
         return value
-    if isinstance(value, nn.Module) and _is_part(value, name):
+    if isinstance(value, nn.Module) and is_part(value, name):
         return value
     if isinstance(value, nn.Module) and name in vars(value) and name not in INNER and _is_plain(vars(value)[name]):
         return value
@@ -518,10 +528,19 @@ def settable(value: Any, name: str) -> Any:
     raise _refused(value, name)
 
 
-def _is_part(module: nn.Module, name: str) -> bool:
+def is_part(module: nn.Module, name: str) -> bool:
     """Whether a module has a parameter, part or buffer of the name: in what torch itself keeps them in."""
     held = (vars(module).get(each) for each in ("_parameters", "_modules", "_buffers"))
     return name[:2] != "__" and any(isinstance(each, dict) and type(each) in DICTS and name in each for each in held)
+
+
+def _is_computed(module: nn.Module, name: str) -> bool:
+    """Whether a module has a tensor of the name that torch computes from its parameters, before it is called or as it is read."""
+    if name in INNER or name[:2] == "__":
+        return False
+    made = vars(type(module)).get(name)
+    by_torch = type(made) is property and getattr(made.fget, "__globals__", None) is vars(parametrize)
+    return by_torch or type(vars(module).get(name)) in TENSORS
 
 
 def _is_inner(kind: type, name: str) -> bool:
@@ -957,6 +976,72 @@ class _Hooked:
             return handle
 
         return registered
+
+
+class _Scheduled:
+    """What may be told of a schedule, and set again: its numbers, and nothing of what it calls.
+
+    Raises:
+        ForbiddenError: it is made of others.
+    """
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, (SequentialLR, ChainedScheduler)):
+            raise ForbiddenError("The state of a schedule that is made of others can't be used in a program.")
+        self._held = vars(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its numbers, by their names."""
+        return {name: deepcopy(each) for name, each in self._held.items() if name != "optimizer" and _are_plain(each)}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Sets them.
+
+        Raises:
+            ForbiddenError: it holds none by such a name, or something else is given.
+        """
+        known = self.state_dict()
+        for name, each in dict(state_dict).items():
+            if name not in known or not _are_plain(each):
+                raise ForbiddenError(f"The state of a schedule can't be set by `{name}` in a program.")
+            self._held[name] = deepcopy(each)
+
+
+def _are_plain(value: Any) -> bool:
+    """Whether a value is made of numbers and words alone, in lists and dictionaries."""
+    if type(value) in (list, tuple):
+        return all(map(_are_plain, value))
+    if type(value) in (dict, Counter):
+        return all(map(_are_plain, (*value, *value.values())))
+    return _is_plain(value)
+
+
+SPARSE_LEAF = "A sparse tensor that is differentiated by can't be used in a program."
+
+
+class _Filled:
+    """`x.to_sparse()`, `x.coalesce()` and `x.to_dense()`, which leave the numbers of a tensor as they are."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def to_sparse(self, *_: Any, **__: Any) -> Tensor:
+        """The numbers of a constant.
+
+        Raises:
+            ForbiddenError: it has a gradient.
+        """
+        if self._tensor.requires_grad:
+            raise ForbiddenError(SPARSE_LEAF)
+        return self._tensor.clone()
+
+    to_sparse_coo = to_sparse_csr = to_sparse
+
+    def coalesce(self) -> Tensor:
+        """The tensor itself."""
+        return self._tensor
+
+    to_dense = coalesce
 
 
 PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})

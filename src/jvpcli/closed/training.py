@@ -12,6 +12,7 @@ from torch import Tensor
 from jvpcli.closed import reach
 from jvpcli.closed.words import Namespace
 from jvpcli.errors import ForbiddenError
+from jvpcli.recording.recorder import recorder_here
 
 OPTIMIZERS = (
     "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "LBFGS",
@@ -38,31 +39,52 @@ def optimizers() -> Namespace:
     schedules = {name: getattr(torch.optim.lr_scheduler, name) for name in (*SCHEDULES, *SCHEDULED)}
     kinds = {name: _optimizer(name) for name in OPTIMIZERS}
     averaged = Namespace("torch.optim.swa_utils", {"AveragedModel": torch.optim.swa_utils.AveragedModel})
+    base = {"Optimizer": Optimizer}
     return Namespace("torch.optim", {
-        **kinds, "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules), "swa_utils": averaged})
+        **kinds, **base, "optimizer": Namespace("torch.optim.optimizer", base), "swa_utils": averaged,
+        "lr_scheduler": Namespace("torch.optim.lr_scheduler", schedules)})  # fmt: skip
+
+
+class Optimizer(torch.optim.Optimizer):
+    """An optimizer without what compiles it, for which torch would load its compiler first."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+
+    def _patch_step_function(self) -> None:
+        """Puts no label for torch's profiler around each step."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradients."""
+        groups = self.param_groups
+        with torch._C.DisableTorchFunction() if _holds_tensors(groups) else nullcontext():
+            for x in [x for group in groups for x in group["params"] if x.grad is not None]:
+                if set_to_none:
+                    x.grad = None
+                else:
+                    x.grad = x.grad.detach_() if x.grad.grad_fn is not None else x.grad.requires_grad_(False)
+                    x.grad.zero_()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Goes on from a state that one has told of: of tensors, numbers and words."""
+        reach.check_given((state_dict,))
+        inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
 
 
 def _optimizer(name: str) -> type:
-    """A class of torch.optim without what compiles it, for which torch would load its compiler first."""
+    """A class of torch.optim, as one of these."""
     kind = getattr(torch.optim, name)
-    bare = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
-    plain = {each: inspect.unwrap(getattr(kind, each)) for each in bare}
-    step, clear = torch.no_grad()(inspect.unwrap(kind.step)), plain["zero_grad"]
+    step = torch.no_grad()(inspect.unwrap(kind.step))
 
     def stepped(self: Any, closure: Any = None) -> Any:
-        """A step; one that is made of torch's own calls alone needs no guard."""
-        if closure is not None or not _holds_plain(self):
+        """A step; one that is made of torch's own calls alone needs no guard, and is noted down where a graph is kept over it."""
+        recorder = recorder_here()
+        if closure is not None or (recorder is not None and recorder.retains) or not _holds_plain(self):
             return step(self, closure)
         with torch._C.DisableTorchFunction():
             return step(self)
 
-    def cleared(self: Any, set_to_none: bool = True) -> None:
-        """Clears the gradients."""
-        with torch._C.DisableTorchFunction() if _holds_tensors(self) else nullcontext():
-            clear(self, bool(set_to_none))
-
-    stepped.hooked = True  # type: ignore[attr-defined]  # else torch puts a label for its profiler around each step
-    return type(name, (kind,), {**plain, "step": stepped, "zero_grad": cleared})
+    return type(name, (kind, Optimizer), {"step": stepped})
 
 
 def _holds_plain(optimizer: Any) -> bool:
@@ -76,13 +98,12 @@ def _holds_plain(optimizer: Any) -> bool:
     values = [value for group in groups for name, value in group.items() if name != "params"]
     kinds = {type(part) for value in values for part in (value if type(value) is tuple else (value,))}
     kinds.update(type(value) for state in states for value in state.values())
-    return kinds <= reach.SIMPLE and {*map(type, states)} <= {dict} and _holds_tensors(optimizer)
+    return kinds <= reach.SIMPLE and {*map(type, states)} <= {dict} and _holds_tensors(groups)
 
 
-def _holds_tensors(optimizer: Any) -> bool:
+def _holds_tensors(groups: Any) -> bool:
     """Whether what an optimizer moves are tensors in lists."""
-    groups = optimizer.param_groups
-    return all(
+    return type(groups) is list and all(
         type(group) is dict
         and type(group.get("params")) is list
         and reach.TENSORS.issuperset(map(type, group["params"]))
@@ -138,7 +159,7 @@ class Sampler(torch.utils.data.Sampler[Any]):
     """What chooses the items of a data set."""
 
 
-BASES = (Dataset, IterableDataset, Sampler, torch.optim.lr_scheduler.LRScheduler)
+BASES = (Dataset, IterableDataset, Sampler, Optimizer, torch.optim.lr_scheduler.LRScheduler)
 """What a program's classes may be derived from of what it trains with."""
 
 
@@ -198,16 +219,3 @@ def _loader(dataset: Any, batch_size: int = 1, shuffle: bool = False, **options:
     reach.check_given((kept.get("generator"),))
     _check_count(batch_size)
     return torch.utils.data.DataLoader(dataset, batch_size, shuffle, **kept)
-
-
-def padded_together(
-    sequences: Any, batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
-) -> Tensor:
-    """`pad_sequence(sequences)`: sequences side by side, the shorter ones filled up to the longest, by steps of torch's own."""
-    parts = list(sequences)
-    longest = max(map(len, parts), default=0)
-    rows = []
-    for each in parts:
-        missing = (0, longest - len(each)) if padding_side == "right" else (longest - len(each), 0)
-        rows.append(torch.nn.functional.pad(each, (0, 0) * (each.dim() - 1) + missing, value=padding_value))
-    return torch.stack(rows, 0 if batch_first else 1)

@@ -41,8 +41,10 @@ def reason_for(function: RealFunction, entry: Entry) -> Reason:
     cut = _cut(function, entry, placed(function))
     if cut is not None:
         return cut
-    hooked = function.evaluation.hooked  # then a result that no gradient comes back from may be meant so
+    steps = function.evaluation.functions  # of a recorded program, hooks among them
+    hooked = function.evaluation.hooked or any(".register_hook" in name for name in steps)
     chosen = None if math.isnan(entry.analytic) else kinked_step(function, entry)  # NaN is no choice at a kink
+    # by a hook a result that no gradient comes back from may be meant so
     return chosen or (None if hooked else _swallowed(function, entry)) or Reason(BACKWARD)
 
 

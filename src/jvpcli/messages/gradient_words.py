@@ -39,8 +39,9 @@ def given_type(found: Found) -> Pieces:
 
 
 def changed_view(found: Found) -> Pieces:
-    """Whether the view is a replica's copy of a parameter or buffer."""
-    return {"replica": operation_of(found) == "Broadcast"}
+    """Whether the view is a replica's copy of a parameter or buffer, or what a module with backward hooks takes or gives."""
+    made_by = operation_of(found)
+    return {"replica": made_by == "Broadcast", "module_hooks": made_by == "BackwardHookFunction"}
 
 
 def missing_method(found: Found) -> Pieces:

@@ -58,6 +58,9 @@ class Recorder(TorchFunctionMode):
 
     Args:
         derivative: is handed each call of `torch.autograd.grad` and `.backward`, and makes it.
+
+    Attributes:
+        retains: whether the last backward pass has kept its graph for another one, which may be of numbers overwritten by then.
     """
 
     def __init__(self, derivative: Watcher | None = None) -> None:
@@ -70,6 +73,8 @@ class Recorder(TorchFunctionMode):
         self._roots: dict[int, tuple[Any, Point | None]] = {}
         self._frozen: dict[int, tuple[weakref.ref[Tensor], Point | None]] = {}
         self._constants = set[int]()  # what has no gradient and took part in steps that have one, by `id`
+        self.retains = False
+        self._before: dict[tuple[int, int], Tensor] = {}  # numbers of leaves since overwritten, by `id` and version
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
         self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
         self.last_pass: Point | None = None
@@ -131,6 +136,7 @@ class Recorder(TorchFunctionMode):
         if func in DERIVATIVES:
             self.last_pass = user_point()
             make = _marking(make, func, args, keywords, (self._count, self.last_pass))
+            self.retains, _ = graph_after(func, args, keywords)
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
@@ -148,10 +154,14 @@ class Recorder(TorchFunctionMode):
         if getattr(func, "__name__", "") in DRAWING:
             stream = keywords.get("generator") or torch.default_generator
             call.state = stream, stream.get_state()
+        numbers = self._overwritten(tensors if writes else ())
         held = {x: x.grad for x in inputs_of(func, args, keywords)} if leaves_gradients(func, args, keywords) else None
         result = self._attempted(make, func, args, keywords)
+        if func in DERIVATIVES and not self.retains:
+            self._before.clear()
         if held is not None:
             self._left_in_grad(call, func, args, keywords, held)
+        self._before.update(numbers)
         changed = [k for k, x in enumerate(tensors) if _version(x) != versions[k]]
         self._note(call, given, result, origins, tensors, [tensors[k] for k in changed])
         for k in changed if writes else ():
@@ -169,11 +179,18 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """What a call gives with which nothing is differentiated; what it writes to may be kept by a step for its derivative."""
         kept = [(x, _version(x)) for x in written if self._may_be_kept(x)]
+        numbers = self._overwritten(written)
         result = self._attempted(make, func, args, keywords)
         for x, before in kept:
             if _version(x) != before:
                 self._note_write(x, before, "", self._count, user_point())
+        self._before.update(numbers)
         return result
+
+    def _overwritten(self, written: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
+        """The numbers of leaves that a call is about to write to, where a graph is kept that may be of them."""
+        leaves = [x for x in written if is_leaf(x)] if self.retains else []
+        return {(id(x), _version(x)): x.detach().clone() for x in leaves}
 
     def _may_be_kept(self, x: Tensor) -> bool:
         """Whether a step may have kept a tensor for its derivative, or what it is a view of."""
@@ -335,6 +352,15 @@ class Recorder(TorchFunctionMode):
         writes = tuple(self._storage(x)) if self._storages and x.layout is torch.strided else ()
         return Result(made.call, made.path, writes, required=x.requires_grad)
 
+    def is_as_left(self, x: Tensor, call: Call) -> bool:
+        """Whether a tensor that a call gave still has the numbers that it gave it."""
+        origin = self.origin(x)
+        return isinstance(origin, Result) and origin.call is call and not origin.writes
+
+    def numbers_then(self, given: Given) -> Tensor:
+        """What a given tensor held as a step was given it, if a graph was kept while it was overwritten; else what it holds."""
+        return self._before.get((id(given.tensor), given.version), given.tensor)
+
     def frozen_at(self, x: Tensor) -> Place | None:
         """Where a tensor was told to require no gradient, if that was seen."""
         reference, point = self._frozen.get(id(x), (None, None))
@@ -368,7 +394,7 @@ CASTING = ("cpu", "cuda", "mps", "xpu")
 # What torch's modes are not told of
 
 
-def _here() -> Recorder | None:
+def recorder_here() -> Recorder | None:
     """The recorder that is on in this thread: modes are a thread's own."""
     for mode in reversed(_get_current_function_mode_stack()):
         if (found := getattr(mode, "recorder", None)) is not None:
@@ -378,7 +404,7 @@ def _here() -> Recorder | None:
 
 def _on_top() -> Recorder | None:
     """The recorder that is on in this thread, where no mode of somebody else's would have to be told first."""
-    recorder = _here()
+    recorder = recorder_here()
     top = getattr(_get_current_function_mode_stack()[-1], "recorder", None) if recorder is not None else None
     return recorder if top is recorder else None
 
@@ -430,7 +456,7 @@ def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(call)
     def called(self: Any, /, *arguments: Any, **keywords: Any) -> Any:
-        recorder = None if torch.compiler.is_compiling() else _here()
+        recorder = None if torch.compiler.is_compiling() else recorder_here()
         if recorder is None:
             return call(self, *arguments, **keywords)
         if type(self).__module__ == "torch._dynamo.eval_frame":

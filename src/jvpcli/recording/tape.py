@@ -90,7 +90,7 @@ def record_of(
     moving = _moving(calls, known, ends)
     for number, call in calls.items():
         if number not in moving:
-            known |= {(number, path): x for path, x in call.alive().items()}
+            known |= {(number, path): x for path, x in call.alive().items() if recorder.is_as_left(x, call)}
     calls, given = _behind(starts, known)
     for origin in given:
         if origin.key() not in ends and (node := node_of(origin.tensor)) is not None:
@@ -101,7 +101,8 @@ def record_of(
     constants: dict[int, Tensor] = {}
     for origin in met:
         if isinstance(origin, Given):
-            constants[origin.key()] = origin.tensor.detach() if origin.is_constant() else origin.tensor
+            x = recorder.numbers_then(origin)
+            constants[origin.key()] = x.detach() if origin.is_constant() else x
         elif (held := known.get((origin.call.number, origin.path))) is not None:
             constants[id(held)] = held
     return _written(ordered, constants, known, ends, recorder, outputs, inputs, names, root)
@@ -216,7 +217,8 @@ def _written(
     names: Mapping[int, str],
     root: str,
 ) -> Recorded:
-    values, slots = dict(inputs), {id(x): slot for slot, x in enumerate(inputs.values())}
+    values = {name: given.get(id(x), x) for name, x in inputs.items()}
+    slots = {id(x): slot for slot, x in enumerate(inputs.values())}
     for key, x in given.items():
         if key not in slots:
             slots[key] = len(values)

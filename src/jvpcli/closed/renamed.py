@@ -1,0 +1,80 @@
+"""torch's ways to compute a weight from other parameters: weight and spectral norm, and parametrizations of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from jvpcli.closed import reach
+from jvpcli.closed.words import Namespace
+from jvpcli.errors import ForbiddenError
+
+
+def renaming() -> dict[str, Any]:
+    """What torch.nn.utils has of them."""
+    norms = {name: _of_parameter(getattr(nn.utils, name)) for name in ("weight_norm", "spectral_norm")}
+    newer = {name: _of_parameter(getattr(parametrizations, name)) for name in ("weight_norm", "spectral_norm", "orthogonal")}
+    general = {"register_parametrization": _registered, "is_parametrized": parametrize.is_parametrized}
+    return {
+        **norms,
+        "parametrizations": Namespace("torch.nn.utils.parametrizations", newer),
+        "parametrize": Namespace("torch.nn.utils.parametrize", general),
+    }
+
+
+def _of_parameter(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that puts others in the place of a parameter, of which torch sets an attribute by its name."""
+
+    @wraps(function)
+    def made(module: Any, name: Any = "weight", *arguments: Any, **keywords: Any) -> Any:
+        reach.check_given((*arguments, *keywords.values()))
+        return function(module, _own(module, name), *arguments, **keywords)
+
+    return made
+
+
+def _own(module: Any, name: Any) -> str:
+    """The name of a parameter that a module has.
+
+    Raises:
+        ForbiddenError: it has none of it.
+    """
+    if not isinstance(module, nn.Module) or type(name) is not str or not reach.is_part(module, name):
+        raise ForbiddenError("Only a parameter of a module can be computed from others in a program.")
+    return name
+
+
+def _registered(module: Any, tensor_name: Any, parametrization: Any, *, unsafe: bool = False) -> Any:
+    """`register_parametrization(module, "weight", parametrization)`: torch gives it other memory by what leads back.
+
+    Raises:
+        ForbiddenError: the parametrization leads back, or is none.
+    """
+    if not isinstance(parametrization, nn.Module):
+        raise ForbiddenError("A parametrization is a module.")
+    held = [*map(vars, type(parametrization).__mro__), vars(parametrization)]
+    held += [vars(parametrization).get(name) or {} for name in ("_parameters", "_modules", "_buffers")]
+    if any("right_inverse" in each for each in held):
+        raise ForbiddenError("A parametrization with a `right_inverse` can't be used in a program.")
+    return parametrize.register_parametrization(module, _own(module, tensor_name), parametrization)
+
+
+def _normed(v: Tensor, g: Tensor, dim: int) -> Tensor:
+    """The weight of a weight norm, whose magnitudes torch trusts to be as many as there are.
+
+    Raises:
+        ForbiddenError: they are others.
+    """
+    lengths = () if dim == -1 else tuple(size if axis == dim else 1 for axis, size in enumerate(v.shape))
+    if (g.shape, g.dtype) != (lengths, v.dtype):
+        raise ForbiddenError("The magnitudes of a weight norm have another shape or dtype than its directions.")
+    return torch._weight_norm(v, g, dim)
+
+
+INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {torch._weight_norm: _normed}
+"""What torch calls for it that trusts what it gets, and what is carried out in its place."""
