@@ -128,7 +128,7 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
         return refusal
     if why.torch_message is not None or isinstance(why, LimitError):
         return why
-    same = _line(why) == _line(refusal) and not isinstance(why, ForbiddenError)
+    same = why.source is not None and _line(why) == _line(refusal) and not isinstance(why, ForbiddenError)
     if isinstance(refusal, UnknownNameError) and (same or refusal.message.partition("`")[2].partition("`")[0] in why.message):
         return refusal  # of the same name, of which the language knows the nearest ones
     if isinstance(why, ForbiddenError) and why.source is not None:
