@@ -12,11 +12,11 @@ from math import ceil, prod
 import torch
 
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, elementwise, index, matrices, movement, numbered, product, reduce, windows
+from jvpcli.jacobians.local import detect, elementwise, index, matrices, movement, product, reduce, windows
 from jvpcli.jacobians.local.node import Node
 
 ONE_TO_ONE = frozenset(
-    (*elementwise.RULES, *movement.RULES, *index.RULES, *numbered.CALLS, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
+    (*elementwise.RULES, *(movement.RULES.keys() - movement.BACK), *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
 )
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
 ALONG = frozenset(
@@ -209,7 +209,7 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
         return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
     if name in product.DISTANCE_NAMES:
         return shape[-1]
-    if name in numbered.BACK:
+    if name in movement.BACK:
         return prod(node._saved_kernel_size)
     if name in windows.NAMES:
         return _window(node, name, shape, out_shape)

@@ -21,8 +21,7 @@ POWERS = {torch.float32: 8, torch.float64: 16}
 
 def _square(op: Op) -> tuple[Shape, int]:
     """The operand's shape, and the size of its matrices."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     return shape, shape[-1]
 
 
@@ -82,8 +81,7 @@ def exponential(op: Op) -> Locals:
 
 def pseudo_inverse(op: Op) -> Locals:
     """P = A⁺ at a constant rank: dP = −P dA P + P Pᵀ dAᵀ (1 − A P) + (1 − P A) dAᵀ Pᵀ P."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     m, n = shape[-2:]
     a, p = op.saved("self").detach().reshape(-1, m, n), op.saved("result").detach().reshape(-1, n, m)
     op.work.reserve(len(a) * (m * n) ** 2, op.like.element_size())
@@ -111,8 +109,7 @@ def eigen(op: Op) -> Locals:
 
 def singular(op: Op) -> Locals:
     """A = U diag(s) Vᵀ: ds_k = u_kᵀ dA v_k."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     if op.nr != 1:
         raise NoRuleError("its vectors")
     m, n, k = *shape[-2:], min(shape[-2:])

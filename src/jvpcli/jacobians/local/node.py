@@ -61,6 +61,13 @@ class Op:
     like: Tensor
     work: Workspace
 
+    @property
+    def operand(self) -> Shape:
+        """The shape of the first operand, of an operation that is asked for no other."""
+        shape = self.shapes[0]
+        assert shape is not None
+        return shape
+
     def saved(self, name: str, default: Any = None) -> Any:
         """What the forward operation saved under the name; a sparse tensor written out."""
         value = getattr(self.node, "_saved_" + name, default)

@@ -11,10 +11,10 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.detect import along
 from jvpcli.jacobians.local.elementwise import constant
 from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
-from jvpcli.jacobians.local.probe import along
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -177,8 +177,7 @@ def trilinear(op: Op) -> Locals:
 
 def inverse(op: Op) -> Locals:
     """Y = A⁻¹: dY_ij/dA_kl = −Y_ik Y_lj."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     y = op.saved("inverse").detach()
     n = shape[-1]
     y = y.reshape(-1, n, n)
@@ -245,8 +244,7 @@ def _solved(op: Op, inv: Tensor, x: Tensor, left: bool = True, read: Sequence[Fa
 
 def trace(op: Op) -> Locals:
     """Σ x_ii."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     if shape[0] != shape[1]:
         raise NoRuleError("not square")
     return op.first(op.regular(shape, (), (0, 0), {0: shape[0]}))
@@ -254,12 +252,8 @@ def trace(op: Op) -> Locals:
 
 def square_blocks(op: Op) -> Locals:
     """Functions of one matrix (cholesky_inverse): a block for each matrix of the batch."""
-    shape = op.shapes[0]
-    assert shape is not None
-    if len(shape) != len(op.shape) or len([s for s in op.shapes if s is not None]) != 1:
-        raise NoRuleError("not a function of one matrix")
-    term = along(op, (len(shape) - 2, len(shape) - 1))
-    return op.first(*([] if term is None else [term]))
+    dims = len(op.operand)
+    return along(op, (dims - 2, dims - 1))
 
 
 def distances(op: Op) -> Locals:
