@@ -26,24 +26,10 @@ ALONG = frozenset(
 """Operations along one axis, the others one by one."""
 
 FACTORS = {
-    "Mm": (0, 1),
-    "Bmm": (0, 1),
-    "Mv": (0, 1),
-    "Dot": (0, 1),
-    "Addmm": (1, 2),
-    "Baddbmm": (1, 2),
-    "Addmv": (1, 2),
-    "SparseAddmm": (1, 2),
+    **dict.fromkeys(("Mm", "Bmm", "Mv", "Dot"), (0, 1)),
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addmv", "SparseAddmm"), (1, 2)),
 }
-SAVED = {
-    **dict.fromkeys(("Mm", "Bmm"), ("self", "mat2")),
-    "Mv": ("self", "vec"),
-    "Dot": ("self", "tensor"),
-    **dict.fromkeys(("Addmm", "SparseAddmm"), ("mat1", "mat2")),
-    "Baddbmm": ("batch1", "batch2"),
-    "Addmv": ("mat", "vec"),
-}
-"""The names under which products save the two factors."""
+"""Products, and which of their operands are multiplied."""
 
 MATRIX_NAMES = ("LinalgInvEx", "LinalgSolveEx", "LinalgSolveTriangular", *product.SQUARE_BLOCKS_NAMES.split())
 MATRICES = frozenset((*matrices.RULES, *MATRIX_NAMES))
@@ -226,7 +212,7 @@ def listed(node: Node, name: str, operand: int) -> int:
         return 0
     other = 1 - FACTORS[name].index(operand)
     with suppress(RuntimeError):  # it was written to since
-        value = getattr(node, "_saved_" + SAVED[name][other], None)
+        value = getattr(node, "_saved_" + product.SAVED[name][other], None)
         if value is not None and value.layout is not torch.strided and value.dim() == 2:
             places = value.to_sparse_coo().coalesce().indices()[other]
             return int(places.bincount().max()) if places.numel() else 1

@@ -8,11 +8,12 @@ from math import prod
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Op, Rule
 from jvpcli.jacobians.local.windows import grid, taps_along
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.terms import Term
 
 
 def convolution(op: Op) -> Locals:
@@ -31,15 +32,12 @@ def convolution(op: Op) -> Locals:
         ]
 
     taps = op.work.structure(op.work.key("taps", key), along_axes)
-    result: list[tuple[Term, ...] | None] = [None] * len(op.shapes)
-    if op.shapes[0] is not None:
-        result[0] = (_to_input(op, key, w.detach(), taps, transposed, groups),)
-    if op.shapes[1] is not None:
-        result[1] = (_to_weight(op, x.detach(), taps, transposed, groups),)
-    if len(op.shapes) > 2 and op.shapes[2] is not None:
-        sizes = {0: op.shape[0], 1: op.shape[1], 2: prod(places)}
-        result[2] = (op.regular(op.shapes[2], (0, 1, 2), (1,), sizes),)
-    return result
+    sizes = {0: op.shape[0], 1: op.shape[1], 2: prod(places)}
+    return op.pieces(
+        lambda shape: _to_input(op, shape, key, w.detach(), taps, transposed, groups),
+        lambda shape: _to_weight(op, shape, x.detach(), taps, transposed, groups),
+        lambda bias: op.regular(bias, (0, 1, 2), (1,), sizes),
+    )
 
 
 def _used(place: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,9 +53,8 @@ def _used(place: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _to_input(
-    op: Op, key: int | None, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
+    op: Op, shape: Shape, key: int | None, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
 ) -> SparseMap:
-    shape = op.operand
     batch, channels, sizes = shape[0], shape[1], shape[2:]
     per_group, out_channels = channels // groups, op.shape[1]
     lengths, places = [len(place) for place, _ in taps], prod(op.shape[2:])
@@ -90,9 +87,9 @@ def _to_input(
     return SparseMap(op.shape, shape, op.like, pattern, values)
 
 
-def _to_weight(op: Op, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int) -> Term:
-    shape = op.shapes[1]
-    assert shape is not None
+def _to_weight(
+    op: Op, shape: Shape, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
+) -> KroneckerMap:
     kernel, places = prod(t[0].shape[0] for t in taps), prod(op.shape[2:])
     place, inside = grid(taps, x.shape[2:])
     batch, per_group, out_group = x.shape[0], x.shape[1] // groups, op.shape[1] // groups

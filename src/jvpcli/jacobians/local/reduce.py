@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 from torch import Tensor
@@ -48,21 +49,17 @@ def segments(op: Op, shape: Shape, values: Tensor | None, scale: float = 1.0) ->
 
 def sum_(op: Op) -> Locals:
     """x.sum(dims): no values at all."""
-    return op.each(lambda shape: (segments(op, shape, None),))
+    return op.pieces(lambda shape: segments(op, shape, None))
 
 
 def mean(op: Op) -> Locals:
     """x.mean(dims)."""
-    return op.each(lambda shape: (segments(op, shape, None, 1.0 / max(1, prod(shape) // max(1, prod(op.shape)))),))
+    return op.pieces(lambda shape: segments(op, shape, None, 1.0 / max(1, prod(shape) // max(1, prod(op.shape)))))
 
 
 def reduction(op: Op) -> Locals:
     """Any reduction: ones, pulled back."""
-    pulled = op.pull(op.ones())
-    return [
-        None if shape is None else () if grad is None else (segments(op, shape, grad),)
-        for shape, grad in zip(op.shapes, pulled, strict=True)
-    ]
+    return op.of_ones(partial(segments, op))
 
 
 def selecting(op: Op) -> Locals:
