@@ -18,9 +18,9 @@ from torch import Tensor
 from jvpcli.errors import LimitError
 from jvpcli.gradcheck.losses import Loss, Watch
 from jvpcli.gradcheck.signs import Signs
+from jvpcli.jacobians.duplicates import uses_vectors
 from jvpcli.jacobians.operations import coarsest_rounding, is_regular
-from jvpcli.jacobians.passes import Sweep, by_rows, vjp
-from jvpcli.jacobians.repeated import uses_vectors
+from jvpcli.jacobians.passes import Sweep, by_rows, pushed, vjp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import can_require_grad
 from jvpcli.language.readings import nodes_below
@@ -288,8 +288,6 @@ class RealFunction:
 
     def pushed(self, tangents: Sequence[Tensor]) -> list[Tensor]:
         """Ju of each output by torch's forward mode, for a tangent of each input."""
-        from jvpcli.jacobians.duals import pushed  # a custom function's own formula alone needs it
-
         found = pushed(self.problem, dict(zip(self.inputs.names, tangents, strict=True)))
         return [torch.zeros_like(self.evaluation.outputs[name]) if ju is None else ju for name, ju in found.items()]
 

@@ -21,8 +21,7 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.pace import Pace
-from jvpcli.jacobians.passes import Sweep, gathered
+from jvpcli.jacobians.passes import Pace, Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, kind_by_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace

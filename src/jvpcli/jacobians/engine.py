@@ -35,7 +35,7 @@ from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.nearby import others
-from jvpcli.jacobians.pace import Pace, TooSlowError
+from jvpcli.jacobians.passes import Pace, TooSlowError
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps

@@ -26,7 +26,7 @@ from jvpcli.jacobians.local.detect import BLOCKS, detect
 from jvpcli.jacobians.local.detect import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.table import RULES
-from jvpcli.jacobians.pace import Pace
+from jvpcli.jacobians.passes import Pace
 from jvpcli.jacobians.through import (
     CHUNK_BYTES,
     CONVOLVED,

@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.duplicates import repeated_in
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import direction
-from jvpcli.jacobians.repeated import repeated_in
 from jvpcli.options import command
 from jvpcli.report.trace import Finding
 from jvpcli.request import Request
