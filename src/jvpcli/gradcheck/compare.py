@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.differences import SAFETY, TINY, TOP, Estimate, Line, Quick, estimate, quick, quick_step, scales
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.jacobians.nearby import direction
+from jvpcli.jacobians.nearby import direction, largest
 from jvpcli.request import Tell
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
@@ -177,11 +177,9 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
     """
     sizes = _sizes(function, jacobian)
     finite = function.y.isfinite()
-    spoilt = not bool(
-        finite.all()
-    )  # a zero cotangent times what is not finite: NaN says nothing about the other outputs
-    largest = _largest(jacobian * sizes)
-    floor, weight = 1000 * function.eps * largest, WEIGHTY * largest
+    spoilt = not bool(finite.all())  # a zero cotangent times what is not finite: NaN says nothing about the other outputs
+    most = largest(jacobian * sizes)
+    floor, weight = 1000 * function.eps * most, WEIGHTY * most
     entries: list[Entry] = []
     kinks: list[Entry] = []
     unseen: list[Entry] = []
@@ -236,8 +234,8 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
 def _sizes(function: RealFunction, derivatives: Tensor) -> Tensor:
     """The steps' sizes (n,), such that none of them is infinite times the derivatives: one, or (m, n)."""
     finite = torch.atleast_2d(derivatives).abs().nan_to_num(nan=0.0, posinf=0.0)
-    largest = torch.cat([torch.ones(1, finite.shape[1], dtype=finite.dtype), finite]).amax(0)
-    return torch.minimum(scales(function), LARGEST_STEP / torch.exp2(torch.floor(torch.log2(largest))))
+    sizes = torch.cat([torch.ones(1, finite.shape[1], dtype=finite.dtype), finite]).amax(0)
+    return torch.minimum(scales(function), LARGEST_STEP / torch.exp2(torch.floor(torch.log2(sizes))))
 
 
 def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -> tuple[Line, Quick]:
@@ -245,7 +243,7 @@ def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -
 
     Those of its neighbours' size suit an entry that adds little to a sum, its own one that stands alone.
     """
-    line = Line(function, torch.zeros_like(function.x).index_fill(0, torch.tensor([column]), size))
+    line = Line(function, function.toward(column, size))
     first = quick(line)
     own = abs(float(function.x[column]))
     if not TINY < 4 * own < size:
@@ -266,11 +264,6 @@ def _refined(function: RealFunction, entry: Entry, floor: float) -> tuple[str, E
     if kind == AGREES and entry.analytic == 0 and max(better.error, floor) < abs(better.numeric):
         return UNSURE, better  # so rounded that zero is let pass, and yet hardly zero
     return (kind, better) if kind == MISMATCH else (AGREES, min(entry, better, key=lambda found: found.difference))
-
-
-def _largest(values: Tensor) -> float:
-    """The largest finite absolute value; 0 for none."""
-    return float(values.abs().nan_to_num(nan=0.0, posinf=0.0).max()) if values.numel() else 0.0
 
 
 def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: float, weight: float) -> Tensor:
@@ -401,16 +394,13 @@ def entry_at(
 
 def form_changes(function: RealFunction, column: int) -> bool:
     """Whether the outputs have other shapes or dtypes a small step to one of the sides."""
-    u = torch.zeros_like(function.x)
-    u[column] = scales(function)[column] * quick_step(function.eps)
+    u = function.toward(column, float(scales(function)[column]) * quick_step(function.eps))
     return any(function.changes_form(function.x + side * u) for side in (1, -1))
 
 
 def along(function: RealFunction, row: int, column: int) -> Line:
     """One output along one input entry, over steps of that entry's scale."""
-    u = torch.zeros_like(function.x)
-    u[column] = scales(function)[column]
-    return Line(function, u, rows=torch.tensor([row]))
+    return Line(function, function.toward(column, float(scales(function)[column])), rows=torch.tensor([row]))
 
 
 def magnitude(number: float) -> float:
