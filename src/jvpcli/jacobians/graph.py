@@ -21,6 +21,7 @@ from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, is_fused, operand_shape, read_op, spare
 from jvpcli.jacobians.local.table import is_trusted, local_maps
+from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import DECIDED, Nature, leading, named, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
@@ -629,4 +630,4 @@ def scatter(output: Tensor, x: Tensor, v: Tensor, eps: float) -> float:
             changes = [pull_back(graph, v, rounded)[0] - exact for _ in range(DRAWS)]
     except (UnsupportedError, RuntimeError):
         return 0.0
-    return max((float(change.abs().nan_to_num(nan=0.0, posinf=0.0).max()) for change in changes if change.numel()), default=0.0)
+    return max(map(largest, changes))
