@@ -39,7 +39,7 @@ from jvpcli.jacobians.operations import (
     picks_by_index,
 )
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.structured import StructuredMap, bare, is_filled
+from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
 MATRIX_NAMES = """
@@ -155,7 +155,7 @@ def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
         ]
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
-    return [tuple([bare(term) if is_filled(term) else term for term in terms]) for terms in found]  # places are all that is kept
+    return [tuple([term.bare() if term.is_filled else term for term in terms]) for terms in found]  # places are all that is kept
 
 
 def _wide_map(
@@ -260,10 +260,10 @@ def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape)
     if name in FOUND_OUT:
         raise UnsupportedError(name)
     if not name:  # of a custom function other points tell the rest
-        return tuple([bare(term) for term in pieces])
+        return tuple([term.bare() for term in pieces])
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
-        return tuple([bare(term) for term in pieces])
+        return tuple([term.bare() for term in pieces])
     batch = batch if out_shape[:batch] == shape[:batch] else 0
     return (_every(node, batch, out_shape, shape),)
 
@@ -282,7 +282,7 @@ def _ones(term: Term, keep: bool, constant: bool) -> Term:
         return replace(term, factors=tuple(held), scale=float(term.scale != 0 or not constant))
     if keep and isinstance(term, SparseMap) and term.values is not None and not bool(term.values.all()):
         return replace(term, values=(term.values != 0).double())
-    return bare(term)
+    return term.bare()
 
 
 def widened(weighed: bool, op: Op, local: Locals) -> Locals:

@@ -39,9 +39,9 @@ SAVED = {
 def product(op: Op) -> Locals:
     """a @ c of matrices, batches of them, or vectors; or beta·bias + alpha·(a @ c), the bias broadcast."""
     name = operation(op.node)
-    beta, alpha = (float(op.saved(each, 1)) for each in ("beta", "alpha"))
     left, right = (_factor(op, each) for each in SAVED[name])
     *biases, a, c = op.shapes
+    beta, alpha = (float(op.saved(each, 1)) for each in ("beta", "alpha")) if biases else (1.0, 1.0)
     summed = name == "Addbmm"  # over the batch
     batch = (B,) if summed or len(op.shape) == 3 else ()
     a_labels, c_labels = [((Q,), (Q,)), ((P, Q), (Q,)), ((*batch, P, Q), (*batch, Q, R))][min(2, len(op.shape))]
