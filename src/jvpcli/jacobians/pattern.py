@@ -116,11 +116,6 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[S
     return found
 
 
-def _picks(node: Node) -> bool:
-    name = operation(node)
-    return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
-
-
 @dataclass(frozen=True, eq=False)
 class _Everywhere:
     """Where ∂output/∂input can be other than zero, at any point: found out once for all inputs, where it is asked for."""
@@ -299,7 +294,8 @@ def widened(weighed: bool, op: Op, local: Locals) -> Locals:
         ]
     if name in ("ScatterReduce", "IndexReduce"):
         return [shapes and (_scattered(node, k, *shapes),) for k, shapes in enumerate(_ends(op, local))]
-    if not _picks(node) or name == "SegmentReduce":
+    picks = name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
+    if not picks or name == "SegmentReduce":
         return local
     if "Pool" in name or "Grid" in name:
         first, *others = local

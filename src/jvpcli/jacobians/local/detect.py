@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import torch
@@ -210,7 +211,9 @@ def _scattered(op: Op, operands: Sequence[int], key: int | None) -> Found:
 
 def _reach(flat: Tensor, rows: Tensor, asked: Sequence[tuple[Tensor, Tensor | None]]) -> bool:
     """Whether the answers to seeds are those seeds at some rows times the weights."""
-    return all(torch.equal(flat * seed.reshape(-1)[rows], _flat(answer, flat)) for seed, answer in asked)
+    none = torch.zeros_like(flat)
+    answers = [(seed, none if answer is None else answer.reshape(-1)) for seed, answer in asked]
+    return all(torch.equal(flat * seed.reshape(-1)[rows], answer) for seed, answer in answers)
 
 
 def _gathered(op: Op, operands: Sequence[int], key: int | None) -> Found:
@@ -270,10 +273,6 @@ def _are_multiples(ones: Tensor | None, seeded: Tensor | None) -> bool:
     ratio = (seeded / ones).masked_fill_((ones == 0) & (seeded == 0), 1)
     mantissa = ratio.view(INTEGERS[ratio.itemsize]) & (round(1 / torch.finfo(ratio.dtype).eps) - 1)
     return bool(((mantissa == 0) & (ratio != 0) & ratio.isfinite()).all())
-
-
-def _flat(grad: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if grad is None else grad.reshape(-1)
 
 
 def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key: int | None) -> tuple[Term, ...]:
@@ -435,13 +434,11 @@ def pull_basis(op: Op, mixed: Sequence[int]) -> list[Tensor | None]:
     held = 2 * largest + (spare(op.node) if is_fused(op.node.name()) else 0)
     chunk = max(1, min(count, CHUNK_BYTES // max(1, held * op.like.element_size())))
     chunk = 1 if count <= LOOP or chunk <= LOOP else chunk
-    sweep = Sweep(lambda v: _wanted(op, v), op.ones(), chunk)
-    return gathered(sweep, count, lambda start, stop: _basis(op, mixed, start, stop))
 
+    def pull(v: Tensor) -> list[Tensor | None]:
+        return [None if shape is None else g for g, shape in zip(op.pull(v), op.shapes, strict=False)]
 
-def _wanted(op: Op, cotangent: Tensor) -> list[Tensor | None]:
-    """The cotangents of the operands that are asked for; None for the others too."""
-    return [None if shape is None else g for g, shape in zip(op.pull(cotangent), op.shapes, strict=False)]
+    return gathered(Sweep(pull, op.ones(), chunk), count, partial(_basis, op, mixed))
 
 
 def _basis(op: Op, mixed: Sequence[int], start: int, stop: int) -> Tensor:

@@ -62,8 +62,10 @@ def _windows(op: Op, shape: Shape, dims: int, key: int | None) -> SparseMap:
     outer = len(shape) - dims
     if shape[:outer] != op.shape[:outer]:
         raise NoRuleError("the leading axes differ")
-    make = _interpolated if operation(op.node) in INTERPOLATIONS else _averaged
-    places, values = make(op, shape, dims)
+    if operation(op.node) in INTERPOLATIONS:  # the nonzeros of the product of the axes' matrices
+        places, values = grid([_axis(op, dims, d) for d in range(dims)], shape[-dims:])
+    else:
+        places, values = _averaged(op, shape, dims)
     op.work.reserve(places.shape[0] * prod(op.shape), 8 + op.like.element_size())
     found = _of_each(op.shape, shape, op.like, places, values, key)
     if not agrees(op, 0, [found]):  # torch copies what keeps its size: not both ways, and not on a line alone
@@ -147,11 +149,6 @@ def _averaged(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
     return place, weight * (sums / weight.sum(0))
 
 
-def _interpolated(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
-    """The nonzeros of the product of the axes' matrices."""
-    return grid([_axis(op, dims, d) for d in range(dims)], shape[-dims:])
-
-
 def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
     """For each output place of an axis its taps (k, places) and their weights: all axes are interpolated as the last one is."""
     call, *scales = INTERPOLATIONS[operation(op.node)]
@@ -164,22 +161,18 @@ def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
         return found.view(-1, count)
 
     numbers = torch.arange(size, device=op.like.device)
+    dtype = op.node._input_metadata[op.nr].dtype
+    dtype = torch.float32 if dtype.itemsize == 2 else dtype
     step = (4 if "bicubic" in call else 2) * (ceil(size / max(1, count)) if call.endswith("_aa") else 1)
     if min(step, size) * (size + count) > LINES * prod(op.operand[-dims:]) * prod(op.shape[-dims:]):
         raise NoRuleError("few places, each of much")
     while True:
-        found = read_apart(interpolate, numbers % min(step, size), _single(op))
+        found = read_apart(interpolate, numbers % min(step, size), op.like.new_empty(0, dtype=dtype))
         if found is not None:
             return _together(*found)
         if step >= size:
             raise NoRuleError("not a sum of weighed entries")
         step *= 2
-
-
-def _single(op: Op) -> Tensor:
-    """An empty tensor of the numbers that an operation computes in: at least single precision."""
-    dtype = op.node._input_metadata[op.nr].dtype
-    return op.like.new_empty(0, dtype=torch.float32 if dtype.itemsize == 2 else dtype)
 
 
 def read_apart(read: Callable[[Tensor], Tensor], colors: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
