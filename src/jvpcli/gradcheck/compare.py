@@ -180,10 +180,8 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
     spoilt = not bool(finite.all())  # a zero cotangent times what is not finite: NaN says nothing about the other outputs
     most = largest(jacobian * sizes)
     floor, weight = 1000 * function.eps * most, WEIGHTY * most
-    entries: list[Entry] = []
-    kinks: list[Entry] = []
-    unseen: list[Entry] = []
-    unsure, nearest = 0, None
+    found: dict[str, list[Entry]] = {kind: [] for kind in (MISMATCH, KINK, AGREES, UNSURE, UNSEEN)}
+    wrong, unclear = found[MISMATCH], 0
     for column in range(function.n):
         if tell:
             tell("columns compared with differences", column, function.n)
@@ -191,41 +189,36 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
         size = float(line.direction[column])
         analytic = jacobian[:, column] * size
         comparable = finite & ~analytic.isnan() if spoilt else finite
-        unsure += int((finite & ~comparable).sum())
+        unclear += int((finite & ~comparable).sum())
         rows = (_suspicious(line, first, analytic, size, floor, weight) & comparable).nonzero().reshape(-1)
-        if len(entries) > ENOUGH:  # it is wrong all over: only what is still worse matters
-            rows = rows[~((first.derivative - analytic)[rows].abs() / size <= max(e.difference for e in entries))]
-        settled = comparable.clone()
-        settled[rows] = False
-        nearest = _nearer(nearest, first.derivative, analytic, settled, column, size)
+        if len(wrong) > ENOUGH:  # it is wrong all over: only what is still worse matters
+            rows = rows[~((first.derivative - analytic)[rows].abs() / size <= max(e.difference for e in wrong))]
+        agreeing = comparable.clone()
+        agreeing[rows] = False
+        found[AGREES] += _furthest(first.derivative, analytic, agreeing, column, size)
         plain = list(_plainly_wrong(line, first, analytic, rows, column, size))
-        entries += plain
+        wrong += plain
         rows = rows[~torch.isin(rows, torch.tensor([entry.row for entry in plain], dtype=rows.dtype))]
         if not rows.numel():
             continue
         again = estimate(replace(line, rows=rows))
         for position, row in enumerate(rows.tolist()):
             kind, entry = _judge(function, again, position, float(analytic[row]), row, column, size, floor, weight)
-            if kind == MISMATCH:
-                entries.append(entry)
-            elif kind == KINK:
-                kinks.append(entry)
-            elif kind == AGREES and (nearest is None or entry.difference > nearest.difference):
-                nearest = entry
-            elif kind == UNSEEN:
-                unseen.append(entry)
-            unsure += kind == UNSURE
+            found[kind].append(entry)
+    nearest = max(found[AGREES], key=lambda entry: entry.difference, default=None)
     if nearest is not None:
         kind, nearest = _refined(function, nearest, floor)
-        entries += [nearest] if kind == MISMATCH else []
-        unsure, nearest = (unsure + 1, None) if kind == UNSURE else (unsure, nearest)
+        if kind != AGREES:
+            found[kind].append(nearest)
+        nearest = None if kind == UNSURE else nearest
+    unsure = unclear + len(found[UNSURE])
     return Compared(
-        compared=int(finite.sum()) * function.n - unsure - len(unseen),
+        compared=int(finite.sum()) * function.n - unsure - len(found[UNSEEN]),
         what=ENTRIES,
-        mismatches=worst_first(entries),
-        kinks=worst_first(kinks),
+        mismatches=worst_first(wrong),
+        kinks=worst_first(found[KINK]),
         nearest=nearest,
-        unseen=tuple(unseen),
+        unseen=tuple(found[UNSEEN]),
         unsure=unsure,
         unfinite=int((~finite).sum()),
     )
@@ -358,15 +351,11 @@ def _settled(
     return AGREES if agrees else MISMATCH, replace(entry, numeric=number / size, error=error / size)
 
 
-def _nearer(
-    best: Entry | None, numeric: Tensor, analytic: Tensor, rows: Tensor, column: int, size: float
-) -> Entry | None:
-    """The entry of the larger difference: the best so far, or one of this column."""
-    if not bool(rows.any()):
-        return best
-    row = int(torch.where(rows, (numeric - analytic).abs(), -1.0).argmax())
-    entry = Entry(row, column, float(analytic[row]) / size, float(numeric[row]) / size)
-    return entry if best is None or entry.difference > best.difference else best
+def _furthest(numeric: Tensor, analytic: Tensor, rows: Tensor, column: int, size: float) -> Iterator[Entry]:
+    """The entry of the largest difference in a column, if there is any among these rows."""
+    if bool(rows.any()):
+        row = int(torch.where(rows, (numeric - analytic).abs(), -1.0).argmax())
+        yield Entry(row, column, float(analytic[row]) / size, float(numeric[row]) / size)
 
 
 def worst_first(entries: list[Entry]) -> tuple[Entry, ...]:

@@ -45,16 +45,13 @@ from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Worksp
 MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve TriangularSolve CholeskySolve LinalgEigh LinalgLstsq
 """
-PRODUCT_NAMES = """
-Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr SparseAddmm Linear Trilinear Convolution LinalgSolveTriangular
-"""
 BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
     "Convolution": stated_maps,  # some entries meet nothing, at the border
     "LinalgSolveTriangular": product.triangle_of_ones,
 }
 """Operations with zeros at every point: their local maps where all that they have saved is ones."""
 
-PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
+PRODUCTS = detect.LINEAR | product.SAVED.keys() | {"Addr", "Linear", "Trilinear", "Convolution", "LinalgSolveTriangular"}
 """Operations whose local map to one operand is made from the others alone."""
 
 ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {

@@ -33,11 +33,10 @@ from jvpcli.jacobians.through import (
     PER_ENTRY,
     PER_FLOP,
     PULLED,
-    taps,
     time_of_convolving,
     time_of_rows,
 )
-from jvpcli.jacobians.widths import CUT, FACTORS, SINGLE, listed
+from jvpcli.jacobians.widths import CUT, FACTORS, SINGLE, listed, taps
 from jvpcli.report import OutputPlan, Way
 
 BATCH = 6e4

@@ -22,7 +22,7 @@ from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import Term
-from jvpcli.jacobians.widths import CUT, SPATIAL, carried
+from jvpcli.jacobians.widths import CUT, SPATIAL, carried, taps
 
 CHUNK_BYTES = 1 << 25
 """Rows that are pulled through at a time."""
@@ -54,13 +54,6 @@ CALL = 1.5e5
 
 PULLED = frozenset(("Convolution", "ConstantPadNd", *SPATIAL, *CUT))
 """Operations whose local maps are held by index arrays: rows may be pulled through them to their first operand."""
-
-
-def taps(node: Node, name: str, out_shape: Shape) -> int:
-    """How many multiplications an output entry of a convolution takes."""
-    if name != "Convolution":
-        return 1
-    return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1]))
 
 
 def time_of_convolving(node: Node, out_shape: Shape) -> float:
