@@ -95,14 +95,10 @@ def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | No
     if cut is None:
         return None
     total, place = cut
-    tail = total.inn[place:]
-    mixed = [k for k in tail if k in total.out]
-    rows = prod([total.sizes[k] for k in total.out if k not in total.inn[:place]])
-    if mixed and PER_ENTRY * total.bound * taps(op.node, name, op.shape) < time_of_rows(op.node, name, rows, shape, op.shape):
+    if not set(total.out).isdisjoint(total.inn[place:]):  # rows have few entries there, each at a place of its own
         return None
-    if not convolves and (mixed or (name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape))):
+    if name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape):
         return None
-    total = _apart(total, mixed)
     if convolves and weight is None:  # the node would make the weight's gradient too
         weight = op.saved("weight").detach()
     return _pulled(op, total, place, shape, prod(shape) // max(1, prod([total.sizes[k] for k in total.inn[:place]])), weight)
@@ -121,21 +117,6 @@ def _cut(total: KroneckerMap, head: int) -> tuple[KroneckerMap, int] | None:
             return split_label(total, label, head // size, 1 + max(total.sizes)), place + 1
         size *= here
     return (total, len(total.inn)) if size == head else None
-
-
-def _apart(total: KroneckerMap, labels: list[int]) -> KroneckerMap:
-    """An equal map, in which deltas between the output's and the input's `labels` are factors of ones and zeros."""
-    if not labels:
-        return total
-    first = 1 + max(total.sizes)
-    fresh = {label: first + number for number, label in enumerate(labels)}
-    eyes = [
-        Factor(torch.eye(total.sizes[k], dtype=total.like.dtype, device=total.like.device), (k, other))
-        for k, other in fresh.items()
-    ]
-    inn = tuple([fresh.get(k, k) for k in total.inn])
-    sizes = {**total.sizes, **{other: total.sizes[k] for k, other in fresh.items()}}
-    return kronecker(total.out_shape, total.in_shape, total.out, inn, sizes, total.like, (*total.factors, *eyes), total.scale)
 
 
 def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, weight: Tensor | None) -> Term | None:

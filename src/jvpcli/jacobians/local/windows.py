@@ -84,7 +84,7 @@ def _of_each(out_shape: Shape, shape: Shape, like: Tensor, places: Tensor, value
 
 
 def windows_of_node(node: Node, term: Term) -> Term:
-    """All entries that a pool, or a sampling at places of a grid, might read: 1 for each."""
+    """All entries that a pool might read: 1 for each."""
     shape, out_shape, dims = term.in_shape, term.out_shape, 3 if "3D" in node.name() else 2
     outer = len(shape) - dims
     if "MaxPool" in node.name() and "Fractional" not in node.name():
