@@ -11,7 +11,7 @@ from jvpcli.jacobians.kronecker import diagonal
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.detect import digits, numbers_read
 from jvpcli.jacobians.local.movement import numbers_of, picked
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed, wrapped
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -41,7 +41,7 @@ def by_indices(op: Op) -> Locals:
     which, shape = op.saved("indices"), op.operand
     if not shape:
         return op.first(op.reshaped(shape))
-    dim = op.dim(op.saved("dim"), len(shape))
+    dim = wrapped(op.saved("dim"), len(shape))
     if which.dim() < len(shape):
         which = which.unsqueeze(dim)
     return _pick(op, None, lambda places: places.gather(dim, which))

@@ -17,7 +17,7 @@ from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.detect import agrees, listed
 from jvpcli.jacobians.local.elementwise import constant
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, signed
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, signed, wrapped
 from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
@@ -48,14 +48,14 @@ def permuted(op: Op, order: Sequence[int]) -> Locals:
 
 def permute(op: Op) -> Locals:
     """x.permute(dims)."""
-    return permuted(op, [op.dim(d, len(op.shape)) for d in op.saved("dims")])
+    return permuted(op, [wrapped(d, len(op.shape)) for d in op.saved("dims")])
 
 
 def transpose(op: Op) -> Locals:
     """x.transpose(dim0, dim1); x.t()."""
     order = list(range(len(op.shape)))
     if len(order) > 1:
-        a, b = (op.dim(op.saved(name, default), len(order)) for name, default in (("dim0", 0), ("dim1", 1)))
+        a, b = (wrapped(op.saved(name, default), len(order)) for name, default in (("dim0", 0), ("dim1", 1)))
         order[a], order[b] = b, a
     return permuted(op, order)
 
@@ -195,7 +195,7 @@ def numbered(op: Op) -> Locals:
 
 def cat(op: Op) -> Locals:
     """Operands side by side along an axis."""
-    dim = op.dim(op.saved("dim"), len(op.shape))
+    dim = wrapped(op.saved("dim"), len(op.shape))
     strides = contiguous_strides(op.shape)
     return [
         None if shape is None else () if start is None else (_placed(op, shape, start * strides[dim], strides),)
@@ -237,7 +237,7 @@ def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
 def stack(op: Op) -> Locals:
     """Operands side by side along a new axis."""
     strides = contiguous_strides(op.shape)
-    step = strides.pop(op.dim(op.saved("dim"), len(op.shape)))
+    step = strides.pop(wrapped(op.saved("dim"), len(op.shape)))
     return [
         None if shape is None else (_placed(op, shape, position * step, strides),)
         for position, shape in enumerate(op.shapes)

@@ -75,10 +75,6 @@ class Op:
             return self.work.borrowed(value) if value.layout is torch.strided else value.to_dense()
         return value
 
-    def dim(self, value: int, dims: int) -> int:
-        """A saved axis number, counted from the front."""
-        return wrapped(value, dims)
-
     def content_key(self, *parts: Any) -> int | None:
         """A key that holds the very numbers of tensors of integers; None where they are too many."""
         key: list[Hashable] = []

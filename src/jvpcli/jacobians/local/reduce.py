@@ -14,7 +14,7 @@ from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.detect import along
 from jvpcli.jacobians.local.index import by_indices
 from jvpcli.jacobians.local.movement import contiguous_strides
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, wrapped
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import zeros
 from jvpcli.system.memory import in_large_pages
@@ -28,7 +28,7 @@ def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
             raise NoRuleError("not a full reduction")
         return tuple(range(len(shape)))
     dims = (dims,) if isinstance(dims, int) else dims
-    found = tuple(sorted({op.dim(d, len(shape)) for d in dims})) if shape else ()
+    found = tuple(sorted({wrapped(d, len(shape)) for d in dims})) if shape else ()
     kept = [size for axis, size in enumerate(shape) if axis not in found]
     if kept != list(op.shape) and prod(kept) != prod(op.shape):
         raise NoRuleError("the reduced axes are not known")
@@ -100,7 +100,7 @@ def softmax(op: Op) -> Locals:
     shape = op.operand
     if not shape:
         return op.first()
-    dim, other = op.dim(op.saved("dim"), len(shape)), len(shape)
+    dim, other = wrapped(op.saved("dim"), len(shape)), len(shape)
     s, (labels, sizes) = op.saved("result").detach(), axes(shape)
     if shape[dim] >= LONG_ROW:  # multiplied with a matrix on the right each is much less than a product of matrices
         factors = [Factor(s, tuple([other if k == dim else k for k in labels])), Factor(s, labels)]
@@ -118,7 +118,7 @@ def log_softmax(op: Op) -> Locals:
     if not shape:
         return op.first()
     factor = Factor(op.saved("result").detach().exp(), axes(shape)[0])
-    return op.first(op.reshaped(shape), _within(op, op.dim(op.saved("dim"), len(shape)), [factor], -1.0))
+    return op.first(op.reshaped(shape), _within(op, wrapped(op.saved("dim"), len(shape)), [factor], -1.0))
 
 
 def cumsum(op: Op) -> Locals:
@@ -126,7 +126,7 @@ def cumsum(op: Op) -> Locals:
     shape = op.operand
     if not shape:
         return op.first(op.reshaped(shape))
-    dim = op.dim(op.saved("dim"), len(shape))
+    dim = wrapped(op.saved("dim"), len(shape))
     op.work.reserve(shape[dim] ** 2, op.like.element_size())
     kept = shape[dim] ** 2 * op.like.element_size() <= MOST_KEPT_BYTES
     key = op.work.key("triangle", shape[dim], op.like.dtype, op.like.device) if kept else None
@@ -173,20 +173,20 @@ def logcumsumexp(op: Op) -> Locals:
     """y_i = log Σ exp x_j over j ≤ i: exp(x_j - y_i)."""
     if not op.shape or not bool(op.saved("result").isfinite().all()):
         return scan(op)
-    return _triangles(op, op.dim(op.saved("dim"), len(op.shape)), lambda x, y: (x - y).exp_())
+    return _triangles(op, wrapped(op.saved("dim"), len(op.shape)), lambda x, y: (x - y).exp_())
 
 
 def cumprod(op: Op) -> Locals:
     """y_i = Π x_j over j ≤ i: y_i / x_j, where none is 0."""
     if not op.shape or not bool(op.saved("self").all()):
         return scan(op)
-    return _triangles(op, op.dim(op.saved("dim"), len(op.shape)), lambda x, y: y / x)
+    return _triangles(op, wrapped(op.saved("dim"), len(op.shape)), lambda x, y: y / x)
 
 
 def scan(op: Op) -> Locals:
     """Anything else along one axis."""
     dims = len(op.operand)
-    return along(op, {op.dim(op.saved("dim"), dims)} if dims else ())
+    return along(op, {wrapped(op.saved("dim"), dims)} if dims else ())
 
 
 REDUCTION_NAMES = """
