@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError, InternalError, why
+from jvpcli.jacobians.blocks import squared
 from jvpcli.jacobians.cuts import Cut
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap, as_numpy
 from jvpcli.jacobians.store_layout import (
@@ -240,7 +241,7 @@ def _write_nonzeros(
     for name, held in (("data", values), ("indices", c), ("indptr", torch.cat([counts.new_zeros(1), counts.cumsum(0)]))):
         _fill(arrays[name], (slice(number, number + 1), slice(0, held.numel())), as_numpy(held)[None])
     squares = torch.zeros(arrays["squares"].shape[1], dtype=torch.float64)
-    squares.index_add_(0, (c // layout.piece).cpu(), _squares(values))
+    squares.index_add_(0, (c // layout.piece).cpu(), squared(values))
     start, stop = layout.cut.span(number)
     diagonal = values.new_zeros(max(0, min(stop, *layout.shape) - start))
     on = c == r + start
@@ -260,12 +261,8 @@ def _squares_of(matrix: Tensor, piece: int, across: int) -> Tensor:
     where = torch.arange(n) // piece
     squares = torch.zeros(across, dtype=torch.float64)
     for some in matrix.split(max(1, AT_A_TIME // max(1, n))):
-        squares.index_add_(0, where, _squares(some).sum(0))
+        squares.index_add_(0, where, squared(some).sum(0))
     return squares
-
-
-def _squares(values: Tensor) -> Tensor:
-    return values.detach().cpu().abs().double().square()
 
 
 # What a store tells
