@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class KroneckerMap(Term):
     @property
     def held(self) -> int:
         """How many numbers it is held by: a product of factors may stand for many more entries."""
-        return sum(map(Tensor.numel, self.numbers))
+        return sum([f.values.numel() for f in self.factors])
 
     @property
     def row_length(self) -> int:
@@ -96,7 +97,7 @@ class KroneckerMap(Term):
 
     @property
     def numbers(self) -> Sequence[Tensor]:
-        return [f.values for f in self.factors]
+        return list(map(attrgetter("values"), self.factors))
 
     def changed(self, make: Callable[[Tensor], Tensor]) -> KroneckerMap:
         return replace(self, factors=tuple([Factor(make(f.values), f.labels) for f in self.factors]))

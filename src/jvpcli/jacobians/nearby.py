@@ -181,11 +181,10 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
     known already.
     """
-    inputs, own, on_the_way = problem.leaves, _rounding_of(problem.leaves), coarsest(problem)
-    step = step_for_kinks(inputs, on_the_way)
+    inputs, (eps, coarser, step) = problem.leaves, problem.once("kinks", lambda: _sight(problem))
     if step is None:
         return None
-    if sides is None or on_the_way > own:  # what is coarser on the way is a staircase from nearer by
+    if sides is None or coarser:  # what is coarser on the way is a staircase from nearer by
         below, above = (generic_gradient(problem, moved(inputs, sign * step, seed=1)) for sign in (-1, 1))
     else:
         below, above = sides
@@ -193,7 +192,7 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
         return None
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
-    floors = _roundings(problem, max(own, on_the_way))
+    floors = _roundings(problem, eps)
     wider = [generic_gradient(problem, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
     found = None
     worst = JUMP * size
@@ -214,6 +213,12 @@ def coarsest(problem: Problem) -> float:
     """The rounding of the coarsest floating dtype that a problem's gradients pass through."""
     tensors = (*problem.differentiable.values(), *problem.leaves.values())
     return problem.once("rounding", lambda: coarsest_rounding(tensors, map(problem.below, problem.differentiable)))
+
+
+def _sight(problem: Problem) -> tuple[float, bool, float | None]:
+    """The coarsest rounding of inputs and operations, whether it is an operation's, and how far kinks are looked for."""
+    own, on_the_way = _rounding_of(problem.leaves), coarsest(problem)
+    return max(own, on_the_way), on_the_way > own, step_for_kinks(problem.leaves, on_the_way)
 
 
 def _roundings(problem: Problem, eps: float) -> list[Tensor]:

@@ -32,7 +32,11 @@ SoftshrinkBackward HardshrinkBackward
 
 def elementwise(op: Op) -> Locals:
     """The diagonal by one pull-back of ones."""
-    return op.of_ones(partial(_diagonal, op))
+    pulled = op.pull(op.ones())
+    return [
+        None if shape is None else () if grad is None else (_diagonal(op, shape, grad),)
+        for shape, grad in zip(op.shapes, pulled, strict=True)
+    ]
 
 
 STEPS = ("Sign", "Sgn", "Angle", "Round", "Floor", "Ceil", "Trunc")
@@ -101,16 +105,19 @@ def neg(op: Op) -> Locals:
 
 def mul(op: Op) -> Locals:
     """x·y: each operand's diagonal is the other, in the shape that it came in."""
-
-    def by(name: str, shape: Shape) -> KroneckerMap:
-        value = op.saved(name)
+    result: list[tuple[KroneckerMap, ...] | None] = []
+    for shape, other in zip(op.shapes, ("other", "self"), strict=False):
+        if shape is None:
+            result.append(None)
+            continue
+        value = op.saved(other)
         if value is None or isinstance(value, complex):
             raise NoRuleError("a saved operand is missing")
         if isinstance(value, Tensor) and value.dim():
-            return scaled(op, shape, value.detach())
-        return constant(op, shape, float(value))
-
-    return op.pieces(partial(by, "other"), partial(by, "self"))
+            result.append((scaled(op, shape, value.detach()),))
+        else:
+            result.append((constant(op, shape, float(value)),))
+    return result
 
 
 def div(op: Op) -> Locals:

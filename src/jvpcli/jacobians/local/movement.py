@@ -25,7 +25,9 @@ from jvpcli.jacobians.terms import Term
 
 def reshape(op: Op) -> Locals:
     """All entries in their order, in another shape."""
-    return op.first(op.reshaped(op.operand))
+    shape = op.shapes[0]
+    assert shape is not None
+    return op.first(op.reshaped(shape))
 
 
 def expand(op: Op) -> Locals:
