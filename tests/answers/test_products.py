@@ -14,8 +14,8 @@ from jvpcli.answers.products import multiply
 from jvpcli.answers.weights import read_cotangents
 from jvpcli.errors import InternalError
 from jvpcli.jacobians.compute import plan
+from jvpcli.jacobians.graph import scatter
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.scatter import scatter
 from jvpcli.language.parse import parse
 from jvpcli.problem import Problem
 from jvpcli.request import Request

@@ -21,7 +21,7 @@ import jvpcli
 from jvpcli.jacobians.dense import sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.jacobians.local import detect, normalise, numbered, windows
+from jvpcli.jacobians.local import detect, movement, normalise, windows
 from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import gathered
@@ -661,7 +661,7 @@ def test_half_precision_samples_at_places_of_its_own():
 def test_every_rule_has_a_case():
     names = {name.split(",")[0].split(" ")[0] for name in CASES}
     assert {RULES[name] for name in names | NO_CASE} == set(RULES.values())
-    assert {*windows.RULES, *normalise.RULES, *numbered.RULES, *detect.RULES} - NO_CASE <= names
+    assert {*windows.RULES, *normalise.RULES, *movement.CALLS, *movement.BACK, *detect.RULES} - NO_CASE <= names
 
 
 class Unknown(torch.autograd.Function):

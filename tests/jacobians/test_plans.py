@@ -429,10 +429,10 @@ def test_passes_that_are_slow_are_given_up_once(name, monkeypatch):
     if name == "tried":
         monkeypatch.setattr("jvpcli.jacobians.plan.TRIED", 0.0)
         monkeypatch.setattr(engine.GraphPlan, "_light", False)
-    monkeypatch.setattr("jvpcli.jacobians.pace._clock", lambda: (0, 0))
+    monkeypatch.setattr("jvpcli.jacobians.passes._clock", lambda: (0, 0))
     steady = engine.compute(plan(), Workspace())
     assert (steady.way, steady.notes) == (dense, ())
-    monkeypatch.setattr("jvpcli.jacobians.pace._clock", lambda: (next(seconds),) * 2)
+    monkeypatch.setattr("jvpcli.jacobians.passes._clock", lambda: (next(seconds),) * 2)
     first, again = engine.compute(plan(), work), engine.compute(plan(), work)
     assert first.notes == ("dense (reverse) was given up on the way: its passes took several times as long as planned",)
     assert first.way == again.way != dense
@@ -444,7 +444,7 @@ def test_passes_that_are_slow_are_given_up_once(name, monkeypatch):
 
 def test_what_was_given_up_is_reported(monkeypatch):
     seconds = itertools.count(0, 10**9)
-    monkeypatch.setattr("jvpcli.jacobians.pace._clock", lambda: (next(seconds),) * 2)
+    monkeypatch.setattr("jvpcli.jacobians.passes._clock", lambda: (next(seconds),) * 2)
     w = r(80, 90)
     report = jvpcli.inspect(lambda x: torch.tanh(w @ torch.tanh(w.T @ (w @ Unbatched.apply(x * 2)))), x=r(90)).report
     assert report.plan.strategy == "accumulated"

@@ -215,7 +215,7 @@ def test_what_was_broken_off_goes_on_to_the_same_bytes(expression, tmp_path, mon
     jvpcli.jacobian(expression, inputs, save=tmp_path / "whole.zarr")
     whole = files(tmp_path / "whole.zarr")
 
-    written, write = [], jvpcli.answers.storing.write_block
+    written, write = [], jvpcli.jacobians.store.write_block
 
     class KilledError(Exception):
         pass
@@ -231,10 +231,10 @@ def test_what_was_broken_off_goes_on_to_the_same_bytes(expression, tmp_path, mon
         written.append(number)
         write(jacobians, cut, number, maps)
 
-    monkeypatch.setattr("jvpcli.answers.storing.write_block", dying)
+    monkeypatch.setattr("jvpcli.jacobians.store.write_block", dying)
     with pytest.raises(Exception):  # noqa: B017, PT011
         jvpcli.jacobian(expression, inputs, save=tmp_path / "J.zarr")
-    monkeypatch.setattr("jvpcli.answers.storing.write_block", write)
+    monkeypatch.setattr("jvpcli.jacobians.store.write_block", write)
     with pytest.raises(FileError, match=r"J.zarr is not complete: \d+ of \d+ blocks are missing"):
         jvpcli.open(tmp_path / "J.zarr")
     with pytest.raises(UsageError, match="is there already, and a store is not overwritten"):
@@ -320,7 +320,7 @@ def test_two_writers_at_once(tmp_path, monkeypatch):
     """One closes the store in the middle of the other's writing, and takes half-written files away; both end well."""
     monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", 64)
     asked = {"expression": "torch.tanh(W @ x)", "W": randn(9, 3), "x": randn(3), "save": tmp_path / "J.zarr", "wrt": "x"}
-    fill, calls = jvpcli.jacobians.store_blocks._fill, []
+    fill, calls = jvpcli.jacobians.store._fill, []
 
     def slow(array, at, values):
         calls.append(array)
@@ -329,7 +329,7 @@ def test_two_writers_at_once(tmp_path, monkeypatch):
             raise FileNotFoundError(2, "No such file or directory", "c.0123.partial")
         fill(array, at, values)
 
-    monkeypatch.setattr("jvpcli.jacobians.store_blocks._fill", slow)
+    monkeypatch.setattr("jvpcli.jacobians.store._fill", slow)
     maps = jvpcli.jacobian(**asked)
     torch.testing.assert_close(maps["y", "x"].to_dense(), rows(python("torch.tanh(W @ x)", {"W": 0, "x": 0}), {
         "W": asked["W"], "x": asked["x"]}, 0)[1][0]["x"])  # fmt: skip
@@ -341,7 +341,7 @@ def test_a_full_disk_and_a_folder_that_is_read_only_are_told(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    for where in ("store_blocks._fill", "store._lay_out"):
+    for where in ("store._fill", "store._lay_out"):
         with monkeypatch.context() as patched:
             patched.setattr(f"jvpcli.jacobians.{where}", full)
             with pytest.raises(FileError, match=r"J\.zarr cannot be written: No space left on device") as told:

@@ -310,6 +310,6 @@ def _scatter(pair: _Pair, eps: float) -> float:
 
     That is what tells a sum that cancels: its terms may be large where it is small or zero.
     """
-    from jvpcli.jacobians.scatter import scatter  # seldom needed
+    from jvpcli.jacobians.graph import scatter  # seldom needed
 
     return scatter(pair.output, pair.leaf, pair.v, eps)

@@ -33,7 +33,6 @@ from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import jvp
 from jvpcli.jacobians.small import Derivatives
-from jvpcli.jacobians.store_blocks import write_block
 from jvpcli.jacobians.store_layout import Opened
 from jvpcli.jacobians.store_maps import StoredMap, open_maps
 from jvpcli.language.readings import nodes_below
@@ -120,7 +119,7 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
     def here() -> list[tuple[Part, list[Tensor]]]:
         jacobians = store.jacobians(path, "r+")
         for done, (place, number) in enumerate(todo, 1):
-            write_block(jacobians, cuts[place], number, block(problem, cuts[place], number, limit))
+            store.write_block(jacobians, cuts[place], number, block(problem, cuts[place], number, limit))
             told(done, len(todo))
         return [(part, multiply_part((path, vectors), part)) for part in _parts(cuts, 1)]
 
@@ -243,7 +242,7 @@ def compute_block(job: Job, which: tuple[int, int]) -> None:
     place, number = which
     cut = job.cuts[place]
     problem, jacobians = _begin(job)
-    write_block(jacobians, cut, number, block(problem, cut, number, job.limit))
+    store.write_block(jacobians, cut, number, block(problem, cut, number, job.limit))
 
 
 @lru_cache(maxsize=1)

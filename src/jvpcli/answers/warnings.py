@@ -16,7 +16,7 @@ from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import all_finite, direction, find_kink
 from jvpcli.jacobians.operations import natures
-from jvpcli.jacobians.passes import vjp
+from jvpcli.jacobians.passes import pushed, vjp
 from jvpcli.jacobians.small import Derivatives, Sides
 from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
@@ -172,8 +172,6 @@ def _artefacts(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
 
 def _finite_forward(problem: Problem, y: str, x: str, matrix: Tensor) -> Iterator[Notice]:
     """That entries of ∂y/∂x are NaN by backward passes alone: a zero cotangent meets ∞ on the way, and no tangent does."""
-    from jvpcli.jacobians.duals import pushed  # seldom needed
-
     leaves, columns = problem.leaves, matrix.isnan().any(0).nonzero().reshape(-1)[:MOST_PUSHED]
     found: list[tuple[int, int, float]] = []
     for column in columns.tolist():
@@ -197,7 +195,7 @@ def _finite_forward(problem: Problem, y: str, x: str, matrix: Tensor) -> Iterato
 def _overwritten(problem: Problem) -> Iterator[Notice]:
     """That a place is written to twice, and PyTorch's gradient goes to both."""
     if problem.is_own or _may_overwrite(problem):
-        from jvpcli.jacobians.overwritten import overwritten_in  # seldom needed
+        from jvpcli.jacobians.duplicates import overwritten_in  # seldom needed
 
         function = overwritten_in(problem.differentiable.values())
         if function is not None:
@@ -253,7 +251,7 @@ def _determines(problem: Problem) -> bool:
 def repeated(problem: Problem) -> Iterator[Notice]:
     """That the vectors of a repeated eigenvalue or singular value take part."""
     if _may_decompose(problem):
-        from jvpcli.jacobians.repeated import repeated_in  # seldom needed
+        from jvpcli.jacobians.duplicates import repeated_in  # seldom needed
 
         found = repeated_in(problem.differentiable.values())
         if found is not None:

@@ -24,6 +24,7 @@ from jvpcli.gradcheck.compare import (
     compare_outputs,
     halved,
     is_small,
+    magnitude,
 )
 from jvpcli.gradcheck.demands import Demand, demands, unrepeatable
 from jvpcli.gradcheck.differences import SAFETY
@@ -42,7 +43,7 @@ from jvpcli.gradcheck.modes import (
     without_backward,
 )
 from jvpcli.gradcheck.staircase import silent_loss
-from jvpcli.gradcheck.vectors import RealFunction, Tolerance, alike, steady
+from jvpcli.gradcheck.vectors import RealFunction, Tolerance, alike, only, steady
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
@@ -374,19 +375,15 @@ def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None
         return lost, None
     row, column = divmod(worst, function.n)
     if v is not None:
-        row = halved(v.nonzero().reshape(-1), lambda part: _gap(function, base, v, part, column))
-        onehot = torch.zeros_like(function.y)
-        onehot[row] = 1
-        numbers = [float(function.pullback(onehot, at)[column]) for at in (base, None)]
+        row = halved(v.nonzero().reshape(-1), lambda part: _gap(function, base, only(v, part), column))
+        numbers = [float(function.gradient(row, at)[column]) for at in (base, None)]
         return lost, Entry(row, column, numbers[0], numbers[1])
     return lost, Entry(row, column, float(rough[row, column]), float(exact[row, column]))
 
 
-def _gap(function: RealFunction, base: Evaluation, v: Tensor, part: Tensor, column: int) -> float:
-    half = torch.zeros_like(v)
-    half[part] = v[part]
-    gap = float((function.pullback(half, base) - function.pullback(half))[column].abs())
-    return gap if gap == gap else math.inf
+def _gap(function: RealFunction, base: Evaluation, v: Tensor, column: int) -> float:
+    """How far the dtype given is off the double precision in a column, for a cotangent."""
+    return magnitude(float((function.pullback(v, base) - function.pullback(v))[column]))
 
 
 def _typical(function: RealFunction, jacobian: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.differences import SAFETY, TINY, TOP, Estimate, Line, Quick, estimate, quick, quick_step, scales
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.jacobians.nearby import direction
+from jvpcli.jacobians.nearby import direction, largest
 from jvpcli.request import Tell
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
@@ -177,15 +177,11 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
     """
     sizes = _sizes(function, jacobian)
     finite = function.y.isfinite()
-    spoilt = not bool(
-        finite.all()
-    )  # a zero cotangent times what is not finite: NaN says nothing about the other outputs
-    largest = _largest(jacobian * sizes)
-    floor, weight = 1000 * function.eps * largest, WEIGHTY * largest
-    entries: list[Entry] = []
-    kinks: list[Entry] = []
-    unseen: list[Entry] = []
-    unsure, nearest = 0, None
+    spoilt = not bool(finite.all())  # a zero cotangent times what is not finite: NaN says nothing about the other outputs
+    most = largest(jacobian * sizes)
+    floor, weight = 1000 * function.eps * most, WEIGHTY * most
+    found: dict[str, list[Entry]] = {kind: [] for kind in (MISMATCH, KINK, AGREES, UNSURE, UNSEEN)}
+    wrong, unclear = found[MISMATCH], 0
     for column in range(function.n):
         if tell:
             tell("columns compared with differences", column, function.n)
@@ -193,41 +189,36 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
         size = float(line.direction[column])
         analytic = jacobian[:, column] * size
         comparable = finite & ~analytic.isnan() if spoilt else finite
-        unsure += int((finite & ~comparable).sum())
+        unclear += int((finite & ~comparable).sum())
         rows = (_suspicious(line, first, analytic, size, floor, weight) & comparable).nonzero().reshape(-1)
-        if len(entries) > ENOUGH:  # it is wrong all over: only what is still worse matters
-            rows = rows[~((first.derivative - analytic)[rows].abs() / size <= max(e.difference for e in entries))]
-        settled = comparable.clone()
-        settled[rows] = False
-        nearest = _nearer(nearest, first.derivative, analytic, settled, column, size)
+        if len(wrong) > ENOUGH:  # it is wrong all over: only what is still worse matters
+            rows = rows[~((first.derivative - analytic)[rows].abs() / size <= max(e.difference for e in wrong))]
+        agreeing = comparable.clone()
+        agreeing[rows] = False
+        found[AGREES] += _furthest(first.derivative, analytic, agreeing, column, size)
         plain = list(_plainly_wrong(line, first, analytic, rows, column, size))
-        entries += plain
+        wrong += plain
         rows = rows[~torch.isin(rows, torch.tensor([entry.row for entry in plain], dtype=rows.dtype))]
         if not rows.numel():
             continue
         again = estimate(replace(line, rows=rows))
         for position, row in enumerate(rows.tolist()):
             kind, entry = _judge(function, again, position, float(analytic[row]), row, column, size, floor, weight)
-            if kind == MISMATCH:
-                entries.append(entry)
-            elif kind == KINK:
-                kinks.append(entry)
-            elif kind == AGREES and (nearest is None or entry.difference > nearest.difference):
-                nearest = entry
-            elif kind == UNSEEN:
-                unseen.append(entry)
-            unsure += kind == UNSURE
+            found[kind].append(entry)
+    nearest = max(found[AGREES], key=lambda entry: entry.difference, default=None)
     if nearest is not None:
         kind, nearest = _refined(function, nearest, floor)
-        entries += [nearest] if kind == MISMATCH else []
-        unsure, nearest = (unsure + 1, None) if kind == UNSURE else (unsure, nearest)
+        if kind != AGREES:
+            found[kind].append(nearest)
+        nearest = None if kind == UNSURE else nearest
+    unsure = unclear + len(found[UNSURE])
     return Compared(
-        compared=int(finite.sum()) * function.n - unsure - len(unseen),
+        compared=int(finite.sum()) * function.n - unsure - len(found[UNSEEN]),
         what=ENTRIES,
-        mismatches=worst_first(entries),
-        kinks=worst_first(kinks),
+        mismatches=worst_first(wrong),
+        kinks=worst_first(found[KINK]),
         nearest=nearest,
-        unseen=tuple(unseen),
+        unseen=tuple(found[UNSEEN]),
         unsure=unsure,
         unfinite=int((~finite).sum()),
     )
@@ -236,8 +227,8 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
 def _sizes(function: RealFunction, derivatives: Tensor) -> Tensor:
     """The steps' sizes (n,), such that none of them is infinite times the derivatives: one, or (m, n)."""
     finite = torch.atleast_2d(derivatives).abs().nan_to_num(nan=0.0, posinf=0.0)
-    largest = torch.cat([torch.ones(1, finite.shape[1], dtype=finite.dtype), finite]).amax(0)
-    return torch.minimum(scales(function), LARGEST_STEP / torch.exp2(torch.floor(torch.log2(largest))))
+    sizes = torch.cat([torch.ones(1, finite.shape[1], dtype=finite.dtype), finite]).amax(0)
+    return torch.minimum(scales(function), LARGEST_STEP / torch.exp2(torch.floor(torch.log2(sizes))))
 
 
 def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -> tuple[Line, Quick]:
@@ -245,7 +236,7 @@ def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -
 
     Those of its neighbours' size suit an entry that adds little to a sum, its own one that stands alone.
     """
-    line = Line(function, torch.zeros_like(function.x).index_fill(0, torch.tensor([column]), size))
+    line = Line(function, function.toward(column, size))
     first = quick(line)
     own = abs(float(function.x[column]))
     if not TINY < 4 * own < size:
@@ -266,11 +257,6 @@ def _refined(function: RealFunction, entry: Entry, floor: float) -> tuple[str, E
     if kind == AGREES and entry.analytic == 0 and max(better.error, floor) < abs(better.numeric):
         return UNSURE, better  # so rounded that zero is let pass, and yet hardly zero
     return (kind, better) if kind == MISMATCH else (AGREES, min(entry, better, key=lambda found: found.difference))
-
-
-def _largest(values: Tensor) -> float:
-    """The largest finite absolute value; 0 for none."""
-    return float(values.abs().nan_to_num(nan=0.0, posinf=0.0).max()) if values.numel() else 0.0
 
 
 def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: float, weight: float) -> Tensor:
@@ -365,15 +351,11 @@ def _settled(
     return AGREES if agrees else MISMATCH, replace(entry, numeric=number / size, error=error / size)
 
 
-def _nearer(
-    best: Entry | None, numeric: Tensor, analytic: Tensor, rows: Tensor, column: int, size: float
-) -> Entry | None:
-    """The entry of the larger difference: the best so far, or one of this column."""
-    if not bool(rows.any()):
-        return best
-    row = int(torch.where(rows, (numeric - analytic).abs(), -1.0).argmax())
-    entry = Entry(row, column, float(analytic[row]) / size, float(numeric[row]) / size)
-    return entry if best is None or entry.difference > best.difference else best
+def _furthest(numeric: Tensor, analytic: Tensor, rows: Tensor, column: int, size: float) -> Iterator[Entry]:
+    """The entry of the largest difference in a column, if there is any among these rows."""
+    if bool(rows.any()):
+        row = int(torch.where(rows, (numeric - analytic).abs(), -1.0).argmax())
+        yield Entry(row, column, float(analytic[row]) / size, float(numeric[row]) / size)
 
 
 def worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
@@ -401,16 +383,13 @@ def entry_at(
 
 def form_changes(function: RealFunction, column: int) -> bool:
     """Whether the outputs have other shapes or dtypes a small step to one of the sides."""
-    u = torch.zeros_like(function.x)
-    u[column] = scales(function)[column] * quick_step(function.eps)
+    u = function.toward(column, float(scales(function)[column]) * quick_step(function.eps))
     return any(function.changes_form(function.x + side * u) for side in (1, -1))
 
 
 def along(function: RealFunction, row: int, column: int) -> Line:
     """One output along one input entry, over steps of that entry's scale."""
-    u = torch.zeros_like(function.x)
-    u[column] = scales(function)[column]
-    return Line(function, u, rows=torch.tensor([row]))
+    return Line(function, function.toward(column, float(scales(function)[column])), rows=torch.tensor([row]))
 
 
 def magnitude(number: float) -> float:

@@ -5,7 +5,6 @@ A wrong entry is searched for by halving the cotangent and the direction that sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -29,7 +28,7 @@ from jvpcli.gradcheck.compare import (
 )
 from jvpcli.gradcheck.differences import SAFETY, Line, Quick, estimate, quick
 from jvpcli.gradcheck.excuses import settled
-from jvpcli.gradcheck.vectors import RealFunction
+from jvpcli.gradcheck.vectors import RealFunction, only
 from jvpcli.request import Tell
 
 DIRECTIONS, COTANGENTS = 2, 4
@@ -55,8 +54,9 @@ def compare_directions(function: RealFunction, tell: Tell | None = None) -> Comp
         found.setdefault(kind, []).append(entry)
 
     for line, first in zip(lines, firsts, strict=True):
-        for entry in () if KINK in found else _kinks_along(function, line, first):
-            note(KINK, entry)
+        kink = None if KINK in found else _kink_along(function, line, first)
+        if kink is not None:
+            note(KINK, kink)
     if not bool(usable.all()):
         known = _known(function, cotangents)
         lines = [replace(line, direction=torch.where(known, line.direction, 0.0)) for line in lines]
@@ -121,42 +121,36 @@ def _search(function: RealFunction, direction: Tensor, v: Tensor, derivative: Te
     """The entry that makes vᵀJu wrong: v halved, then u halved, always keeping the half that differs more."""
 
     def gap_of_outputs(part: Tensor) -> float:
-        half = torch.zeros_like(v)
-        half[part] = v[part]
+        half = only(v, part)
         return magnitude(float(half @ derivative) - function.product(half, direction))
 
     row = halved(v.nonzero().reshape(-1), gap_of_outputs)
-    onehot = torch.zeros_like(function.y)
-    onehot[row] = 1
 
     def gap_of_inputs(part: Tensor) -> float:
-        u = torch.zeros_like(direction)
-        u[part] = direction[part]
+        u = only(direction, part)
         number = float(quick(Line(function, u, rows=torch.tensor([row]))).derivative[0])
-        return magnitude(number - function.product(onehot, u))
+        return magnitude(number - function.product(function.output(row), u))
 
     column = halved(direction.nonzero().reshape(-1), gap_of_inputs)
     return entry_at(function, row, column, function.entry(row, column))
 
 
-def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[Entry]:
+def _kink_along(function: RealFunction, line: Line, first: Quick) -> Entry | None:
     """A kink that a direction shows, or an end of the function, at the input entry that makes it."""
     size = first.derivative.abs()
     jumps = lasting(line, first, (first.jump.abs() > 1e-5 * size + 4 * first.noise) & first.jump.isfinite())
     jumps = jumps | (function.y.isfinite() & ~first.jump.isfinite())
     if not bool(jumps.any()):
-        return
+        return None
     heights = torch.where(jumps, first.jump.abs().nan_to_num(nan=torch.inf, posinf=torch.inf), -1.0)
     rows = heights.topk(min(MOST_ROWS, int(jumps.sum()))).indices
-    for row in rows[estimate(replace(line, rows=rows)).kink].tolist()[:1]:
-        only = torch.tensor([row])
+    kinked = rows[estimate(replace(line, rows=rows)).kink][:1]
+    if not kinked.numel():
+        return None
 
-        def gap(part: Tensor, only: Tensor = only) -> float:
-            u = torch.zeros_like(line.direction)
-            u[part] = line.direction[part]
-            return magnitude(float(quick(Line(function, u, rows=only)).jump[0]))
+    def gap(part: Tensor) -> float:
+        return magnitude(float(quick(Line(function, only(line.direction, part), rows=kinked)).jump[0]))
 
-        column = halved(line.direction.nonzero().reshape(-1), gap)
-        kind, entry = entry_at(function, row, column, function.entry(row, column))
-        if kind == KINK:
-            yield entry
+    row, column = int(kinked), halved(line.direction.nonzero().reshape(-1), gap)
+    kind, entry = entry_at(function, row, column, function.entry(row, column))
+    return entry if kind == KINK else None

@@ -6,11 +6,15 @@ Each is tested before it is believed, and as often as not by running the functio
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from jvpcli.gradcheck.compare import (
     AGREES,
@@ -27,8 +31,8 @@ from jvpcli.gradcheck.compare import (
     worst_first,
 )
 from jvpcli.gradcheck.differences import SAFETY, TOP, Line, estimate, quick, scales
-from jvpcli.gradcheck.roundings import Roundings, roundings
 from jvpcli.gradcheck.vectors import RealFunction, alike
+from jvpcli.language.operations import can_require_grad
 
 NEIGHBOURS = 4
 """Points around the one that is checked at which autograd's number is looked at."""
@@ -122,7 +126,7 @@ def _bend(function: RealFunction, entry: Entry) -> Entry | None:
     if x == 0 or any(side is None or not abs(side) < math.inf for side in sides):
         return None
     jump, apart = abs(sides[1] - sides[0]), math.ulp(x)  # type: ignore[operator]
-    line = replace(along(function, entry.row, entry.column), direction=_alone(function, entry.column, apart))
+    line = replace(along(function, entry.row, entry.column), direction=function.toward(entry.column, apart))
     for steps in (4, 64, 256, 1024):
         found = quick(line, steps)
         error = (abs(float(found.jump)) + float(found.noise)) / apart
@@ -131,15 +135,10 @@ def _bend(function: RealFunction, entry: Entry) -> Entry | None:
     return None
 
 
-def _alone(function: RealFunction, column: int, size: float) -> Tensor:
-    """The direction of one input entry (n,)."""
-    return torch.zeros_like(function.x).index_fill(0, torch.tensor([column]), size)
-
-
 def _closely(function: RealFunction, entry: Entry, known: Roundings) -> Entry | None:
     """The entry with a difference over some of the numbers around x, if that is clear and another:
     wider ones see nothing of sin(x) at 1e12."""
-    line = Line(function, _alone(function, entry.column, 1.0), torch.tensor([entry.row]))
+    line = Line(function, function.toward(entry.column), torch.tensor([entry.row]))
     apart = math.ulp(float(function.x[entry.column]))
     found = [_closest(line, scale * apart, entry, known.value) for scale in (1, 4, 16, 64)]
     best = min(found, key=lambda entry: entry.error if entry.error == entry.error else math.inf)
@@ -167,15 +166,14 @@ def _beside(function: RealFunction, entry: Entry) -> tuple[Tensor, Tensor] | Non
     entry's input goes past all others; None: they are others, or it can't be told."""
     if function.mode == "forward" or not abs(entry.analytic) < math.inf:
         return None
-    onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
-    alone = _alone(function, entry.column, float(scales(function)[entry.column]))
+    alone = function.toward(entry.column, float(scales(function)[entry.column]))
     gradients, slopes = [], []
     for seed in range(NEIGHBOURS):
         x, direction = function.x + ASIDE * random_direction(function, seed), random_direction(function, seed + NEIGHBOURS)
         evaluation = function.at(x)
         if evaluation is None:
             return None
-        gradient = function.pullback(onehot, evaluation)
+        gradient = function.gradient(entry.row, evaluation)
         there = replace(function, x=x, y=function.value(x))
         seen = quick(Line(there, direction, rows=torch.tensor([entry.row])), WITHIN)
         size = float(gradient.abs() @ direction.abs())
@@ -203,8 +201,7 @@ def _jump(function: RealFunction, beside: tuple[Tensor, Tensor], entry: Entry) -
     jumps = float(own.max() - own.min()) > JUMP * size
     if not jumps or not least - VERIFIED * size <= entry.analytic <= largest + VERIFIED * size:
         return None
-    onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
-    together, here = gradients @ scales(function), float(function.pullback(onehot) @ scales(function))
+    together, here = gradients @ scales(function), float(function.gradient(entry.row) @ scales(function))
     least_together, most_together = float(together.min()), float(together.max())
     around = VERIFIED * max(abs(least_together), abs(most_together))
     steady = most_together - least_together <= around
@@ -283,7 +280,6 @@ def _scatters(function: RealFunction, entry: Entry) -> bool:
 def _around(function: RealFunction, entry: Entry, roundings_away: int) -> list[float] | None:
     """Autograd's numbers at points so many roundings away, in order; None where there is none."""
     generator = torch.Generator().manual_seed(entry.row + entry.column)
-    onehot = torch.zeros_like(function.y).index_fill(0, torch.tensor([entry.row]), 1)
     rounding = torch.cat([
         torch.full((size,), torch.finfo(dtype).eps, dtype=torch.float64)
         for size, dtype in zip(function.inputs.sizes, function.inputs.dtypes, strict=True)
@@ -295,7 +291,89 @@ def _around(function: RealFunction, entry: Entry, roundings_away: int) -> list[f
         by = torch.rand(function.n, generator=generator, dtype=torch.float64) - 0.5
         points = function.inputs.split(function.x * (1 + roundings_away * rounding * by))
         try:
-            found.append(float(function.pullback(onehot, problem.at(points, seed))[entry.column]))
+            found.append(float(function.gradient(entry.row, problem.at(points, seed))[entry.column]))
         except Exception:  # whatever the function raises off the point
             return None
     return sorted(found)
+
+
+# What rounding does: each number on the way is moved a little, forward and backward
+
+
+DRAWS = 3
+"""How often the numbers are moved, each time at random."""
+
+SHORT, LONG = 2.0**3, 2.0**6
+"""How far they are moved, in roundings."""
+
+EVEN = 2.0
+"""How far from their ratio that of the effects is at most."""
+
+
+@dataclass(frozen=True)
+class Roundings:
+    """How far off an output and its derivative may be by one rounding of each number on the way; 0 where that is not known.
+
+    `lost`: a few roundings move the output by as much as it is.
+    """
+
+    value: float = 0.0
+    derivative: float = 0.0
+    lost: bool = False
+
+
+def roundings(function: RealFunction, row: int, column: int) -> Roundings:
+    """Those of an output and its derivative to an input's entry, as autograd takes that.
+
+    A result that was rounded may as well be its neighbour, and what comes out then tells how much that matters (D. Parker, "Monte
+    Carlo arithmetic", 1997), in anybody's code.  The moves are many roundings long, and count only where others, a part as
+    long, do that part of the same: what the side of a tie or of a step decides does not.
+    """
+    plain = _with_moves(function, row, column, 0, 0.0)
+    if plain is None:
+        return Roundings()
+    short, long = ([_with_moves(function, row, column, seed, by) for seed in range(DRAWS)] for by in (SHORT, LONG))
+    if None in short or None in long:
+        return Roundings()
+    near, far = (torch.stack([found for found in moved if found is not None]) - plain for moved in (short, long))
+    large, small = far.abs().amax(0), near.abs().amax(0)
+    ratio = large / small / (LONG / SHORT)
+    is_even = (ratio >= 1 / EVEN) & (ratio <= EVEN) & large.isfinite()
+    value, derivative = torch.where(is_even, large / LONG, 0.0).tolist()
+    return Roundings(value, derivative, bool(small[0] > plain[0].abs() / 4 > 0))
+
+
+def _with_moves(function: RealFunction, row: int, column: int, seed: int, by: float) -> Tensor | None:
+    """The output and its derivative (2,) with all numbers on the way moved; None where that doesn't run."""
+    try:
+        inputs = function.inputs.split(function.x)
+        with Moved(by, seed):
+            evaluation = function.problem.at(inputs)
+            derivative = function.gradient(row, evaluation)[column]
+        return torch.stack([function.outputs.join(list(evaluation.outputs.values()))[row], derivative])
+    except Exception:  # whatever the function raises off the point
+        return None
+
+
+class Moved(TorchDispatchMode):
+    """Moves each number that torch computes by up to so many roundings, up or down."""
+
+    def __init__(self, by: float, seed: int) -> None:
+        super().__init__()
+        self.by, self.generator = by, torch.Generator().manual_seed(seed)
+
+    def moved(self, value: Any) -> Any:
+        """A result, with its numbers moved if it has any."""
+        if not isinstance(value, Tensor) or not can_require_grad(value):
+            return value
+        random = 2 * torch.rand(value.shape, generator=self.generator, dtype=torch.float64) - 1
+        return value * (1 + self.by * torch.finfo(value.dtype).eps * random).to(value.device, value.dtype)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """torch's hook: every operation, in the backward pass as well."""
+        result = func(*args, **(kwargs or {}))
+        if self.by == 0 or any(part.alias_info is not None for part in func._schema.returns):  # type: ignore[attr-defined]
+            return result
+        return tree_map(self.moved, result)

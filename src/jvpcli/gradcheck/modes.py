@@ -75,7 +75,8 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     rows = None if jacobian is None else torch.where(usable[:, None], jacobian, 0.0)
     if function.mode == "forward":
         odd = None if rows is None else _uneven(function, rows.T, tangent, function.pushforward(tangent) * usable)
-        return Modes(why="--mode forward", fault=LINEAR if odd else None, wrong=odd and _transposed(odd))
+        wrong = odd and replace(odd, row=odd.column, column=odd.row)
+        return Modes(why="--mode forward", fault=LINEAR if odd else None, wrong=wrong)
     pulled = function.pullback(v)
     odd = None if rows is None else _uneven(function, rows, v, pulled)
     if odd or function.mode == "reverse":
@@ -140,10 +141,6 @@ def _uneven(function: RealFunction, rows: Tensor, weights: Tensor, summed: Tenso
     row = int((weights * rows[:, column]).abs().argmax())
     seen = rows[row, column] + difference[column] / weights[row] if float(weights[row]) else difference[column].abs()
     return Entry(row, column, float(seen), float(rows[row, column]))
-
-
-def _transposed(entry: Entry) -> Entry:
-    return replace(entry, row=entry.column, column=entry.row)
 
 
 def _odd_entry(function: RealFunction, rows: Tensor | None) -> Entry | None:

@@ -6,8 +6,7 @@ stair is wide, and the step's result is nudged to see whether it is used as a nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,8 +23,6 @@ from jvpcli.language.operations import can_require_grad
 WIDE_STEPS = ((1.0, 0), (4.0, 0), (32.0, 0), (1024.0, 0), (1.0, 1), (8.0, 1))
 """How far inputs are moved to see a staircase: by a number, or by a number times their size."""
 
-Effect = Callable[[Tensor, Tensor], Tensor]
-
 NUDGE = 2.0**-10
 """How much a step's result is changed to see whether it is used as a number."""
 
@@ -41,7 +38,7 @@ def silent_loss(function: RealFunction, jacobian: Tensor | None) -> Reason | Non
     """
     losses = placed(function)
     for loss in losses:
-        choice = loss.kind == DECISION and loss.rightly and _no_derivative(jacobian)
+        choice = loss.kind == DECISION and loss.rightly and jacobian is not None and not bool((jacobian != 0).any())
         candidate = (loss.kind == ROUNDING and not loss.remainder) or choice
         if candidate and used_as_number(function, loss):
             found = _wide_effect(function, {loss.position: loss.value})
@@ -49,10 +46,6 @@ def silent_loss(function: RealFunction, jacobian: Tensor | None) -> Reason | Non
                 entry, over = _secant(function, jacobian, *found)
                 return told(loss.kind, loss, function.evaluation, entry=entry, over=over, rightly=loss.rightly)
     return _disconnected(function, losses) if losses else None
-
-
-def _no_derivative(jacobian: Tensor | None) -> bool:
-    return jacobian is not None and not bool((jacobian != 0).any())
 
 
 def used_as_number(function: RealFunction, loss: Loss) -> bool:
@@ -97,15 +90,15 @@ def _wide_effect(
             steps = sign * t * function.x.abs().clamp(min=1.0) ** power
             if not bool((effect(everything, steps) > 0).any()):
                 continue
-            column = halved(everything, partial(_largest_effect, effect, steps))
+
+            def largest_effect(part: Tensor, steps: Tensor = steps) -> float:
+                return float(effect(part, steps).max())
+
+            column = halved(everything, largest_effect)
             change = effect(torch.tensor([column]), steps)
             if bool((change > 0).any()):
                 return int(change.argmax()) + (rows.start or 0), column, float(steps[column])
     return None
-
-
-def _largest_effect(effect: Effect, steps: Tensor, part: Tensor) -> float:
-    return float(effect(part, steps).max())
 
 
 def _secant(function: RealFunction, jacobian: Tensor | None, row: int, column: int, step: float) -> tuple[Entry, float]:

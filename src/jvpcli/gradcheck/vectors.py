@@ -6,24 +6,27 @@ gradient, laid out the same way, the gradient of the real function.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from jvpcli.errors import LimitError
 from jvpcli.gradcheck.losses import Loss, Watch
-from jvpcli.gradcheck.signs import Signs
+from jvpcli.jacobians.contraction import unravel
+from jvpcli.jacobians.duplicates import uses_vectors
+from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding, is_regular
-from jvpcli.jacobians.passes import Sweep, by_rows, vjp
-from jvpcli.jacobians.repeated import uses_vectors
+from jvpcli.jacobians.passes import Sweep, by_rows, pushed, vjp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import can_require_grad
-from jvpcli.language.readings import nodes_below
+from jvpcli.language.readings import name_of, nodes_below
 from jvpcli.problem import Named, Problem
 from jvpcli.request import Tell
 
@@ -124,7 +127,7 @@ class Layout:
         for name, shape, dtype, size in zip(self.names, self.shapes, self.dtypes, self.sizes, strict=True):
             if position < size:
                 part = ("real", "imag")[position % 2] if dtype.is_complex else None
-                return Place(name, _index(position // (1 + dtype.is_complex), shape), part)
+                return Place(name, unravel(position // (1 + dtype.is_complex), shape), part)
             position -= size
         raise IndexError(position)
 
@@ -134,14 +137,6 @@ def _real(tensor: Tensor) -> Tensor:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj().to(torch.complex128))
     return tensor.reshape(-1).to(torch.float64)
-
-
-def _index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    index = []
-    for size in reversed(shape):
-        position, rest = divmod(position, size)
-        index.append(rest)
-    return tuple(reversed(index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +182,9 @@ class RealFunction:
         """The function with the roundings that its values nearby show, where those are coarser than its dtypes'."""
         y, eps = self.y, self.eps
         seen, grain = _visible_noise(self)
-        largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
-        if largest > 0 and eps * largest < float(seen.max()) <= WORST_ROUNDING * largest:
-            eps = float(seen.max()) / largest
+        most = largest(y)
+        if most > 0 and eps * most < float(seen.max()) <= WORST_ROUNDING * most:
+            eps = float(seen.max()) / most
         return replace(self, eps=eps, noise=torch.maximum(torch.maximum(self.noise, seen), grain))
 
     @property
@@ -215,8 +210,7 @@ class RealFunction:
     @cached_property
     def least(self) -> float:
         """What some roundings of ordinary numbers make: of 1, and of the largest input and output."""
-        sizes = [float(torch.where(v.isfinite(), v.abs(), 0.0).max()) for v in (self.x, self.y) if v.numel()]
-        return 4 * self.eps * max(1.0, *sizes)
+        return 4 * self.eps * max(1.0, largest(self.x), largest(self.y))
 
     @property
     def n(self) -> int:
@@ -282,14 +276,24 @@ class RealFunction:
                 total = total + self.inputs.join(vjp(y, cotangent, leaves))
         return total
 
+    def gradient(self, row: int, evaluation: Evaluation | None = None) -> Tensor:
+        """A row of J by the backward pass (n,)."""
+        return self.pullback(self.output(row), evaluation)
+
+    def output(self, row: int) -> Tensor:
+        """The cotangent that picks one output entry (m,)."""
+        return torch.zeros_like(self.y).index_fill(0, torch.tensor([row]), 1)
+
+    def toward(self, column: int, by: float = 1.0) -> Tensor:
+        """The direction of one input entry (n,), so long."""
+        return torch.zeros_like(self.x).index_fill(0, torch.tensor([column]), by)
+
     def pushforward(self, u: Tensor) -> Tensor:
         """Ju by torch's forward mode (m,), for u of (n,)."""
         return self.outputs.join(self.pushed(list(self.inputs.split(u).values())))
 
     def pushed(self, tangents: Sequence[Tensor]) -> list[Tensor]:
         """Ju of each output by torch's forward mode, for a tangent of each input."""
-        from jvpcli.jacobians.duals import pushed  # a custom function's own formula alone needs it
-
         found = pushed(self.problem, dict(zip(self.inputs.names, tangents, strict=True)))
         return [torch.zeros_like(self.evaluation.outputs[name]) if ju is None else ju for name, ju in found.items()]
 
@@ -315,9 +319,65 @@ class RealFunction:
 
     def entry(self, row: int, column: int) -> float:
         """∂y_row/∂x_column by autograd."""
-        v, u = torch.zeros_like(self.y), torch.zeros_like(self.x)
-        v[row], u[column] = 1, 1
-        return float(self.pushforward(u)[row] if self.mode == "forward" else self.pullback(v)[column])
+        return float(self.pushforward(self.toward(column))[row] if self.mode == "forward" else self.gradient(row)[column])
+
+
+def only(vector: Tensor, part: Tensor) -> Tensor:
+    """A vector with zeros in all but some positions."""
+    return torch.zeros_like(vector).index_copy(0, part, vector[part])
+
+
+# Eigenvectors and singular vectors, of which a library gives one of the two signs: held as they are at the point
+
+
+VECTORS = {
+    "linalg_eigh": ((1, False),),
+    "linalg_svd": ((0, False), (2, True)),
+    "svd": ((0, False), (2, False)),
+}
+"""By function which of its results are vectors, and whether those are rows; what stands in one place has one sign."""
+
+
+class Signs(TorchFunctionMode):
+    """Gives vectors the signs (of complex ones the phases) that they have in `held`, and notes what was given.
+
+    Another sign is no other function for whom any will do, but to differences a jump.
+    """
+
+    def __init__(self, held: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.held = held
+        self.found: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """torch's hook: every call of a torch function."""
+        result = func(*args, **(kwargs or {}))
+        vectors = VECTORS.get(name_of(func), ())
+        if not vectors or (kwargs or {}).get("out") is not None:
+            return result
+        parts, number = list(result), len(self.found)
+        self.found.append(parts[vectors[0][0]].detach())
+        before = self.held[number] if number < len(self.held) else None
+        if before is None or before.shape != self.found[-1].shape:
+            return result
+        along = (before.conj() * self.found[-1]).sum(-2)
+        turn = torch.where(along == 0, 1, along.sgn())
+        for k, in_rows in vectors:
+            shared = turn[..., : parts[k].shape[-2 if in_rows else -1]]  # vectors that fill a basis up have none
+            parts[k] = _turned(parts[k], shared, in_rows)
+        return type(result)(parts)
+
+
+def _turned(vectors: Tensor, turn: Tensor, in_rows: bool) -> Tensor:
+    """The vectors without these factors."""
+    missing = vectors.shape[-2 if in_rows else -1] - turn.shape[-1]
+    turn = torch.cat([turn, torch.ones_like(turn[..., :1]).expand(*turn.shape[:-1], missing)], -1)
+    return vectors * (turn[..., :, None] if in_rows else turn.conj()[..., None, :])
+
+
+# Roundings inside the function
 
 
 NEARER = (1 / 2, 1 / 4, 1 / 8)

@@ -14,7 +14,7 @@ from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, 
 from jvpcli.gradcheck.compare import ENTRIES, Entry, form_changes
 from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, UNSEEN
-from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, named, without_backward
+from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, named, without_backward
 from jvpcli.gradcheck.vectors import Place, RealFunction
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label
@@ -309,7 +309,8 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
         sums = "tangents" if function.mode == "forward" else "cotangents"
         yield Comparing("one by one against together", False, None, f"{sums} added up")
     elif modes.how is None:
-        yield Comparing("forward against reverse", False if modes.fault else None, None, _not_compared(modes))
+        about = modes.why if modes.fault else f"not compared: {modes.why}"
+        yield Comparing("forward against reverse", False if modes.fault else None, None, about)
     elif modes.forward is not None:
         yield Comparing("forward against reverse", modes.fault is None, modes.forward, f"J u by {modes.how}")
     if modes.dot is not None:
@@ -320,10 +321,6 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     if outcome.lost is not None:
         name = f"{_dtypes(outcome.base)} against float64"
         yield Comparing(name, outcome.verdict != PRECISION, outcome.lost, "relative to the Jacobian's size")
-
-
-def _not_compared(modes: Modes) -> str:
-    return modes.why if modes.fault else f"not compared: {modes.why}"
 
 
 def _notices(outcome: Outcome) -> Iterator[Notice]:

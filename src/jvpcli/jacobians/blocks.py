@@ -63,10 +63,10 @@ def block_norms(linear_map: LinearMap, sizes: BlockSizes, tell: Tell | None = No
     squares = torch.zeros(prod(grids[0]), prod(grids[1]), dtype=torch.float64)
     if linear_map.nnz is not None and linear_map.nnz * FEW < linear_map.m * linear_map.n and linear_map.aside is None:
         at, to, values = linear_map.entries()
-        squares.view(-1).index_add_(0, rows[at.cpu()] * squares.shape[1] + cols[to.cpu()], _squares(values))
+        squares.view(-1).index_add_(0, rows[at.cpu()] * squares.shape[1] + cols[to.cpu()], squared(values))
     else:
         for start, matrix in _rows(linear_map, tell):
-            part = squares.new_zeros(len(matrix), squares.shape[1]).index_add_(1, cols, _squares(matrix))
+            part = squares.new_zeros(len(matrix), squares.shape[1]).index_add_(1, cols, squared(matrix))
             squares.index_add_(0, rows[start : start + len(matrix)], part)
     return squares.sqrt().reshape(grids[0] + grids[1])
 
@@ -93,7 +93,8 @@ def _rows(linear_map: LinearMap, tell: Tell | None) -> Iterator[tuple[int, Tenso
                 yield start, part[start : start + step]
 
 
-def _squares(values: Tensor) -> Tensor:
+def squared(values: Tensor) -> Tensor:
+    """The squares of the numbers' sizes, in double precision."""
     return values.detach().cpu().abs().double().square()
 
 

@@ -53,9 +53,11 @@ def compose_terms(left: Term, right: Term, work: Workspace) -> Term:
             pattern = replace(left.pattern, cols=places, key=None)
             return compose_terms(replace(left, in_shape=(taken.numel(),), pattern=pattern), some, work)
     if isinstance(left, KroneckerMap) and left.is_diagonal and isinstance(right, SparseMap):
-        return _scale_rows(left.flat_diagonal(), right, left)
+        values = _scaled(right, left.flat_diagonal(), right.pattern.rows)
+        return SparseMap(left.out_shape, right.in_shape, right.like, right.pattern, values)
     if isinstance(right, KroneckerMap) and right.is_diagonal and isinstance(left, SparseMap):
-        return _scale_columns(left, right.flat_diagonal(), right)
+        values = _scaled(left, right.flat_diagonal(), left.pattern.cols)
+        return SparseMap(left.out_shape, right.in_shape, left.like, left.pattern, values)
     if left.is_dense and isinstance(right, SparseMap):
         return _dense_sparse(left, right, work)
     if right.is_dense and isinstance(left, SparseMap):
@@ -70,26 +72,12 @@ def _reserve_product(left: KroneckerMap, right: KroneckerMap, work: Workspace) -
         work.reserve(min(left.bound * max(1, cols), right.bound * max(1, rows)), left.like.element_size())
 
 
-def _scale_rows(scale: Tensor | float, term: SparseMap, like: Term) -> SparseMap:
+def _scaled(term: SparseMap, scale: Tensor | float, places: Tensor | None) -> Tensor | None:
+    """The values times those of a diagonal: by rows, which the places (r,) are, or by columns (k, r); None: by each row."""
     if isinstance(scale, float):
-        values = _times(term, scale)
-    else:
-        rows = scale if term.pattern.rows is None else scale[term.pattern.rows]
-        values = rows.expand(term.pattern.cols.shape) if term.values is None else term.values * rows
-    return SparseMap(like.out_shape, term.in_shape, term.like, term.pattern, values)
-
-
-def _scale_columns(term: SparseMap, scale: Tensor | float, like: Term) -> SparseMap:
-    if isinstance(scale, float):
-        values = _times(term, scale)
-    else:
-        picked = scale[term.pattern.cols]
-        values = picked if term.values is None else term.values * picked
-    return SparseMap(term.out_shape, like.in_shape, term.like, term.pattern, values)
-
-
-def _times(term: SparseMap, scale: float) -> Tensor | None:
-    return term.values if scale == 1 else term.weights() * scale
+        return term.values if scale == 1 else term.weights() * scale
+    factors = scale if places is None else scale[places]
+    return factors.expand(term.pattern.cols.shape) if term.values is None else term.values * factors
 
 
 def _dense_sparse(left: Term, right: SparseMap, work: Workspace) -> Term:

@@ -21,8 +21,7 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.pace import Pace
-from jvpcli.jacobians.passes import Sweep, gathered
+from jvpcli.jacobians.passes import Pace, Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, kind_by_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
@@ -94,7 +93,8 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     fused = any(map(is_fused, graph.counts))
     large = "Convolution" in graph.counts and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
-    flat = len(graph.order) <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
+    multiplied = [node._saved_self.numel() for node in graph.of({"Mv"}) if is_flat(node)]
+    flat = len(graph.order) <= LONG and chunk <= FLAT and chunk * sum(multiplied) > LARGE
     light = chunk <= ROWS or _is_light(graph, chunk)
     return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned or flat) and not graph.whole)
 
@@ -106,11 +106,6 @@ def _is_light(graph: Graph, chunk: int) -> bool:
         return not (heavy or graph.singles)
     few = len(graph.order) / (ALONE * chunk) - heavy
     return few > 0 and graph.singles < few
-
-
-def _flat_entries(graph: Graph) -> int:
-    """Entries of the matrices that are multiplied with vectors."""
-    return sum([node._saved_self.numel() for node in graph.of({"Mv"}) if is_flat(node)])
 
 
 def sweep(

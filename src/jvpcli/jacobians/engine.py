@@ -31,15 +31,13 @@ from jvpcli.jacobians.dense import (
     rows_at_once,
 )
 from jvpcli.jacobians.graph import Graph, Others, Sample, accumulate, read_graph, read_others
-from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.nearby import others
-from jvpcli.jacobians.pace import Pace, TooSlowError
+from jvpcli.jacobians.passes import Pace, TooSlowError
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps
-from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.structured import owned
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace, zeros
 from jvpcli.language.course import Course
@@ -217,12 +215,7 @@ def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
     """
     if graph.m * graph.n > EXACT_NONFINITE:
         return True
-    values = []
-    for term in [t for terms in pieces for t in terms]:
-        if isinstance(term, KroneckerMap):
-            values += [f.values for f in term.factors]
-        elif isinstance(term, SparseMap) and term.values is not None:
-            values.append(term.values)
+    values = [numbers for terms in pieces for term in terms for numbers in term.numbers]
     return all(isfinite(v.sum().item()) or bool(v.isfinite().all()) for v in values)
 
 

@@ -21,6 +21,7 @@ from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, is_fused, operand_shape, read_op, spare
 from jvpcli.jacobians.local.table import is_trusted, local_maps
+from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import DECIDED, Nature, leading, named, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
@@ -600,3 +601,33 @@ def _fit(grad: Tensor, meta: object) -> Tensor:
         grad = grad.sum(axes, keepdim=True)
     dtype = meta.dtype  # type: ignore[attr-defined]
     return grad if grad.dtype == dtype else grad.to(dtype)
+
+
+DRAWS = 4
+"""How often roundings are drawn."""
+
+
+def scatter(output: Tensor, x: Tensor, v: Tensor, eps: float) -> float:
+    """The largest change of an entry of vᵀJ (the shape of `x`) by roundings of the size `eps`, relative to each term.
+
+    What a step sends on is known to a rounding of its own size only.  Where large contributions cancel, that is more than the
+    sum that is left, and no bound on the Jacobian's entries tells it.  So the backward pass is taken again, with whatever its
+    steps send on rounded at random.  (Monte Carlo arithmetic: Parker, 1997.)
+
+    `output` has its graph; `v` is of its shape.  0 where nothing can be said: for complex numbers, or where a step cannot
+    be taken by itself.
+    """
+    generator = torch.Generator().manual_seed(11)
+
+    def rounded(term: Tensor) -> Tensor:
+        by = torch.rand(term.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return (term.double() * (1 + eps * by.to(term.device))).to(term.dtype)
+
+    try:
+        graph = read_graph(output, [x])
+        with torch.no_grad():
+            (exact,) = pull_back(graph, v)
+            changes = [pull_back(graph, v, rounded)[0] - exact for _ in range(DRAWS)]
+    except (UnsupportedError, RuntimeError):
+        return 0.0
+    return max(map(largest, changes))

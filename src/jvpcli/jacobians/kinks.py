@@ -11,12 +11,12 @@ from torch import Tensor
 
 from jvpcli.jacobians.nearby import (
     Kink,
-    cotangents_for_kinks,
     generic_gradient,
     largest,
     moved,
     step_for_kinks,
     two_sides,
+    weighted,
 )
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.operations import can_require_grad
@@ -146,9 +146,7 @@ def _height(problem: Problem, inputs: Named, relative: float) -> float:
 
 def _value(problem: Problem, points: Named) -> float:
     """All outputs that are differentiated added up with random weights."""
-    reached = {name: y.detach() for name, y in problem.at(points).outputs.items() if y.requires_grad}
-    pairs = zip(reached.values(), cotangents_for_kinks(reached), strict=True)
-    return sum(float((y * weight.conj()).sum().real) for y, weight in pairs)
+    return sum(float((y.detach() * weight.conj()).sum().real) for y, weight in weighted(problem.at(points).outputs))
 
 
 def _jumps(problem: Problem, kink: Kink, seed: int) -> bool:
@@ -193,9 +191,8 @@ def _rounding(problem: Problem) -> float:
 def _look(problem: Problem, points: Named, kink: Kink, way: complex = 1) -> tuple[float, float]:
     """All outputs added up with random weights, and the derivative of that to the kink's entry, or (1j) its imaginary part."""
     there = problem.at(points)
-    reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
     value = slope = 0.0
-    for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
+    for y, weight in weighted(there.outputs):
         value += float((y.detach() * weight.conj()).sum().real)
         (gradient,) = vjp(y, weight, [there.leaves[kink.input]])
         slope += 0.0 if gradient is None else float((gradient[kink.index] * complex(way).conjugate()).real)

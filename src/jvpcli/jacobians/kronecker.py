@@ -15,10 +15,12 @@ that reshaping costs nothing:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from operator import attrgetter
 
+import torch
 from torch import Tensor
 
 from jvpcli.jacobians.labels import (
@@ -61,7 +63,6 @@ class KroneckerMap(Term):
 
     @property
     def bound(self) -> int:
-        """How many entries can be other than zero."""
         return count(self.labels, self.sizes)
 
     @property
@@ -93,6 +94,52 @@ class KroneckerMap(Term):
         values = product(factors, self.labels if labels is None else labels, self.sizes, self.like)
         values = values if scale == 1 else values * scale
         return values if values.dtype == self.like.dtype else values.to(self.like.dtype)
+
+    @property
+    def numbers(self) -> Sequence[Tensor]:
+        return list(map(attrgetter("values"), self.factors))
+
+    def changed(self, make: Callable[[Tensor], Tensor]) -> KroneckerMap:
+        return replace(self, factors=tuple([Factor(make(f.values), f.labels) for f in self.factors]))
+
+    def bare(self) -> KroneckerMap:
+        return replace(self, factors=(), scale=1.0)
+
+    def absolute(self) -> KroneckerMap:
+        return replace(self.changed(torch.abs), scale=abs(self.scale))
+
+    def count_nonzero(self) -> int:
+        """Of factors over disjoint axes the product of their counts, but where their products get too small for numbers."""
+        if self.scale == 0:
+            return 0
+        held = [k for f in self.factors for k in f.labels]
+        if len(held) == len(set(held)) and not self._may_vanish:
+            number = count(set(self.labels) - set(held), self.sizes)
+            return prod([number, *[int(torch.count_nonzero(f.values)) for f in self.factors]])
+        return int(torch.count_nonzero(self.values()))
+
+    @property
+    def _may_vanish(self) -> bool:
+        """Whether a product of numbers that are not zero may be: the smallest of each factor make less than a normal number."""
+        if not self.factors or (len(self.factors) == 1 and abs(self.scale) >= 1):
+            return False
+        smallest = abs(self.scale)
+        for factor in self.factors:
+            sizes = factor.values.detach().abs()
+            some = sizes[sizes > 0]
+            smallest *= float(some.min()) if some.numel() else 1.0
+        return smallest < torch.finfo(self.factors[0].values.dtype).tiny
+
+    def times(self, v: Tensor, forwards: bool) -> Tensor:
+        """A vector is a map to or from a single number."""
+        one = (1,)
+        vector = dense((self.n,), one, v.reshape(-1, 1), v) if forwards else dense(one, (self.m,), v.reshape(1, -1), v)
+        product = compose_kronecker(self, vector) if forwards else compose_kronecker(vector, self)
+        assert product is not None, "a vector fits any axes"
+        labels = product.out if forwards else product.inn
+        if len(set(labels)) < len(labels):  # entries on a diagonal of the vector alone, as of a trace
+            return product.matrix().reshape(-1)
+        return product.values(labels).reshape(-1)
 
     def flat_diagonal(self) -> Tensor | float:
         """Of a diagonal map: the number it multiplies by, or its diagonal (n,)."""
@@ -184,13 +231,9 @@ def compose_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap |
     """The product; None where the two cut the space between them in ways that do not fit."""
     scale = left.scale * right.scale
     if left.is_identity:
-        return KroneckerMap(
-            left.out_shape, right.in_shape, left.like, right.out, right.inn, right.sizes, right.factors, scale
-        )
+        return KroneckerMap(left.out_shape, right.in_shape, left.like, right.out, right.inn, right.sizes, right.factors, scale)
     if right.is_identity:
-        return KroneckerMap(
-            left.out_shape, right.in_shape, left.like, left.out, left.inn, left.sizes, left.factors, scale
-        )
+        return KroneckerMap(left.out_shape, right.in_shape, left.like, left.out, left.inn, left.sizes, left.factors, scale)
     shift = 1 + max(left.sizes, default=0)
     right = _renamed(right, {k: k + shift for k in right.sizes})
     pair = _align(left, right, "inn", "out")
@@ -199,35 +242,20 @@ def compose_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap |
     left, right = pair
     names = _unify(left.inn, right.out)
     sizes = {**left.sizes, **right.sizes}
-    out = tuple([names.get(k, k) for k in left.out])
-    inn = tuple([names.get(k, k) for k in right.inn])
+    out, inn = tuple([names.get(k, k) for k in left.out]), tuple([names.get(k, k) for k in right.inn])
     kept = set(out) | set(inn)
     factors = [relabel(f, names) for f in left.factors + right.factors]
     held = {k for f in factors for k in f.labels}
     free = {names.get(k, k) for k in left.inn} - kept - held
-    return KroneckerMap(
-        left.out_shape,
-        right.in_shape,
-        left.like,
-        out,
-        inn,
-        {k: sizes[k] for k in (*out, *inn)},
-        simplify(factors, kept),
-        scale * count(free, sizes),
-    )
+    sizes, scale = {k: sizes[k] for k in (*out, *inn)}, scale * count(free, sizes)
+    return KroneckerMap(left.out_shape, right.in_shape, left.like, out, inn, sizes, simplify(factors, kept), scale)
 
 
 def _renamed(m: KroneckerMap, names: Mapping[int, int]) -> KroneckerMap:
-    return KroneckerMap(
-        m.out_shape,
-        m.in_shape,
-        m.like,
-        tuple([names[k] for k in m.out]),
-        tuple([names[k] for k in m.inn]),
-        {names[k]: size for k, size in m.sizes.items()},
-        tuple([Factor(f.values, tuple([names[k] for k in f.labels])) for f in m.factors]),
-        m.scale,
-    )
+    out, inn = tuple([names[k] for k in m.out]), tuple([names[k] for k in m.inn])
+    factors = tuple([Factor(f.values, tuple([names[k] for k in f.labels])) for f in m.factors])
+    sizes = {names[k]: size for k, size in m.sizes.items()}
+    return KroneckerMap(m.out_shape, m.in_shape, m.like, out, inn, sizes, factors, m.scale)
 
 
 def _align(left: KroneckerMap, right: KroneckerMap, side: str, other: str) -> tuple[KroneckerMap, KroneckerMap] | None:
@@ -257,15 +285,12 @@ def split_label(m: KroneckerMap, label: int, outer: int, fresh: int) -> Kronecke
     def cut(labels: Labels) -> Labels:
         return tuple([part for k in labels for part in ((k, fresh) if k == label else (k,))])
 
-    return KroneckerMap(
-        m.out_shape,
-        m.in_shape,
-        m.like,
-        cut(m.out),
-        cut(m.inn),
-        {**m.sizes, label: outer, fresh: m.sizes[label] // outer},
-        tuple([split(f, label, outer, fresh) for f in m.factors]),
-        m.scale,
+    return replace(
+        m,
+        out=cut(m.out),
+        inn=cut(m.inn),
+        sizes={**m.sizes, label: outer, fresh: m.sizes[label] // outer},
+        factors=tuple([split(f, label, outer, fresh) for f in m.factors]),
     )
 
 

@@ -74,16 +74,9 @@ def aligned(factor: Factor, labels: Labels) -> Tensor:
     """The factor's values with an axis for each of `labels` in that order, of size 1 where it has none."""
     if factor.labels == labels:
         return factor.values
-    present = [label for label in labels if label in factor.labels]
-    values = factor.values.permute([factor.labels.index(label) for label in present])
-    position, shape = 0, []
-    for label in labels:
-        if label in factor.labels:
-            shape.append(values.shape[position])
-            position += 1
-        else:
-            shape.append(1)
-    return values.reshape(shape) if len(shape) != len(present) else values
+    sizes = dict(zip(factor.labels, factor.values.shape, strict=True))
+    values = factor.values.permute([factor.labels.index(label) for label in labels if label in sizes])
+    return values.reshape([sizes.get(label, 1) for label in labels]) if len(sizes) < len(labels) else values
 
 
 def multiply(first: Factor, second: Factor) -> Factor:

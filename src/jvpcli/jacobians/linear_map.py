@@ -199,8 +199,30 @@ def _checked(x: Tensor, shape: Shape, is_complex: bool, what: str, end: str) -> 
     return x
 
 
+class HeldMap(LinearMap):
+    """A map of which every entry is held: its kind is known, and what told it."""
+
+    matrix: Tensor
+    kind: str
+    kind_from: str
+
+    @property
+    def structure(self) -> str:
+        return self.kind
+
+    @property
+    def structure_from(self) -> str:
+        return self.kind_from
+
+    def numbers(self) -> Tensor:
+        return self.matrix.reshape(self.out_shape + self.in_shape)
+
+    def to_dense(self) -> Tensor:
+        return handed_out(self.numbers())
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class DenseMap(LinearMap):
+class DenseMap(HeldMap):
     """A map held as its matrix (m, n).
 
     Attributes:
@@ -219,14 +241,6 @@ class DenseMap(LinearMap):
         if self.matrix._is_zerotensor():  # autograd's zeros without memory: neither numpy nor `tolist` can take them
             object.__setattr__(self, "matrix", self.matrix.clone())
 
-    @property
-    def structure(self) -> str:
-        return self.kind
-
-    @property
-    def structure_from(self) -> str:
-        return self.kind_from
-
     @cached_property
     def nnz(self) -> int:
         return int(torch.count_nonzero(self.matrix))
@@ -237,15 +251,9 @@ class DenseMap(LinearMap):
     def _push(self, u: Tensor) -> Tensor:
         return (self.matrix @ u.reshape(self.n).to(self.matrix.dtype)).reshape(self.out_shape)
 
-    def numbers(self) -> Tensor:
-        return self.matrix.reshape(self.out_shape + self.in_shape)
-
-    def to_dense(self) -> Tensor:
-        return handed_out(self.numbers())
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ComplexMap(LinearMap):
+class ComplexMap(HeldMap):
     """PyTorch's gradient of or to complex tensors: linear over the real numbers only.
 
     Row k of `rows` (m, n) is the gradient of Re y_k, and row k of `imaginary` that of Im y_k, or None for a real output.
@@ -262,14 +270,6 @@ class ComplexMap(LinearMap):
         if self.rows.dtype is torch.complex32:
             object.__setattr__(self, "rows", self.rows.to(torch.complex64))
             object.__setattr__(self, "imaginary", None if self.imaginary is None else self.imaginary.to(torch.complex64))
-
-    @property
-    def structure(self) -> str:
-        return self.kind
-
-    @property
-    def structure_from(self) -> str:
-        return self.kind_from
 
     @cached_property
     def nnz(self) -> int:
@@ -323,12 +323,6 @@ class ComplexMap(LinearMap):
             return self.rows
         stacked = self.rows if self.imaginary is None else torch.cat([self.rows, self.imaginary])
         return torch.cat([stacked.real, stacked.imag], 1) if stacked.is_complex() else stacked
-
-    def numbers(self) -> Tensor:
-        return self.matrix.reshape(self.out_shape + self.in_shape)
-
-    def to_dense(self) -> Tensor:
-        return handed_out(self.numbers())
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         rows, cols = self.filled.nonzero(as_tuple=True)

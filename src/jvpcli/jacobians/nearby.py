@@ -134,8 +134,7 @@ def generic_gradient(problem: Problem, points: Named) -> list[Tensor]:
     there = problem.at(points)
     leaves = list(there.leaves.values())
     totals = [torch.zeros_like(leaf).detach() for leaf in leaves]
-    reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
-    for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
+    for y, weight in weighted(there.outputs):
         gradients = vjp(y, weight, leaves)
         totals = [t if g is None else t + g for t, g in zip(totals, gradients, strict=True)]
     return totals
@@ -144,6 +143,12 @@ def generic_gradient(problem: Problem, points: Named) -> list[Tensor]:
 def cotangents_for_kinks(outputs: Named) -> list[Tensor]:
     """A random cotangent for each output."""
     return [direction(y.detach(), 100 + seed) for seed, y in enumerate(outputs.values())]
+
+
+def weighted(outputs: Named) -> list[tuple[Tensor, Tensor]]:
+    """The outputs that are differentiated, each with its random cotangent."""
+    reached = {name: y for name, y in outputs.items() if y.requires_grad}
+    return list(zip(reached.values(), cotangents_for_kinks(reached), strict=True))
 
 
 def step_for_kinks(inputs: Named, coarsest: float = 0.0) -> float | None:
@@ -218,8 +223,7 @@ def _sight(problem: Problem) -> tuple[float, bool, float | None]:
 
 def _roundings(problem: Problem, eps: float) -> list[Tensor]:
     """What rounding may make of each entry of the gradient: a derivative of nothing but rounding jumps about as it likes."""
-    reached = {name: y.detach() for name, y in problem.evaluation.outputs.items() if y.requires_grad}
-    terms = [(y * v).abs().sum() for y, v in zip(reached.values(), cotangents_for_kinks(reached), strict=True)]
+    terms = [(y.detach() * v).abs().sum() for y, v in weighted(problem.evaluation.outputs)]
     size = sum(float(term) for term in terms if term.isfinite())
     floors = []
     for x in problem.leaves.values():

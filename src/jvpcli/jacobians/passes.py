@@ -8,13 +8,15 @@ one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("do
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter_ns, process_time_ns
 from typing import TYPE_CHECKING
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 from torch.autograd.graph import (  # autograd.grad itself loads a symbolic algebra system for v
     GradientEdge,
@@ -22,9 +24,9 @@ from torch.autograd.graph import (  # autograd.grad itself loads a symbolic alge
 )
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.jacobians.pace import PART, TOGETHER, Pace
+from jvpcli.language.evaluate import seeded
 from jvpcli.language.outputs import ordinary
-from jvpcli.problem import at_rows
+from jvpcli.problem import Named, Problem, at_rows
 from jvpcli.request import Tell
 
 if TYPE_CHECKING:
@@ -90,6 +92,65 @@ def transposed(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Sequen
         weights = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device)
         weights = weights.reshape(output.shape).requires_grad_()
         return weights, grad([output], [weights], inputs, create_graph=True)
+
+
+# --- how fast passes go: far slower than planned, and another way is taken before they are through ----------------------
+
+
+SLOWER = 4.0
+"""Passes may take so many times what they, and what the other way, are reckoned to take: machines differ by less."""
+
+LEAST = 2e7
+"""Nanoseconds of what is left to do for which nothing is given up."""
+
+TOGETHER = 4
+"""Passes that are taken one by one are timed so many at a time."""
+
+PART = 16
+"""Passes are tried with one in so many of them first."""
+
+
+class TooSlowError(Exception):
+    """Passes would take far longer than another way, so they are given up."""
+
+
+def _clock() -> tuple[int, int]:
+    return process_time_ns(), perf_counter_ns()
+
+
+@dataclass(eq=False)
+class Pace:
+    """Watches passes as they are taken.
+
+    Attributes:
+        total: how many there are.
+        planned, other: give the nanoseconds that all of them, and the best other way, are reckoned to take.
+        tries: whether some are taken beforehand, for their time alone.
+    """
+
+    total: int
+    planned: Callable[[], float]
+    other: Callable[[], float]
+    tries: bool = False
+    _done: int = 0
+    _slow: bool = False
+    _at: tuple[int, int] = field(default_factory=lambda: _clock())
+
+    def passed(self, count: int, kept: bool = True) -> bool:
+        """So many passes were taken since the last time, and are done if they are `kept`: whether they were too slow.
+
+        Raises:
+            TooSlowError: as they were the time before: what takes longer the first time is no matter.
+        """
+        before, self._at = self._at, _clock()
+        each = min(now - then for now, then in zip(self._at, before, strict=True)) / count  # others may use the machine, too
+        self._done += count * kept
+        left = each * (self.total - self._done)
+        slow = left > LEAST and left > SLOWER * self.planned() and left > SLOWER * self.other()
+        if slow and self._slow:
+            raise TooSlowError
+        self._slow = slow
+        return slow
 
 
 # --- many passes -----------------------------------------------------------------------------------------------------
@@ -379,3 +440,48 @@ def _map(rows: Tensor, imaginary: Tensor | None, output: Tensor, x: Tensor) -> L
     if imaginary is None and not x.is_complex():
         return DenseMap(*shapes, rows)
     return ComplexMap(*shapes, rows, imaginary)
+
+
+# --- forward mode proper: the function runs on dual numbers, once for each entry of its inputs -------------------------------
+
+
+DUAL = "asked for with --mode forward; dual numbers, one run a column"
+"""The reason of a plan that is carried out so."""
+
+
+def dual_maps(problem: Problem, outputs: Named) -> dict[tuple[str, str], DenseMap]:
+    """∂output/∂input of real tensors for every differentiated input.
+
+    Raises:
+        NotImplementedError, RuntimeError: an operation has no forward formula, or an entry is NaN.
+    """
+    inputs = problem.leaves
+    columns: dict[tuple[str, str], list[Tensor]] = {(y, x): [] for y in outputs for x in inputs}
+    for x, leaf in inputs.items():
+        for unit in basis(leaf.detach(), 0, leaf.numel()).unbind():
+            for y, tangent in pushed(problem, {x: unit}).items():
+                if y in outputs:
+                    columns[y, x].append(torch.zeros_like(outputs[y]).detach() if tangent is None else tangent)
+    return {(y, x): _of_columns(found, outputs[y], inputs[x].detach()) for (y, x), found in columns.items()}
+
+
+def _of_columns(columns: Sequence[Tensor], output: Tensor, x: Tensor) -> DenseMap:
+    """The map whose matrix (m, n) has these columns, each of the output's shape."""
+    empty = x.new_zeros((output.numel(), 0))
+    matrix = torch.stack([column.reshape(-1) for column in columns], 1) if columns else empty
+    matrix = matrix.to(x.dtype) if matrix.element_size() == 1 else matrix  # torch hardly computes with 8 bits
+    if matrix.isnan().any():  # as in `by_columns`
+        raise RuntimeError("dual numbers give NaN")
+    return DenseMap(tuple(output.shape), tuple(x.shape), matrix)
+
+
+def pushed(problem: Problem, tangents: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    """Σ J u for each output, where `tangents` holds u for some inputs; None: zero."""
+    with forward_ad.dual_level(), seeded(problem.seed, problem.inputs.values()):
+        duals = {
+            name: forward_ad.make_dual(x.detach(), tangents[name]) if name in tangents else x.detach()
+            for name, x in problem.leaves.items()
+        }
+        found = {name: forward_ad.unpack_dual(y).tangent for name, y in problem.run(duals).items()}
+        with torch.no_grad():  # and not detach(), which has no rule for many at once
+            return {name: None if tangent is None else tangent.clone() for name, tangent in found.items()}

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -20,17 +19,15 @@ from torch import Tensor
 from jvpcli.attributes import cached_property
 from jvpcli.jacobians.compose import Terms, add
 from jvpcli.jacobians.graph import Change, Graph, accumulate
-from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
-from jvpcli.jacobians.labels import Factor, affine_index
+from jvpcli.jacobians.kronecker import KroneckerMap, kronecker
+from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, matrices, product
-from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, axes, operand_shape, wrapped
 from jvpcli.jacobians.local.table import RULES, stated_maps
 from jvpcli.jacobians.local.windows import windows_of_node
 from jvpcli.jacobians.operations import (
     ADDED,
-    BY_OTHER_NAMES,
     BY_VALUE,
     DECIDED,
     VARYING,
@@ -38,15 +35,12 @@ from jvpcli.jacobians.operations import (
     operation,
     picks_by_index,
 )
-from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.structured import StructuredMap, bare, is_filled
+from jvpcli.jacobians.sparse_map import SparseMap
+from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
 MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve TriangularSolve CholeskySolve LinalgEigh LinalgLstsq
-"""
-PRODUCT_NAMES = """
-Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr SparseAddmm Linear Trilinear Convolution LinalgSolveTriangular
 """
 BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
     "Convolution": stated_maps,  # some entries meet nothing, at the border
@@ -54,7 +48,7 @@ BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
 }
 """Operations with zeros at every point: their local maps where all that they have saved is ones."""
 
-PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
+PRODUCTS = detect.LINEAR | product.SAVED.keys() | {"Addr", "Linear", "Trilinear", "Convolution", "LinalgSolveTriangular"}
 """Operations whose local map to one operand is made from the others alone."""
 
 ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -116,11 +110,6 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[S
     return found
 
 
-def _picks(node: Node) -> bool:
-    name = operation(node)
-    return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
-
-
 @dataclass(frozen=True, eq=False)
 class _Everywhere:
     """Where ∂output/∂input can be other than zero, at any point: found out once for all inputs, where it is asked for."""
@@ -155,7 +144,7 @@ def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
         ]
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
-    return [tuple([bare(term) if is_filled(term) else term for term in terms]) for terms in found]  # places are all that is kept
+    return [tuple([term.bare() if term.is_filled else term for term in terms]) for terms in found]  # places are all that is kept
 
 
 def _wide_map(
@@ -260,10 +249,10 @@ def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape)
     if name in FOUND_OUT:
         raise UnsupportedError(name)
     if not name:  # of a custom function other points tell the rest
-        return tuple([bare(term) for term in pieces])
+        return tuple([term.bare() for term in pieces])
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
-        return tuple([bare(term) for term in pieces])
+        return tuple([term.bare() for term in pieces])
     batch = batch if out_shape[:batch] == shape[:batch] else 0
     return (_every(node, batch, out_shape, shape),)
 
@@ -282,7 +271,7 @@ def _ones(term: Term, keep: bool, constant: bool) -> Term:
         return replace(term, factors=tuple(held), scale=float(term.scale != 0 or not constant))
     if keep and isinstance(term, SparseMap) and term.values is not None and not bool(term.values.all()):
         return replace(term, values=(term.values != 0).double())
-    return bare(term)
+    return term.bare()
 
 
 def widened(weighed: bool, op: Op, local: Locals) -> Locals:
@@ -297,28 +286,12 @@ def widened(weighed: bool, op: Op, local: Locals) -> Locals:
             shapes and ((_every(node, 0, *shapes),) if picks_by_index(name, k) else pieces)
             for k, (shapes, pieces) in enumerate(zip(ends, local, strict=False))
         ]
-    if name in ("ScatterReduce", "IndexReduce"):
-        return [shapes and (_scattered(node, k, *shapes),) for k, shapes in enumerate(_ends(op, local))]
-    if not _picks(node) or name == "SegmentReduce":
+    if name not in BY_VALUE:
         return local
-    if "Pool" in name or "Grid" in name:
+    if "Pool" in name:
         first, *others = local
         return [first and (windows_of_node(node, first[0]),), *others]
     return [shapes and (_along(node, *shapes),) for shapes in _ends(op, local)]
-
-
-def _scattered(node: Node, operand: int, out_shape: Shape, shape: Shape) -> Term:
-    """To each entry of the output itself, or to all that its index sends there."""
-    if operand == 0:
-        return identity(out_shape, shape, _like(node))
-    index, dim = node._saved_index, wrapped(node._saved_dim, len(out_shape))
-    if "Index" in node.name():
-        index = index.view([-1 if axis == dim else 1 for axis in range(len(shape))]).expand(shape)
-    cols = torch.arange(prod(shape), device=index.device).view(shape)[tuple([slice(size) for size in index.shape])]
-    strides = contiguous_strides(out_shape)
-    steps = [0 if axis == dim else stride for axis, stride in enumerate(strides)]
-    rows = affine_index(0, tuple(index.shape), steps, index.device) + index * (strides[dim] if strides else 0)
-    return SparseMap(out_shape, shape, _like(node), Pattern(rows.reshape(-1), cols.reshape(1, -1), unique_rows=False), None)
 
 
 def _along(node: Node, out_shape: Shape, shape: Shape) -> Term:

@@ -21,23 +21,22 @@ from jvpcli.attributes import cached_property
 from jvpcli.jacobians.dense import BATCH_BYTES, LONG
 from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import index
+from jvpcli.jacobians.local import index, movement
 from jvpcli.jacobians.local.detect import BLOCKS, detect
+from jvpcli.jacobians.local.detect import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.node import Node, operand_shape
-from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
-from jvpcli.jacobians.pace import Pace
+from jvpcli.jacobians.passes import Pace
 from jvpcli.jacobians.through import (
     CHUNK_BYTES,
     CONVOLVED,
     PER_ENTRY,
     PER_FLOP,
     PULLED,
-    taps,
     time_of_convolving,
     time_of_rows,
 )
-from jvpcli.jacobians.widths import CUT, FACTORS, SINGLE, listed
+from jvpcli.jacobians.widths import CUT, FACTORS, SINGLE, listed, taps
 from jvpcli.report import OutputPlan, Way
 
 BATCH = 6e4
@@ -419,7 +418,7 @@ PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
 COSTLY = PRODUCT_NAMES | {"Convolution"} | SINGLE | CUT | HEAVY.keys()
 """Operations that take more than what reading and writing their numbers does."""
 
-LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
+LISTED = frozenset((*index.RULES, *movement.READS, "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
 """Operations whose local maps are held by index arrays, besides those that rows are pulled through."""
 
 WRITTEN = RULES.keys() - BLOCKS - PULLED - LISTED

@@ -18,7 +18,7 @@ from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import ahead, all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
-from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
+from jvpcli.jacobians.passes import DUAL, dual_maps, forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, Sides, look_around, rows_of
 from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
@@ -114,10 +114,8 @@ class SmallPlan:
         outputs, inputs, plan = self.targets, self.problem.leaves, self.plan
         if self.mode != "forward" or plan.mode != "forward":
             return maps_by_passes(outputs, inputs, plan)
-        from jvpcli.jacobians.duals import WHY, dual_maps  # loaded only where it is asked for
-
         try:
-            return dict(dual_maps(self.problem, outputs)), replace(plan, reason=WHY), ()
+            return dict(dual_maps(self.problem, outputs)), replace(plan, reason=DUAL), ()
         except (RuntimeError, JvpError) as error:  # of a program it comes with its place
             return _by(reverse_jacobian, outputs, inputs), *_instead(outputs, plan, error)
 

@@ -5,8 +5,8 @@ The arrays are (k, r), so that one of k terms (a tap of a stencil) lies together
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,8 +51,29 @@ class SparseMap(Term):
 
     @property
     def bound(self) -> int:
-        """How many entries can be other than zero."""
         return self.pattern.cols.numel()
+
+    @property
+    def numbers(self) -> Sequence[Tensor]:
+        return [] if self.values is None else [self.values]
+
+    def changed(self, make: Callable[[Tensor], Tensor]) -> SparseMap:
+        return self if self.values is None else replace(self, values=make(self.values))
+
+    def bare(self) -> SparseMap:
+        return replace(self, values=None)
+
+    def count_nonzero(self) -> int:
+        return self.bound if self.values is None else int(torch.count_nonzero(self.values))
+
+    def times(self, v: Tensor, forwards: bool) -> Tensor:
+        pattern, weights = self.pattern, self.weights()
+        if forwards:
+            sums = (v[pattern.cols] * weights).sum(0)
+            return sums if pattern.rows is None else sums.new_zeros(self.m).index_add_(0, pattern.rows, sums)
+        picked = v if pattern.rows is None else v[pattern.rows]
+        products = (picked * weights).reshape(-1)
+        return products.new_zeros(self.n).index_add_(0, pattern.cols.reshape(-1), products)
 
     def weights(self) -> Tensor:
         """The values (k, r), written out or as an expanded view."""
@@ -84,29 +105,20 @@ def to_sparse(term: Term, work: Workspace) -> SparseMap:
     width, height = term.row_length, term.bound // max(1, term.row_length)
     work.reserve(term.bound, 8 + term.like.element_size())
     names = {k: i for i, k in enumerate((*rows, *inner))}
-    key = work.key(
-        "kronecker",
-        tuple([names[k] for k in term.out]),
-        tuple([names[k] for k in term.inn]),
-        tuple([term.sizes[k] for k in names]),
-    )
+    out, inn = tuple([names[k] for k in term.out]), tuple([names[k] for k in term.inn])
+    key = work.key("kronecker", out, inn, tuple([term.sizes[k] for k in names]))
 
     def make() -> Pattern:
         repeated = len(rows) < len(term.out)
         listed = term.index(term.out, rows).reshape(-1) if repeated else None
         return Pattern(listed, term.index(term.inn, inner + rows).reshape(width, height), key=key)
 
-    pattern = work.structure(key, make)
-    if not term.factors:
-        return SparseMap(
-            term.out_shape,
-            term.in_shape,
-            term.like,
-            pattern,
-            None if term.scale == 1 else term.like.new_full((), term.scale).expand(width, height),
-        )
-    values = term.values(inner + rows).reshape(width, height)
-    return SparseMap(term.out_shape, term.in_shape, term.like, pattern, values)
+    values = None
+    if term.factors:
+        values = term.values(inner + rows).reshape(width, height)
+    elif term.scale != 1:
+        values = term.like.new_full((), term.scale).expand(width, height)
+    return SparseMap(term.out_shape, term.in_shape, term.like, work.structure(key, make), values)
 
 
 def picked(term: KroneckerMap, rows: Tensor) -> Term | None:
@@ -155,7 +167,7 @@ def merge(term: SparseMap, work: Workspace) -> SparseMap:
     if pattern.unique_rows and term.k <= FEW:
         merged, (pairs, kept) = work.structure(key, lambda: _merge_pairs(pattern, key))
         if not pairs:
-            return SparseMap(term.out_shape, term.in_shape, term.like, merged, term.values)
+            return replace(term, pattern=merged)
         values = term.weights().clone()
         for into, out_of, where in pairs:
             values[into] += values[out_of] if where is None else values[out_of] * where
@@ -272,13 +284,8 @@ def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
 
     def make() -> Pattern:
         if shared:
-            return Pattern(
-                patterns[0].rows,
-                torch.cat([p.cols for p in patterns]),
-                distinct=False,
-                padded=any(p.padded for p in patterns),
-                key=key,
-            )
+            cols, padded = torch.cat([p.cols for p in patterns]), any(p.padded for p in patterns)
+            return Pattern(patterns[0].rows, cols, distinct=False, padded=padded, key=key)
         rows = torch.cat([t.row_index().expand(t.k, -1).reshape(-1) for t in terms])
         cols = torch.cat([p.cols.reshape(-1) for p in patterns]).reshape(1, -1)
         return Pattern(rows, cols, unique_rows=False, distinct=False, key=key)

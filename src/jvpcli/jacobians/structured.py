@@ -12,8 +12,7 @@ from torch import Tensor
 from jvpcli.attributes import cached_property
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.compose import Terms, settle
-from jvpcli.jacobians.kronecker import KroneckerMap, compose_kronecker, dense
-from jvpcli.jacobians.labels import Factor, count
+from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap, handed_out
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.jacobians.sparse_map import SparseMap
@@ -81,10 +80,10 @@ class StructuredMap(LinearMap):
                 return kind
         if stands and self.terms and not self._has_dense:  # what is not zero somewhere is held, and holds what is not zero here
             kind = self._kind_of_places()
-            if all(map(is_filled, self.terms)) or kind == self._kind_of_entries():
+            if all(term.is_filled for term in self.terms) or kind == self._kind_of_entries():
                 return kind
         wide = None if self.wide is None else self.wide()
-        if wide is not None and any(term.is_dense and is_filled(term) for term in wide.terms):
+        if wide is not None and any(term.is_dense and term.is_filled for term in wide.terms):
             picks = not nature.still and self.bound < self.m * self.n  # few entries at any point, if not the same ones
             cancels = self.nnz == 0  # at every point, for all that is known: x / x
             return "unknown" if cancels or not nature.certain else "sparse" if picks else "dense"
@@ -131,13 +130,12 @@ class StructuredMap(LinearMap):
         if not self.terms or not self.m * self.n:
             return 0
         if len(self.terms) == 1 and isinstance(self.terms[0], KroneckerMap):
-            return _count_nonzero(self.terms[0])
+            return self.terms[0].count_nonzero()
         if self.bound * 4 * self.like.element_size() > min(self.work.limit, MOST_BYTES):
             return None
         if any(term.is_dense for term in self.terms):
             return int(torch.count_nonzero(self.matrix()))
-        values = self._single.values
-        return self._single.bound if values is None else int(torch.count_nonzero(values))
+        return self._single.count_nonzero()
 
     @cached_property
     def _single(self) -> SparseMap:
@@ -184,10 +182,7 @@ class StructuredMap(LinearMap):
         result = v.new_zeros(self.m if forwards else self.n)
         if self.m * self.n:
             for term in self.terms:
-                if isinstance(term, KroneckerMap):
-                    result = result + _apply_regular(term, v.reshape(-1), forwards)
-                else:
-                    result = result + _apply_sparse(term, v.reshape(-1), forwards)
+                result = result + term.times(v.reshape(-1), forwards)
         return result.to(self.like.dtype).reshape(shape)
 
     def matrix(self) -> Tensor:
@@ -214,7 +209,7 @@ class StructuredMap(LinearMap):
         """Where there may be an entry, whatever its value: bool (m, n)."""
         result = zeros(self.m, self.n, self.like)
         for position, term in enumerate(self.terms):
-            bare(term).write_dense(result, accumulate=position > 0)
+            term.bare().write_dense(result, accumulate=position > 0)
         return result != 0
 
     def to_dense(self) -> Tensor:
@@ -231,7 +226,7 @@ class StructuredMap(LinearMap):
 
     def absolute(self) -> LinearMap:
         """A map of at least the entries' absolute values: those of the pieces, which is what products are summed from."""
-        return replace(self, terms=tuple([_absolute(term) for term in self.terms]))
+        return replace(self, terms=tuple([term.absolute() for term in self.terms]))
 
 
 def owned(pieces: Sequence[Terms], work: Workspace) -> Sequence[Terms]:
@@ -244,86 +239,7 @@ def owned(pieces: Sequence[Terms], work: Workspace) -> Sequence[Terms]:
 
 
 def _owned(term: Term, work: Workspace) -> Term:
-    if isinstance(term, KroneckerMap):
-        if not any(work.is_lent(factor.values) for factor in term.factors):
-            return term
-        work.reserve(term.held, term.like.element_size())
-        factors = tuple([Factor(factor.values.clone(), factor.labels) for factor in term.factors])
-        ends = term.out_shape, term.in_shape, term.like
-        return KroneckerMap(*ends, term.out, term.inn, term.sizes, factors, term.scale)
-    assert isinstance(term, SparseMap)
-    if term.values is None or not work.is_lent(term.values):
+    if not any(map(work.is_lent, term.numbers)):
         return term
-    work.reserve(term.values.numel(), term.values.element_size())
-    return replace(term, values=term.values.clone())
-
-
-def bare(term: Term) -> Term:
-    """A piece with 1 in all its places."""
-    if isinstance(term, KroneckerMap):
-        return replace(term, factors=(), scale=1.0)
-    assert isinstance(term, SparseMap)
-    return replace(term, values=None)
-
-
-def _absolute(term: Term) -> Term:
-    if isinstance(term, KroneckerMap):
-        factors = tuple([replace(factor, values=factor.values.abs()) for factor in term.factors])
-        return replace(term, factors=factors, scale=abs(term.scale))
-    assert isinstance(term, SparseMap)
-    return term if term.values is None else replace(term, values=term.values.abs())
-
-
-def is_filled(term: Term) -> bool:
-    """Whether none of the entries that it holds is zero here."""
-    if isinstance(term, KroneckerMap):
-        return _count_nonzero(term) == term.bound
-    assert isinstance(term, SparseMap)
-    return term.values is None or bool(term.values.all())
-
-
-def _count_nonzero(term: KroneckerMap) -> int:
-    """Of a product of factors over disjoint axes, the product of their counts; but where products get too small for numbers."""
-    if term.scale == 0:
-        return 0
-    held = [k for f in term.factors for k in f.labels]
-    if len(held) == len(set(held)) and not _may_vanish(term):
-        number = count(set(term.labels) - set(held), term.sizes)
-        for factor in term.factors:
-            number *= int(torch.count_nonzero(factor.values))
-        return number
-    return int(torch.count_nonzero(term.values()))
-
-
-def _may_vanish(term: KroneckerMap) -> bool:
-    """Whether a product of numbers that are not zero may be: the smallest of each factor make less than a normal number."""
-    if not term.factors or (len(term.factors) == 1 and abs(term.scale) >= 1):
-        return False
-    smallest = abs(term.scale)
-    for factor in term.factors:
-        sizes = factor.values.detach().abs()
-        some = sizes[sizes > 0]
-        smallest *= float(some.min()) if some.numel() else 1.0
-    return smallest < torch.finfo(term.factors[0].values.dtype).tiny
-
-
-def _apply_regular(term: KroneckerMap, v: Tensor, forwards: bool) -> Tensor:
-    """A vector is a map to or from a single number."""
-    one = (1,)
-    vector = dense((term.n,), one, v.reshape(-1, 1), v) if forwards else dense(one, (term.m,), v.reshape(1, -1), v)
-    product = compose_kronecker(term, vector) if forwards else compose_kronecker(vector, term)
-    assert product is not None, "a vector fits any axes"
-    labels = product.out if forwards else product.inn
-    if len(set(labels)) < len(labels):  # entries on a diagonal of the vector alone, as of a trace
-        return product.matrix().reshape(-1)
-    return product.values(labels).reshape(-1)
-
-
-def _apply_sparse(term: Any, v: Tensor, forwards: bool) -> Tensor:
-    pattern, weights = term.pattern, term.weights()
-    if forwards:
-        sums = (v[pattern.cols] * weights).sum(0)
-        return sums if pattern.rows is None else sums.new_zeros(term.m).index_add_(0, pattern.rows, sums)
-    picked = v if pattern.rows is None else v[pattern.rows]
-    products = (picked * weights).reshape(-1)
-    return products.new_zeros(term.n).index_add_(0, pattern.cols.reshape(-1), products)
+    work.reserve(sum(map(Tensor.numel, term.numbers)), term.like.element_size())
+    return term.changed(torch.clone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -32,6 +32,36 @@ class Term(Ends):
     def is_dense(self) -> bool:
         """Whether every entry can be other than zero."""
         return False
+
+    @property
+    def numbers(self) -> Sequence[Tensor]:
+        """The tensors that it is held by, but for index arrays."""
+        raise NotImplementedError
+
+    def changed(self, make: Callable[[Tensor], Tensor]) -> Term:
+        """The piece with others in the place of those."""
+        raise NotImplementedError
+
+    def bare(self) -> Term:
+        """The piece with 1 in all its places."""
+        raise NotImplementedError
+
+    def absolute(self) -> Term:
+        """The piece of the entries' sizes."""
+        return self.changed(torch.abs)
+
+    def count_nonzero(self) -> int:
+        """How many of its places hold an entry other than zero."""
+        raise NotImplementedError
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether all of them do."""
+        return self.count_nonzero() == self.bound
+
+    def times(self, v: Tensor, forwards: bool) -> Tensor:
+        """The product with a vector (n,) from the right, or (m,) from the left."""
+        raise NotImplementedError
 
     def write_dense(self, result: Tensor, accumulate: bool = False) -> None:
         """Write (or add) the entries into a matrix (m, n) that has a zero at every other place."""

@@ -22,7 +22,7 @@ from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import Term
-from jvpcli.jacobians.widths import CUT, SPATIAL, carried
+from jvpcli.jacobians.widths import CUT, SPATIAL, carried, taps
 
 CHUNK_BYTES = 1 << 25
 """Rows that are pulled through at a time."""
@@ -54,13 +54,6 @@ CALL = 1.5e5
 
 PULLED = frozenset(("Convolution", "ConstantPadNd", *SPATIAL, *CUT))
 """Operations whose local maps are held by index arrays: rows may be pulled through them to their first operand."""
-
-
-def taps(node: Node, name: str, out_shape: Shape) -> int:
-    """How many multiplications an output entry of a convolution takes."""
-    if name != "Convolution":
-        return 1
-    return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1]))
 
 
 def time_of_convolving(node: Node, out_shape: Shape) -> float:
@@ -102,14 +95,10 @@ def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | No
     if cut is None:
         return None
     total, place = cut
-    tail = total.inn[place:]
-    mixed = [k for k in tail if k in total.out]
-    rows = prod([total.sizes[k] for k in total.out if k not in total.inn[:place]])
-    if mixed and PER_ENTRY * total.bound * taps(op.node, name, op.shape) < time_of_rows(op.node, name, rows, shape, op.shape):
+    if not set(total.out).isdisjoint(total.inn[place:]):  # rows have few entries there, each at a place of its own
         return None
-    if not convolves and (mixed or (name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape))):
+    if name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape):
         return None
-    total = _apart(total, mixed)
     if convolves and weight is None:  # the node would make the weight's gradient too
         weight = op.saved("weight").detach()
     return _pulled(op, total, place, shape, prod(shape) // max(1, prod([total.sizes[k] for k in total.inn[:place]])), weight)
@@ -128,21 +117,6 @@ def _cut(total: KroneckerMap, head: int) -> tuple[KroneckerMap, int] | None:
             return split_label(total, label, head // size, 1 + max(total.sizes)), place + 1
         size *= here
     return (total, len(total.inn)) if size == head else None
-
-
-def _apart(total: KroneckerMap, labels: list[int]) -> KroneckerMap:
-    """An equal map, in which deltas between the output's and the input's `labels` are factors of ones and zeros."""
-    if not labels:
-        return total
-    first = 1 + max(total.sizes)
-    fresh = {label: first + number for number, label in enumerate(labels)}
-    eyes = [
-        Factor(torch.eye(total.sizes[k], dtype=total.like.dtype, device=total.like.device), (k, other))
-        for k, other in fresh.items()
-    ]
-    inn = tuple([fresh.get(k, k) for k in total.inn])
-    sizes = {**total.sizes, **{other: total.sizes[k] for k, other in fresh.items()}}
-    return kronecker(total.out_shape, total.in_shape, total.out, inn, sizes, total.like, (*total.factors, *eyes), total.scale)
 
 
 def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, weight: Tensor | None) -> Term | None:

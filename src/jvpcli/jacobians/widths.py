@@ -12,11 +12,11 @@ from math import ceil, prod
 import torch
 
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, elementwise, index, matrices, movement, numbered, product, reduce, windows
-from jvpcli.jacobians.local.node import Node
+from jvpcli.jacobians.local import detect, elementwise, index, matrices, movement, product, reduce, windows
+from jvpcli.jacobians.local.node import Node, wrapped
 
 ONE_TO_ONE = frozenset(
-    (*elementwise.RULES, *movement.RULES, *index.RULES, *numbered.CALLS, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
+    (*elementwise.RULES, *(movement.RULES.keys() - movement.BACK), *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
 )
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
 ALONG = frozenset(
@@ -26,24 +26,10 @@ ALONG = frozenset(
 """Operations along one axis, the others one by one."""
 
 FACTORS = {
-    "Mm": (0, 1),
-    "Bmm": (0, 1),
-    "Mv": (0, 1),
-    "Dot": (0, 1),
-    "Addmm": (1, 2),
-    "Baddbmm": (1, 2),
-    "Addmv": (1, 2),
-    "SparseAddmm": (1, 2),
+    **dict.fromkeys(("Mm", "Bmm", "Mv", "Dot"), (0, 1)),
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addmv", "SparseAddmm"), (1, 2)),
 }
-SAVED = {
-    **dict.fromkeys(("Mm", "Bmm"), ("self", "mat2")),
-    "Mv": ("self", "vec"),
-    "Dot": ("self", "tensor"),
-    **dict.fromkeys(("Addmm", "SparseAddmm"), ("mat1", "mat2")),
-    "Baddbmm": ("batch1", "batch2"),
-    "Addmv": ("mat", "vec"),
-}
-"""The names under which products save the two factors."""
+"""Products, and which of their operands are multiplied."""
 
 MATRIX_NAMES = ("LinalgInvEx", "LinalgSolveEx", "LinalgSolveTriangular", *product.SQUARE_BLOCKS_NAMES.split())
 MATRICES = frozenset((*matrices.RULES, *MATRIX_NAMES))
@@ -130,11 +116,11 @@ def followed(node: Node, name: str, shape: Shape, out_shape: Shape, kept: int, o
         return 0
     dims = len(shape)
     if name == "Select":
-        axis += axis >= _axis(node._saved_dim, dims)
+        axis += axis >= wrapped(node._saved_dim, dims)
     elif name == "Permute":
-        axis = _axis(node._saved_dims[axis], dims)
+        axis = wrapped(node._saved_dims[axis], dims)
     else:
-        pair = _axis(node._saved_dim0, dims), _axis(node._saved_dim1, dims)
+        pair = wrapped(node._saved_dim0, dims), wrapped(node._saved_dim1, dims)
         axis = pair[1 - pair.index(axis)] if axis in pair else axis
     return prod(shape[:axis])
 
@@ -165,22 +151,22 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
     if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
         return 1 if operand == 0 and not node._saved_training else 0
     if name == "Transpose":
-        return min(_axis(node._saved_dim0, dims), _axis(node._saved_dim1, dims))
+        return min(wrapped(node._saved_dim0, dims), wrapped(node._saved_dim1, dims))
     if name == "Permute":
-        order = [_axis(d, dims) for d in node._saved_dims]
+        order = [wrapped(d, dims) for d in node._saved_dims]
         return next((place for place, axis in enumerate(order) if place != axis), dims)
     named = getattr(node, "_saved_dim", None)
     if name == "Stack":
-        return _axis(node._saved_dim, dims + 1)
+        return wrapped(node._saved_dim, dims + 1)
     if name in CUT or name in ALONG or name in ("Cat", "Sum", "Mean", "Logsumexp", "Amax", "Amin", "Max", "Min", *FOURIER):
         axes = (named,) if isinstance(named, int) else named or (0,)
-        return min(_axis(d, dims) for d in axes) if dims else 0
+        return min(wrapped(d, dims) for d in axes) if dims else 0
     return 0
 
 
-def _axis(value: int, dims: int) -> int:
-    """A saved axis number, counted from the front."""
-    return (value - (1 << 64) if value >= 1 << 63 else value) % max(1, dims)
+def taps(node: Node, name: str, out_shape: Shape) -> int:
+    """How many multiplications an output entry of a convolution takes; 1 of any other operation."""
+    return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1])) if name == "Convolution" else 1
 
 
 def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -> int:
@@ -190,15 +176,14 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
     if name in SEGMENTS:
         return max(1, prod(shape) // max(1, prod(out_shape)))
     if name in ALONG and shape:
-        dim = node._saved_dim
-        return shape[(dim - (1 << 64) if dim >= 1 << 63 else dim) % len(shape)]
+        return shape[wrapped(node._saved_dim, len(shape))]
     if name in FACTORS:
         if operand not in FACTORS[name]:
             return 1
         first = operand == FACTORS[name][0]
         return listed(node, name, operand) or (shape[-1] if first or len(shape) == 1 else shape[-2])
     if name == "Convolution":
-        return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1])) if operand < 2 else 1
+        return taps(node, name, out_shape) if operand < 2 else 1
     if name == "Linear":
         return shape[-1] if operand < 2 else 1
     if name == "NativeLayerNorm":
@@ -209,7 +194,7 @@ def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -
         return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
     if name in product.DISTANCE_NAMES:
         return shape[-1]
-    if name in numbered.BACK:
+    if name in movement.BACK:
         return prod(node._saved_kernel_size)
     if name in windows.NAMES:
         return _window(node, name, shape, out_shape)
@@ -226,7 +211,7 @@ def listed(node: Node, name: str, operand: int) -> int:
         return 0
     other = 1 - FACTORS[name].index(operand)
     with suppress(RuntimeError):  # it was written to since
-        value = getattr(node, "_saved_" + SAVED[name][other], None)
+        value = getattr(node, "_saved_" + product.SAVED[name][other], None)
         if value is not None and value.layout is not torch.strided and value.dim() == 2:
             places = value.to_sparse_coo().coalesce().indices()[other]
             return int(places.bincount().max()) if places.numel() else 1

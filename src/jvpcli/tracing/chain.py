@@ -197,15 +197,14 @@ def _alike(step: Step, first: Step, maps: tuple[LocalMap, ...]) -> tuple[LocalMa
     if node is None or other is None or node.name() != other.name():
         return None
     slopes = pull_back(step, [torch.ones_like(step.results[0].graph)])
-    found = [_with_entries(each, entries) for each in maps if (entries := slopes[each.position]) is not None]
-    return tuple(found) if len(found) == len(maps) else None
-
-
-def _with_entries(local: LocalMap, entries: Tensor) -> LocalMap:
-    """A diagonal map that is written out, with other entries."""
-    assert isinstance(local.jacobian, DenseMap)
-    jacobian = replace(local.jacobian, matrix=torch.diag(entries.reshape(-1)))
-    return replace(local, nnz=jacobian.nnz, jacobian=jacobian)
+    found = []
+    for each in maps:
+        entries = slopes[each.position]
+        if entries is None or not isinstance(each.jacobian, DenseMap):
+            return None
+        jacobian = replace(each.jacobian, matrix=torch.diag(entries.reshape(-1)))
+        found.append(replace(each, nnz=jacobian.nnz, jacobian=jacobian))
+    return tuple(found)
 
 
 def local_maps(step: Step) -> tuple[LocalMap, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.contraction import entry_label, unravel
-from jvpcli.jacobians.nearby import elsewhere, moved
+from jvpcli.jacobians.nearby import elsewhere, largest, moved
 from jvpcli.language.operations import can_require_grad
 from jvpcli.tracing.chain import gradients_of
 from jvpcli.tracing.rewrites import candidates
@@ -59,8 +59,8 @@ def find_fault(traced: Traced) -> Fault | None:
         passed = traced.swept.contributions[index]
         broken = [
             position
-            for position, primal in enumerate(step.operands)
-            if primal.number in followed and passed[position] is not None and not bool(_finite(passed[position]).all())
+            for position, (primal, gradient) in enumerate(zip(step.operands, passed, strict=True))
+            if primal.number in followed and gradient is not None and not bool(gradient.isfinite().all())
         ]
         if not broken:
             continue
@@ -70,11 +70,6 @@ def find_fault(traced: Traced) -> Fault | None:
             worst = max(broken, key=lambda p: bool(passed[p].isnan().any()))  # type: ignore[union-attr]
             fault = Fault(index, worst, _first_bad(passed[worst]))
     return fault
-
-
-def _finite(gradient: Tensor | None) -> Tensor:
-    assert gradient is not None
-    return gradient.isfinite()
 
 
 def _first_bad(gradient: Tensor | None) -> int:
@@ -235,13 +230,8 @@ def _numbers(outputs: Mapping[str, Tensor], cotangents: Mapping[str, Tensor], in
     found = {name: (y.detach(), 0.0) for name, y in outputs.items() if can_require_grad(y)}
     for (name, x), gradient in zip(inputs.items(), gradients_of(pairs, list(inputs.values())), strict=True):
         if gradient is not None:
-            found[f"∂L/∂{name}"] = gradient, terms / (_largest(x) or 1.0)
+            found[f"∂L/∂{name}"] = gradient, terms / (largest(x.detach()) or 1.0)
     return found
-
-
-def _largest(x: Tensor) -> float:
-    """The largest finite size of an entry."""
-    return float(torch.nan_to_num(x.detach().abs().double(), nan=0.0, posinf=0.0).max()) if x.numel() else 0.0
 
 
 def _changed_further(before: Traced, after: Traced) -> list[Changed]:
@@ -281,7 +271,7 @@ def _changed(before: Numbers, after: Numbers, eps: float = 0.0) -> list[Changed]
         if not old.numel():
             continue
         apart = torch.where(old.isfinite(), torch.nan_to_num((new - old).abs().double(), nan=math.inf), 0)
-        size, place = _largest(old), int(apart.argmax())
+        size, place = largest(old), int(apart.argmax())
         difference = float(apart.reshape(-1)[place])
         if difference > SAME * max(torch.finfo(old.dtype).eps, eps) * (size + terms):
             label = entry_label(name, unravel(place, tuple(old.shape)))

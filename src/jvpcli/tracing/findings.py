@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.duplicates import repeated_in
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import direction
-from jvpcli.jacobians.repeated import repeated_in
 from jvpcli.options import command
 from jvpcli.report.trace import Finding
 from jvpcli.request import Request
@@ -92,7 +92,9 @@ def _nonfinite(traced: Traced, request: Request, broken: Sequence[Tensor]) -> Fi
     if fault is None:
         finite = all(bool(total.isfinite().all()) for total in traced.swept.totals.values())
         return _said(code, "whole_only" if finite else "sum_overflows")
-    words = {"word": _word(_number(traced, fault)), "step": _step(traced, fault.step), "entry": _entry(traced, fault)}
+    operand = traced.chain.steps[fault.step].operands[fault.position]
+    word = "nan" if _is_nan(_number(traced, fault)) else "infinite"
+    words = {"word": word, "step": _step(traced, fault.step), "entry": traced.entry(operand, fault.entry)}
     repeated = _repeated(traced, fault.step)
     if repeated is not None:
         return _said(code, "repeated", fault.step, **repeated, **words)
@@ -128,10 +130,6 @@ def _step(traced: Traced, index: int) -> str:
     return f"step {index}, `{traced.source(traced.chain.steps[index])}`,"
 
 
-def _entry(traced: Traced, fault: Fault) -> str:
-    return traced.entry(traced.chain.steps[fault.step].operands[fault.position], fault.entry)
-
-
 def _number(traced: Traced, fault: Fault) -> complex:
     """What the step passes on to the entry."""
     contribution = traced.swept.contributions[fault.step][fault.position]
@@ -146,10 +144,6 @@ def _given_so(traced: Traced) -> str:
         if bool(bad.any()):
             return ADDITIONS["input"].format(entry=traced.entry(primal, int(bad.reshape(-1).nonzero()[0])))
     return ""
-
-
-def _word(number: complex) -> str:
-    return "nan" if _is_nan(number) else "infinite"
 
 
 def _is_nan(number: complex) -> bool:

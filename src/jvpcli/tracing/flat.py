@@ -203,12 +203,14 @@ def _beside(passage: Passage, entries: Tensor) -> Iterator[Flat]:
 
 def _beside_by(passage: Passage, relative: float) -> Tensor:
     """Entry by entry the largest derivative where all entries are moved a little, in some directions to either side."""
-    sides = [
-        passage.with_operand(moved({"x": passage.operand}, s * relative, seed)["x"])
-        for seed in (11, 12, 13)  # of many that tie, few are the largest to any one side
-        for s in (-1, 1)
-    ]
+    seeds = (11, 12, 13)  # of many that tie, few are the largest to any one side
+    sides = [passage.with_operand(x) for seed in seeds for x in _sides(passage, relative, seed)]
     return torch.stack([passage.derivative(points).abs() for points in sides]).amax(0)
+
+
+def _sides(passage: Passage, relative: float, seed: int = 11) -> list[Tensor]:
+    """The operand with all its entries moved by a part of them, to either side of one direction."""
+    return [moved({"x": passage.operand}, s * relative, seed)["x"] for s in (-1, 1)]
 
 
 def _tied(x: Tensor) -> Tensor:
@@ -222,13 +224,9 @@ def _tied(x: Tensor) -> Tensor:
 def _leaps(passage: Passage, relative: float) -> bool:
     """Whether the results are as far apart a little to both sides of all entries as they are a little further off."""
     near, wide = (
-        abs(passage.value(points[1]) - passage.value(points[0]))
-        for points in (
-            [passage.with_operand(moved({"x": passage.operand}, s * by, seed=11)["x"]) for s in (-1, 1)]
-            for by in (relative, relative**0.5)
-        )
+        [passage.value(passage.with_operand(x)) for x in _sides(passage, by)] for by in (relative, relative**0.5)
     )
-    return near > LASTING * wide
+    return abs(near[1] - near[0]) > LASTING * abs(wide[1] - wide[0])
 
 
 def _bent(passage: Passage, entries: Tensor, step: float, how: str) -> Tensor:
@@ -287,8 +285,7 @@ def _far_away(passage: Passage, entries: Tensor) -> Iterator[Flat]:
     far = entries & _anywhere(passage, (passage.with_operand(x) for x in _far(passage.operand)))
     if not bool(far.any()):
         return
-    near = [moved({"x": passage.operand}, s * CLOSE, seed=11)["x"] for s in (-1, 1)]
-    changes = any(_changes(passage, torch.where(far, x, passage.operand)) for x in near)
+    changes = any(_changes(passage, torch.where(far, x, passage.operand)) for x in _sides(passage, CLOSE))
     yield Flat("flat" if changes else "saturated", far)
 
 

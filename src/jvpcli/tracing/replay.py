@@ -217,7 +217,7 @@ class _Replay:
         """What a value is after the write; where autograd does not know of it, only the numbers change."""
         if old.number == new.number or storage(old.recorded) != storage(written):
             return old
-        known = related(old.recorded, written)
+        known = _base(old.recorded) is _base(written)  # views of one tensor are, what `.detach()` gives is not
         if same_place(old.recorded, written):
             return new if known else replace(old, tensor=new.tensor)
         index = overlap(old.recorded, written)
@@ -416,11 +416,6 @@ def same_place(a: Tensor, b: Tensor) -> bool:
         and a.is_conj() == b.is_conj()
         and a.is_neg() == b.is_neg()
     )
-
-
-def related(a: Tensor, b: Tensor) -> bool:
-    """Whether autograd knows that the two share memory: views of one tensor do, what `.detach()` gives does not."""
-    return _base(a) is _base(b)
 
 
 def overlap(seen: Tensor, written: Tensor) -> Tensor | None:

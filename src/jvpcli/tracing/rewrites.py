@@ -52,7 +52,7 @@ def operand_places(source: str, step: Step) -> dict[int | str, Place]:
         text, tree = read_source(source)
     except JvpError:
         return {}
-    node = next((n for n in ast.walk(tree) if isinstance(n, ast.expr) and _at(text, n, step.equation.span)), None)
+    node = next((n for n in ast.walk(tree) if isinstance(n, ast.expr) and text.span(n) == step.equation.span), None)
     if isinstance(node, ast.BinOp):
         return _places(text, [(0, node.left, True), (1, node.right, True)])
     if isinstance(node, ast.UnaryOp):
@@ -68,10 +68,6 @@ def operand_places(source: str, step: Step) -> dict[int | str, Place]:
     parts += [(first + number, argument, False) for number, argument in enumerate(node.args)]
     parts += [(keyword.arg or "", keyword.value, False) for keyword in node.keywords]
     return _places(text, parts)
-
-
-def _at(text: SourceText, node: ast.expr, span: Span) -> bool:
-    return text.span(node) == span
 
 
 def _places(text: SourceText, parts: Sequence[tuple[int | str, ast.expr, bool]]) -> dict[int | str, Place]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
-from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
+from jvpcli.jacobians.contraction import entry_label, index_letters, indexed, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap, as_numpy
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
@@ -330,19 +330,15 @@ def _notation(
         case "zero":
             right = "0"
         case "identity" | "diagonal" if same and splits:
-            right = term(_at("v", inner), _at(z, inner), _at(a, inner), splits)
+            right = term(indexed("v", inner), indexed(z, inner), indexed(a, inner), splits)
         case "identity" if same:
-            right = f"{factor}{_at('v', inner)}"
+            right = f"{factor}{indexed('v', inner)}"
         case "diagonal" if same:
-            right = f"{_at('v', inner)} · ∂{_at(z, inner)}/∂{_at(a, inner)}"
+            right = f"{indexed('v', inner)} · ∂{indexed(z, inner)}/∂{indexed(a, inner)}"
         case _:
             total = f"Σ_{outer} " if outer else ""
-            right = total + term(_at("v", outer), _at(z, outer), _at(a, inner), splits)
-    return einsum, f"∂L/∂{_at(a, inner)} = {right}"
-
-
-def _at(name: str, axes: str) -> str:
-    return f"{name}_{axes}" if axes else name
+            right = total + term(indexed("v", outer), indexed(z, outer), indexed(a, inner), splits)
+    return einsum, f"∂L/∂{indexed(a, inner)} = {right}"
 
 
 def _symbol(label: str, letter: str) -> str:

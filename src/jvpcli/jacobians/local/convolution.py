@@ -8,10 +8,12 @@ from math import prod
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Op, Rule
+from jvpcli.jacobians.local.windows import grid, taps_along
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.terms import Term
 
 
 def convolution(op: Op) -> Locals:
@@ -25,41 +27,17 @@ def convolution(op: Op) -> Locals:
 
     def along_axes() -> list[tuple[Tensor, Tensor]]:
         return [
-            _taps(x.shape[2 + d], places[d], kernel[d], *(s[d] for s in settings), transposed=transposed, device=x.device)
+            taps_along(x.shape[2 + d], places[d], kernel[d], *(s[d] for s in settings), transposed=transposed, device=x.device)
             for d in range(len(kernel))
         ]
 
     taps = op.work.structure(op.work.key("taps", key), along_axes)
-    result: list[tuple[Term, ...] | None] = [None] * len(op.shapes)
-    if op.shapes[0] is not None:
-        result[0] = (_to_input(op, key, w.detach(), taps, transposed, groups),)
-    if op.shapes[1] is not None:
-        result[1] = (_to_weight(op, x.detach(), taps, transposed, groups),)
-    if len(op.shapes) > 2 and op.shapes[2] is not None:
-        sizes = {0: op.shape[0], 1: op.shape[1], 2: prod(places)}
-        result[2] = (op.regular(op.shapes[2], (0, 1, 2), (1,), sizes),)
-    return result
-
-
-def _taps(
-    size: int, places: int, kernel: int, stride: int, padding: int, dilation: int, *, transposed: bool, device: object
-) -> tuple[Tensor, Tensor]:
-    """Along one axis: the input place of each tap and output place (kernel, places), and whether there is one.
-
-    A tap outside is given the first tap that is inside, with weight zero, so that it names no new place.
-    """
-    out = torch.arange(places, device=device)  # type: ignore[call-overload]
-    tap = torch.arange(kernel, device=device)[:, None] * dilation  # type: ignore[call-overload]
-    if transposed:
-        shifted = out + padding - tap
-        place = torch.div(shifted, stride, rounding_mode="floor")
-        inside = (place * stride == shifted) & (place >= 0) & (place < size)
-    else:
-        place = out * stride + tap - padding
-        inside = (place >= 0) & (place < size)
-    first = inside.to(torch.uint8).argmax(0, keepdim=True)
-    place = torch.where(inside, place, place.gather(0, first).clamp(0, size - 1))
-    return place, inside
+    sizes = {0: op.shape[0], 1: op.shape[1], 2: prod(places)}
+    return op.pieces(
+        lambda shape: _to_input(op, shape, key, w.detach(), taps, transposed, groups),
+        lambda shape: _to_weight(op, shape, x.detach(), taps, transposed, groups),
+        lambda bias: op.regular(bias, (0, 1, 2), (1,), sizes),
+    )
 
 
 def _used(place: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,24 +52,9 @@ def _used(place: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return order, place.gather(0, order), inside.gather(0, order)
 
 
-def _grid(taps: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Flat input place and validity over (taps…, output places…)."""
-    dims = len(taps)
-    place = torch.zeros((1,) * (2 * dims), dtype=torch.int64, device=taps[0][0].device)
-    inside = torch.ones((1,) * (2 * dims), dtype=torch.bool, device=taps[0][0].device)
-    for d, (where, valid) in enumerate(taps):
-        shape = [1] * (2 * dims)
-        shape[d], shape[dims + d] = where.shape
-        place = place + where.view(shape) * prod(sizes[d + 1 :])
-        inside = inside & valid.view(shape)
-    return place, inside
-
-
 def _to_input(
-    op: Op, key: int | None, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
+    op: Op, shape: Shape, key: int | None, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
 ) -> SparseMap:
-    shape = op.shapes[0]
-    assert shape is not None
     batch, channels, sizes = shape[0], shape[1], shape[2:]
     per_group, out_channels = channels // groups, op.shape[1]
     lengths, places = [len(place) for place, _ in taps], prod(op.shape[2:])
@@ -101,10 +64,10 @@ def _to_input(
     op.work.reserve(prod(dims), 8 + op.like.element_size())
 
     def make() -> tuple[Pattern, Tensor, Tensor | None]:
-        place, inside = _grid([(place, inside) for _, place, inside in used], sizes)
+        place, inside = grid([(place, inside) for _, place, inside in used], sizes)
         which = None
         if kernel < prod(lengths):
-            which = _grid([(which, inside) for which, _, inside in used], lengths)[0].expand(place.shape).reshape(kernel, places)
+            which, _ = grid([(which, inside) for which, _, inside in used], lengths)
         place, inside = place.reshape(1, kernel, 1, 1, places), inside.reshape(1, kernel, 1, 1, places)
         group = torch.arange(out_channels, device=w.device) // (out_channels // groups) * per_group
         channel = group.view(1, 1, 1, -1, 1) + torch.arange(per_group, device=w.device).view(-1, 1, 1, 1, 1)
@@ -124,11 +87,11 @@ def _to_input(
     return SparseMap(op.shape, shape, op.like, pattern, values)
 
 
-def _to_weight(op: Op, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int) -> Term:
-    shape = op.shapes[1]
-    assert shape is not None
+def _to_weight(
+    op: Op, shape: Shape, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
+) -> KroneckerMap:
     kernel, places = prod(t[0].shape[0] for t in taps), prod(op.shape[2:])
-    place, inside = _grid(taps, x.shape[2:])
+    place, inside = grid(taps, x.shape[2:])
     batch, per_group, out_group = x.shape[0], x.shape[1] // groups, op.shape[1] // groups
     op.work.reserve(x.shape[0] * x.shape[1] * kernel * places, op.like.element_size())
     flat = x.reshape(batch, groups, per_group, -1)

@@ -7,28 +7,42 @@ gathered    every output entry reads at most one operand entry (reflecting, unfo
 blocks      some axes of the output run together with axes of the operand (the batch of a factorisation, of attention)
 full        anything else: one call for each output entry
 
+Where it is known that entries only mix along some axes, one basis vector serves all the others at once.  An unknown operation
+gives a dense block, so that no dependency is missed.
+
 Seeds are powers of two and zeros, which products keep exactly: a place that a second entry leaks into differs in its
 bits, so what is called independent was found out, without a tolerance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.kronecker import KroneckerMap, diagonal
+from jvpcli.jacobians.kronecker import KroneckerMap, dense, diagonal
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
-from jvpcli.jacobians.local.probe import probe, pull_basis, reduce_to
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, is_fused, spare
 from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.terms import Term
+from jvpcli.jacobians.terms import Term, UnsupportedError
+
+LOOP = 8
+"""Up to so many basis vectors are pulled back one by one."""
+
+CHUNK_BYTES = 1 << 25
+"""Basis vectors and what they are pulled back to, held at a time."""
+
+MOST_WORK = 1 << 31
+"""A probe of more elements than this is left to another strategy."""
+
 
 MOSTLY_ZERO = 4
 """A block with fewer nonzeros than one in so many is held by index arrays."""
@@ -138,7 +152,7 @@ def _made_seeds(shape: Shape, number: int, dtype: torch.dtype, device: torch.dev
     return table[picks].view(shape).to(device)
 
 
-def _digits(op: Op, shape: Shape) -> tuple[int, list[Tensor]]:
+def digits(op: Op, shape: Shape) -> tuple[int, list[Tensor]]:
     """The numbers of the entries of `shape` as digits that the dtype holds exactly: the base, and the digits as seeds."""
     meta = op.node._input_metadata[op.nr]
     base = 1 << {torch.float64: 40, torch.float32: 20}.get(meta.dtype, 5)  # the mantissa, less a few roundings
@@ -153,7 +167,7 @@ def _digits(op: Op, shape: Shape) -> tuple[int, list[Tensor]]:
     return base, op.work.structure(op.work.key("digits", shape, meta.dtype, meta.device), make)
 
 
-def _numbers(ones: Tensor, answers: Sequence[Tensor | None], base: int, count: int) -> Tensor:
+def numbers_read(ones: Tensor, answers: Sequence[Tensor | None], base: int, count: int) -> Tensor:
     """Flat, for each product with ones the number (below `count`) of the one entry that it is a product with.
 
     `answers` are the products with the digits.  An entry that is zero has number 0.
@@ -176,8 +190,8 @@ def _scattered(op: Op, operands: Sequence[int], key: int | None) -> Found:
     if not hopeful:
         return {}
     ones_second = pulled(op, second)
-    base, digits = _digits(op, op.shape)
-    answers = [pulled(op, seed) for seed in digits]
+    base, parts = digits(op, op.shape)
+    answers = [pulled(op, seed) for seed in parts]
     found: Found = {}
     for k in hopeful:
         shape, values = op.shapes[k], ones[k]
@@ -188,7 +202,7 @@ def _scattered(op: Op, operands: Sequence[int], key: int | None) -> Found:
         flat, asked = values.reshape(-1), ((first, ones_first[k]), (second, ones_second[k]))
         rows = cols = torch.arange(flat.numel(), device=flat.device)
         if shape != op.shape or not _reach(flat, rows, asked):
-            rows = _numbers(values, [answer[k] for answer in answers], base, prod(op.shape))
+            rows = numbers_read(values, [answer[k] for answer in answers], base, prod(op.shape))
             if not _reach(flat, rows, asked):
                 continue
         found[k] = listed(op, shape, rows, cols, flat, op.work.key("operand", key, k))
@@ -197,7 +211,9 @@ def _scattered(op: Op, operands: Sequence[int], key: int | None) -> Found:
 
 def _reach(flat: Tensor, rows: Tensor, asked: Sequence[tuple[Tensor, Tensor | None]]) -> bool:
     """Whether the answers to seeds are those seeds at some rows times the weights."""
-    return all(torch.equal(flat * seed.reshape(-1)[rows], _flat(answer, flat)) for seed, answer in asked)
+    none = torch.zeros_like(flat)
+    answers = [(seed, none if answer is None else answer.reshape(-1)) for seed, answer in asked]
+    return all(torch.equal(flat * seed.reshape(-1)[rows], answer) for seed, answer in answers)
 
 
 def _gathered(op: Op, operands: Sequence[int], key: int | None) -> Found:
@@ -213,8 +229,8 @@ def _gathered(op: Op, operands: Sequence[int], key: int | None) -> Found:
             continue
         if not _are_multiples(ones, ones_first):
             continue
-        base, digits = _digits(op, shape)
-        cols, flat = _numbers(ones, [push(seed) for seed in digits], base, prod(shape)), ones.reshape(-1)
+        base, parts = digits(op, shape)
+        cols, flat = numbers_read(ones, [push(seed) for seed in parts], base, prod(shape)), ones.reshape(-1)
         answers = ((first, ones_first), (second, push(second)))
         if all(torch.equal(flat * seed.reshape(-1)[cols], answer.reshape(-1)) for seed, answer in answers):
             rows = torch.arange(flat.numel(), device=flat.device)
@@ -241,8 +257,8 @@ def agrees(op: Op, operand: int, terms: Sequence[Term]) -> bool:
         elif isinstance(term, KroneckerMap):
             expected += seed.reshape(-1) * term.flat_diagonal()
             size += expected.abs()
-    numbers = torch.finfo(answer.dtype)
-    bound = size * ((64 if numbers.bits > 16 else 8) * numbers.eps) + numbers.tiny
+    info = torch.finfo(answer.dtype)
+    bound = size * ((64 if info.bits > 16 else 8) * info.eps) + info.tiny
     return bool(((expected - answer.reshape(-1)).abs() <= bound).all())
 
 
@@ -257,10 +273,6 @@ def _are_multiples(ones: Tensor | None, seeded: Tensor | None) -> bool:
     ratio = (seeded / ones).masked_fill_((ones == 0) & (seeded == 0), 1)
     mantissa = ratio.view(INTEGERS[ratio.itemsize]) & (round(1 / torch.finfo(ratio.dtype).eps) - 1)
     return bool(((mantissa == 0) & (ratio != 0) & ratio.isfinite()).all())
-
-
-def _flat(grad: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if grad is None else grad.reshape(-1)
 
 
 def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key: int | None) -> tuple[Term, ...]:
@@ -363,11 +375,11 @@ def paired_axes(op: Op, operands: Sequence[int]) -> dict[int, dict[int, int] | N
 
 def _weighings(size: int, like: Tensor) -> list[Tensor]:
     """Weights 0, 1, 2, 4 along an axis, by the digits of the place: any two places differ in one of the weighings."""
-    digits, table = torch.arange(size, device=like.device), like.new_tensor([0.0, 1.0, 2.0, 4.0])
+    rest, table = torch.arange(size, device=like.device), like.new_tensor([0.0, 1.0, 2.0, 4.0])
     result = []
-    while bool(digits.any()):
-        result.append(table[digits % 4])
-        digits = torch.div(digits, 4, rounding_mode="floor")
+    while bool(rest.any()):
+        result.append(table[rest % 4])
+        rest = torch.div(rest, 4, rounding_mode="floor")
     return result
 
 
@@ -390,6 +402,67 @@ def block_terms(op: Op, operand: int, pairs: dict[int, int]) -> tuple[Term, ...]
     values = rows.reshape(*[op.shape[axis] for axis in mixed], *shape)
     factor = Factor(values, tuple([len(shape) + axis for axis in mixed]) + labels)
     return (_without_zeros(op, op.regular(shape, out, labels, sizes, [factor])),)
+
+
+def along(op: Op, dims: Collection[int]) -> Locals:
+    """Blocks of an operation of one operand that mixes entries along some axes alone."""
+    shape = op.operand
+    kept = [axis for axis in range(len(shape)) if axis not in dims]
+    if len(shape) != len(op.shape) or any(shape[axis] != op.shape[axis] for axis in kept):
+        raise NoRuleError("the axes do not match")
+    return op.first(*block_terms(op, 0, {axis: axis for axis in kept}))
+
+
+def probe(op: Op) -> Locals:
+    """Every operand's dense block: a basis vector for each entry of the output."""
+    rows = pull_basis(op, range(len(op.shape)))
+    return [
+        None if shape is None else () if found is None else (dense(op.shape, shape, reduce_to(found, shape).flatten(1), op.like),)
+        for shape, found in zip(op.shapes, rows, strict=True)
+    ]
+
+
+def pull_basis(op: Op, mixed: Sequence[int]) -> list[Tensor | None]:
+    """For each operand the pulled-back basis over the axes `mixed`: (their sizes' product, *pulled shape)."""
+    count = prod([op.shape[axis] for axis in mixed])
+    largest = max([prod(op.shape), *[prod(s) for s in op.shapes if s is not None]])
+    if count * largest > MOST_WORK:
+        raise UnsupportedError(f"{op.node.name()} has too large a local Jacobian")
+    op.work.reserve(count * largest, op.like.element_size())
+    if count == 1:
+        return [None if g is None else g.unsqueeze(0) for g in op.pull(op.ones().contiguous())]
+    held = 2 * largest + (spare(op.node) if is_fused(op.node.name()) else 0)
+    chunk = max(1, min(count, CHUNK_BYTES // max(1, held * op.like.element_size())))
+    chunk = 1 if count <= LOOP or chunk <= LOOP else chunk
+
+    def pull(v: Tensor) -> list[Tensor | None]:
+        return [None if shape is None else g for g, shape in zip(op.pull(v), op.shapes, strict=False)]
+
+    return gathered(Sweep(pull, op.ones(), chunk), count, partial(_basis, op, mixed))
+
+
+def _basis(op: Op, mixed: Sequence[int], start: int, stop: int) -> Tensor:
+    """One-hot over the axes `mixed`, the same along the others: (stop - start, *shape)."""
+    meta = op.node._input_metadata[op.nr]
+    count = prod([op.shape[axis] for axis in mixed])
+    hot = torch.zeros((stop - start, count), dtype=meta.dtype, device=meta.device)
+    hot.diagonal(start).fill_(1)
+    grid = [op.shape[axis] if axis in mixed else 1 for axis in range(len(op.shape))]
+    return hot.view(stop - start, *grid).expand(stop - start, *op.shape).contiguous()
+
+
+def reduce_to(rows: Tensor, shape: Shape) -> Tensor:
+    """Pulled-back batches (m, …) summed to (m, *shape), as broadcasting asks."""
+    extra = rows.dim() - 1 - len(shape)
+    if extra < 0:
+        raise UnsupportedError("a gradient with fewer axes than its operand")
+    if extra:
+        rows = rows.sum(list(range(1, 1 + extra)))
+    axes = [a + 1 for a, size in enumerate(shape) if size == 1 and rows.shape[a + 1] != 1]
+    rows = rows.sum(axes, keepdim=True) if axes else rows
+    if tuple(rows.shape[1:]) != shape:
+        raise UnsupportedError("a gradient whose shape is not its operand's")
+    return rows
 
 
 def _without_zeros(op: Op, term: KroneckerMap) -> Term:

@@ -6,6 +6,7 @@ One call of the node with a cotangent of ones gives the diagonal to every operan
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -44,7 +45,7 @@ STEPS = ("Sign", "Sgn", "Angle", "Round", "Floor", "Ceil", "Trunc")
 
 def step(op: Op) -> Locals:
     """Nothing, at any point."""
-    return op.each(lambda shape: ())
+    return [None if shape is None else () for shape in op.shapes]
 
 
 def _diagonal(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:
@@ -82,24 +83,24 @@ def constant(op: Op, shape: Shape, scale: float) -> KroneckerMap:
 def add(op: Op) -> Locals:
     """x + alpha·y."""
     alpha = float(op.saved("alpha", 1))
-    return [None if s is None else (constant(op, s, a),) for s, a in zip(op.shapes, (1.0, alpha), strict=False)]
+    return op.pieces(lambda x: constant(op, x, 1.0), lambda y: constant(op, y, alpha))
 
 
 def sub(op: Op) -> Locals:
     """x − alpha·y."""
     alpha = float(op.saved("alpha", 1))
-    return [None if s is None else (constant(op, s, a),) for s, a in zip(op.shapes, (1.0, -alpha), strict=False)]
+    return op.pieces(lambda x: constant(op, x, 1.0), lambda y: constant(op, y, -alpha))
 
 
 def rsub(op: Op) -> Locals:
     """y − alpha·x."""
     alpha = float(op.saved("alpha", 1))
-    return [None if s is None else (constant(op, s, a),) for s, a in zip(op.shapes, (-alpha, 1.0), strict=False)]
+    return op.pieces(lambda x: constant(op, x, -alpha), lambda y: constant(op, y, 1.0))
 
 
 def neg(op: Op) -> Locals:
     """−x."""
-    return op.each(lambda shape: (constant(op, shape, -1.0),))
+    return op.pieces(lambda shape: constant(op, shape, -1.0))
 
 
 def mul(op: Op) -> Locals:
@@ -126,17 +127,15 @@ def div(op: Op) -> Locals:
     other = op.saved("other")
     if op.shapes[1:] not in ((), (None,)) or (isinstance(other, Tensor) and other.dim()):
         return elementwise(op)
-    return op.each(lambda shape: (constant(op, shape, 1.0 / float(other)),)) if other else elementwise(op)
+    return op.pieces(lambda shape: constant(op, shape, 1.0 / float(other))) if other else elementwise(op)
 
 
 def masked_fill(op: Op) -> Locals:
     """x where the mask is false, one value where it is true."""
     mask = op.saved("mask")
-    shape, value = (*op.shapes, None)[:2]
-    return [
-        None if shape is None else (scaled(op, shape, (~mask).to(op.like.dtype)),),
-        None if value is None else (scaled(op, value, mask.to(op.like.dtype)),),
-    ][: len(op.shapes)]
+    return op.pieces(
+        lambda shape: scaled(op, shape, (~mask).to(op.like.dtype)), lambda value: scaled(op, value, mask.to(op.like.dtype))
+    )
 
 
 LOSS_NAMES = frozenset(
@@ -149,11 +148,7 @@ def loss(op: Op) -> Locals:
     """Each entry's loss by itself, or their sum or mean: one row."""
     if op.saved("reduction") == 0:
         return elementwise(op)
-    pulled = op.pull(op.ones())
-    return [
-        None if shape is None else () if grad is None else (_row(op, shape, grad),)
-        for shape, grad in zip(op.shapes, pulled, strict=True)
-    ]
+    return op.of_ones(partial(_row, op))
 
 
 def _row(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:

@@ -11,7 +11,6 @@ from math import ceil, factorial, isfinite, log2
 import torch
 
 from jvpcli.jacobians.labels import Factor
-from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.jacobians.terms import Term
 
@@ -19,22 +18,14 @@ POWERS = {torch.float32: 8, torch.float64: 16}
 """So many powers of a matrix of norm 1/2 or less give the derivative of its exponential to the last digit."""
 
 
-def _square(op: Op) -> tuple[Shape, int]:
-    """The operand's shape, and the size of its matrices."""
-    shape = op.shapes[0]
-    assert shape is not None
-    return shape, shape[-1]
-
-
 def _term(op: Op, out: Sequence[int], factors: Sequence[Factor], inn: Sequence[int] = (0, 3, 4), scale: float = 1.0) -> Term:
-    shape, n = _square(op)
-    batch = factors[0].values.shape[0]
-    return op.regular(shape, out, inn, {0: batch, 1: n, 2: n, 3: n, 4: n}, factors, scale)
+    n, batch = op.operand[-1], factors[0].values.shape[0]
+    return op.regular(op.operand, out, inn, {0: batch, 1: n, 2: n, 3: n, 4: n}, factors, scale)
 
 
 def cholesky(op: Op) -> Locals:
     """A = L Lᵀ: dL = L Φ(L⁻¹ dA L⁻ᵀ), where Φ keeps what is below the diagonal, and half of that; dA is taken symmetric."""
-    _, n = _square(op)
+    n = op.operand[-1]
     low = op.saved("L").detach()
     low = (low.mT if op.saved("upper") else low).reshape(-1, n, n)
     eye = torch.eye(n, dtype=low.dtype, device=low.device)
@@ -48,7 +39,7 @@ def cholesky(op: Op) -> Locals:
 
 def number(op: Op) -> Locals:
     """A number of each matrix, as its determinant: one pass gives the gradients of all."""
-    shape, n = _square(op)
+    shape, n = op.operand, op.operand[-1]
     found = op.pull(op.ones().contiguous())[0]
     if found is None:
         return op.first()
@@ -59,7 +50,7 @@ def number(op: Op) -> Locals:
 
 def exponential(op: Op) -> Locals:
     """exp A by scaling and squaring: Σ 1/(r+s+1)! Aʳ dA Aˢ where A is small, and d(X²) = dX X + X dX from there on."""
-    _, n = _square(op)
+    n = op.operand[-1]
     a = op.saved("self").detach().reshape(-1, n, n)
     count, size = POWERS.get(a.dtype), a.abs().sum(-2).amax().item()
     if count is None or not isfinite(size):
@@ -82,8 +73,7 @@ def exponential(op: Op) -> Locals:
 
 def pseudo_inverse(op: Op) -> Locals:
     """P = A⁺ at a constant rank: dP = −P dA P + P Pᵀ dAᵀ (1 − A P) + (1 − P A) dAᵀ Pᵀ P."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     m, n = shape[-2:]
     a, p = op.saved("self").detach().reshape(-1, m, n), op.saved("result").detach().reshape(-1, n, m)
     op.work.reserve(len(a) * (m * n) ** 2, op.like.element_size())
@@ -97,7 +87,7 @@ def pseudo_inverse(op: Op) -> Locals:
 
 def eigen(op: Op) -> Locals:
     """A = V diag(w) Vᵀ: dw_k = v_kᵀ dA v_k, and dv_k = Σ v_a v_aᵀ dA v_k / (w_k − w_a) over the others; dA is taken symmetric."""
-    _, n = _square(op)
+    n = op.operand[-1]
     v, w = op.saved("eigenvectors").detach().reshape(-1, n, n), op.saved("eigenvalues").detach().reshape(-1, n)
     if op.nr == 0:
         return op.first(_term(op, (0, 1), [Factor(v, (0, 3, 1)), Factor(v, (0, 4, 1))]))
@@ -111,8 +101,7 @@ def eigen(op: Op) -> Locals:
 
 def singular(op: Op) -> Locals:
     """A = U diag(s) Vᵀ: ds_k = u_kᵀ dA v_k."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     if op.nr != 1:
         raise NoRuleError("its vectors")
     m, n, k = *shape[-2:], min(shape[-2:])

@@ -1,18 +1,24 @@
-"""Operations that only move entries: regular maps where axes are renamed, index arrays elsewhere."""
+"""Operations that only move entries: regular maps where axes are renamed, index arrays elsewhere.
+
+Where their parameters tell the places, torch itself is asked: it makes a view without memory, or moves the entries' numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.detect import agrees, listed
 from jvpcli.jacobians.local.elementwise import constant
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, signed
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, signed, wrapped
+from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -21,15 +27,12 @@ def reshape(op: Op) -> Locals:
     """All entries in their order, in another shape."""
     shape = op.shapes[0]
     assert shape is not None
-    if prod(shape) != prod(op.shape):
-        raise NoRuleError("not a reshape")
     return op.first(op.reshaped(shape))
 
 
 def expand(op: Op) -> Locals:
     """Broadcast."""
-    assert op.shapes[0] is not None
-    return op.first(constant(op, op.shapes[0], 1.0))
+    return op.first(constant(op, op.operand, 1.0))
 
 
 def copy(op: Op) -> Locals:
@@ -40,35 +43,29 @@ def copy(op: Op) -> Locals:
 
 def permuted(op: Op, order: Sequence[int]) -> Locals:
     """Output axis d is input axis order[d]."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     labels, sizes = axes(shape)
     return op.first(op.regular(shape, [labels[d] for d in order], labels, sizes))
 
 
 def permute(op: Op) -> Locals:
     """x.permute(dims)."""
-    return permuted(op, [op.dim(d, len(op.shape)) for d in op.saved("dims")])
+    return permuted(op, [wrapped(d, len(op.shape)) for d in op.saved("dims")])
 
 
 def transpose(op: Op) -> Locals:
     """x.transpose(dim0, dim1); x.t()."""
     order = list(range(len(op.shape)))
     if len(order) > 1:
-        a, b = (op.dim(op.saved(name, default), len(order)) for name, default in (("dim0", 0), ("dim1", 1)))
+        a, b = (wrapped(op.saved(name, default), len(order)) for name, default in (("dim0", 0), ("dim1", 1)))
         order[a], order[b] = b, a
     return permuted(op, order)
 
 
 def repeat(op: Op) -> Locals:
     """x.repeat(...): each output axis is (repetition, input axis)."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     padded = (1,) * (len(op.shape) - len(shape)) + shape
-    if not padded:
-        return op.first(op.reshaped(shape))
-    if 0 in op.shape:
-        return op.first()
     out: list[int] = []
     sizes: dict[int, int] = {}
     for axis, (size, total) in enumerate(zip(padded, op.shape, strict=True)):
@@ -91,120 +88,116 @@ def contiguous_strides(shape: Shape) -> list[int]:
     return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
-def affine(op: Op, offset: int, strides: Sequence[int]) -> Locals:
-    """Output entry (i, j, …) is input entry offset + i·strides[0] + j·strides[1] + …"""
-    shape = op.shapes[0]
-    assert shape is not None
-    key = op.work.key("affine", offset, op.shape, tuple(strides))
-    device = op.like.device
-    return op.first(picked(op, shape, key, lambda: affine_index(offset, op.shape, strides, device)))
+VIEWS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Slice": ("slice", ("dim", "start", "end", "step")),
+    "Select": ("select", ("dim", "index")),
+    "Unbind": ("unbind", ("dim",)),
+    **dict.fromkeys(("Split", "UnsafeSplit"), ("split", ("split_size", "dim"))),
+    **dict.fromkeys(("SplitWithSizes", "UnsafeSplitWithSizes"), ("split_with_sizes", ("split_sizes", "dim"))),
+    "Diagonal": ("diagonal", ("offset", "dim1", "dim2")),
+    "Unfold": ("unfold", ("dimension", "size", "step")),
+}
+"""Backward node of a view to torch's function and what that was called with, as it is saved."""
+
+READS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Flip": ("flip", ("dims",)),
+    "Roll": ("roll", ("shifts", "dims")),
+    **dict.fromkeys(("Index", "UnsafeIndex"), ("index", ("indices",))),
+    "IndexSelect": ("index_select", ("dim", "index")),
+    "Gather": ("gather", ("dim", "index")),
+    "Take": ("take", ("index",)),
+    "MaskedSelect": ("masked_select", ("mask",)),
+}
+"""The same of functions that read entries at places which are given."""
 
 
-def slice_(op: Op) -> Locals:
-    """x[..., start:end:step, ...]."""
-    shape = op.shapes[0]
-    assert shape is not None
-    if shape == op.shape:
+def view(op: Op) -> Locals:
+    """Entries at an offset and strides: those of the view that torch makes of a tensor of that shape without memory."""
+    shape, device = op.operand, op.like.device
+    if op.shape == shape:
         return op.first(op.reshaped(shape))
-    dim = op.dim(op.saved("dim"), len(shape))
-    start = signed(op.saved("start") or 0)
-    start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
-    strides = contiguous_strides(shape)
-    offset = start * strides[dim]
-    strides[dim] *= op.saved("step", 1)
-    return affine(op, offset, strides)
-
-
-def select(op: Op) -> Locals:
-    """x[..., index, ...]."""
-    shape = op.shapes[0]
-    assert shape is not None
-    dim = op.dim(op.saved("dim"), len(shape))
-    strides = contiguous_strides(shape)
-    offset = op.dim(op.saved("index"), shape[dim]) * strides.pop(dim)
-    return affine(op, offset, strides)
-
-
-def unbind(op: Op) -> Locals:
-    """One of x.unbind(dim)."""
-    shape = op.shapes[0]
-    assert shape is not None
-    strides = contiguous_strides(shape)
-    step = strides.pop(op.dim(op.saved("dim"), len(shape)))
-    return affine(op, op.nr * step, strides)
-
-
-def split(op: Op) -> Locals:
-    """One of x.split(size or sizes, dim)."""
-    shape = op.shapes[0]
-    assert shape is not None
-    dim = op.dim(op.saved("dim"), len(shape))
-    strides = contiguous_strides(shape)
-    before = sum(int(meta.shape[dim]) for meta in op.node._input_metadata[: op.nr])
-    return affine(op, before * strides[dim], strides)
-
-
-def diagonal(op: Op) -> Locals:
-    """x.diagonal(offset, dim1, dim2)."""
-    shape = op.shapes[0]
-    assert shape is not None
-    first, second = (op.dim(op.saved(name), len(shape)) for name in ("dim1", "dim2"))
-    shift = signed(op.saved("offset"))
-    strides = contiguous_strides(shape)
-    offset = shift * strides[second] if shift >= 0 else -shift * strides[first]
-    rest = [strides[d] for d in range(len(shape)) if d not in (first, second)]
-    return affine(op, offset, [*rest, strides[first] + strides[second]])
-
-
-def flip(op: Op) -> Locals:
-    """x.flip(dims)."""
-    shape = op.shape
-    strides = contiguous_strides(shape)
-    offset = 0
-    for dim in {op.dim(d, len(shape)) for d in op.saved("dims")} if shape else ():
-        offset += (shape[dim] - 1) * strides[dim]
-        strides[dim] = -strides[dim]
-    return affine(op, offset, strides) if prod(shape) else op.first()
-
-
-def unfold(op: Op) -> Locals:
-    """x.unfold(dimension, size, step): windows, the place in the window last."""
-    shape = op.shapes[0]
-    assert shape is not None
-    if not shape:
-        return op.first(op.reshaped(shape))
-    dim = op.dim(op.saved("dimension"), len(shape))
-    strides = contiguous_strides(shape)
-    window = strides[dim]
-    strides[dim] *= op.saved("step")
-    return affine(op, 0, [*strides, window])
-
-
-def roll(op: Op) -> Locals:
-    """x.roll(shifts, dims)."""
-    shape = op.shapes[0]
-    assert shape is not None
-    dims = [op.dim(d, len(shape)) for d in op.saved("dims")]
-    shifts = [signed(s) for s in op.saved("shifts")]
-    if not dims:
-        dims, shape = [0], (prod(shape),)
-    device = op.like.device
+    call, parameters = _called(op, VIEWS)
 
     def make() -> Tensor:
-        index = torch.zeros((), dtype=torch.int64, device=device)
-        for axis, (size, stride) in enumerate(zip(shape, contiguous_strides(shape), strict=True)):
-            steps = torch.arange(size, device=device) * stride
-            shift = sum(s for s, d in zip(shifts, dims, strict=True) if d == axis)
-            steps = steps.roll(shift) if shift else steps
-            index = index + steps.view((size,) + (1,) * (len(shape) - axis - 1))
-        return index
+        made = call(torch.empty(shape, device="meta"), *parameters)
+        made = made if isinstance(made, Tensor) else made[op.nr]
+        return affine_index(int(made.storage_offset()), op.shape, made.stride(), device)
 
-    return op.first(picked(op, op.shapes[0], op.work.key("roll", shape, tuple(dims), tuple(shifts)), make))  # type: ignore[arg-type]
+    return op.first(picked(op, shape, op.work.key("view", operation(op.node), op.nr, shape, *parameters), make))
+
+
+def read(op: Op) -> Locals:
+    """What the function reads of the numbers of the entries."""
+    shape, (call, parameters) = op.operand, _called(op, READS)
+    named = [each for given in parameters for each in (given if isinstance(given, tuple) else (given,))]
+    key = op.content_key("read", operation(op.node), shape, *named)
+    return op.first(picked(op, shape, key, lambda: call(numbers_of(shape, op.like.device), *parameters)))
+
+
+def numbers_of(shape: Shape, device: torch.device) -> Tensor:
+    """The entries' numbers, row-major, in their places."""
+    return torch.arange(prod(shape), device=device).view(shape)
+
+
+def _called(op: Op, table: Mapping[str, tuple[str, tuple[str, ...]]]) -> tuple[Callable[..., Any], list[Any]]:
+    """The function of torch's that an operation is, and what else it was called with."""
+    call, names = table[operation(op.node)]
+    return getattr(torch.ops.aten, call), [_plain(getattr(op.node, f"_saved_{each}")) for each in names]
+
+
+def _plain(value: Any) -> Any:
+    """A saved parameter as it was given: numbers of integer lists are saved modulo 2⁶⁴."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return signed(value) if isinstance(value, int) else value
+
+
+WINDOWS = ("kernel_size", "dilation", "padding", "stride")
+SCALES = {1: ("scales",), 2: ("scales_h", "scales_w"), 3: ("scales_d", "scales_h", "scales_w")}
+"""What the scales along so many axes are saved as."""
+
+CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{f"ReflectionPad{d}D": (f"reflection_pad{d}d", ("padding",)) for d in SCALES},
+    **{f"ReplicationPad{d}D": (f"replication_pad{d}d", ("padding",)) for d in SCALES},
+    **{f"UpsampleNearest{d}D": (f"upsample_nearest{d}d", ("output_size", *SCALES[d])) for d in SCALES},
+    **{f"UpsampleNearestExact{d}D": (f"_upsample_nearest_exact{d}d", ("output_size", *SCALES[d])) for d in SCALES},
+    "Im2Col": ("im2col", WINDOWS),
+    "PixelShuffle": ("pixel_shuffle", ("upscale_factor",)),
+    "PixelUnshuffle": ("pixel_unshuffle", ("downscale_factor",)),
+    "ChannelShuffle": ("channel_shuffle", ("groups",)),
+    "Rot90": ("rot90", ("k", "dims")),
+}
+"""The same of functions of which an entry of the output is one of the operand, or comes from beyond the border."""
+
+BACK = {"Col2Im": ("im2col", WINDOWS)}
+"""Backward node to the torch function that goes the other way, from the output's places to the operand's, and its arguments."""
+
+
+def numbered(op: Op) -> Locals:
+    """Every output entry is one operand entry, or none; the other way round of what adds entries up."""
+    shape, name = op.operand, operation(op.node)
+    call, parameters = _called(op, CALLS | BACK)
+    key = op.work.key("numbered", name, shape, op.shape, op.like.dtype, op.like.device, *parameters)
+
+    def make() -> tuple[Term, ...]:
+        own, other = (op.shape, shape) if name in BACK else (shape, op.shape)
+        numbers = torch.arange(1, prod(own) + 1, dtype=torch.float64, device=op.like.device)
+        found: Tensor = call(numbers.view(own), *parameters).reshape(-1).long()
+        assert found.numel() == prod(other)
+        kept = found.nonzero().reshape(-1)  # the others come from beyond the border
+        there = found[kept] - 1
+        rows, cols = (there, kept) if name in BACK else (kept, there)
+        terms = listed(op, shape, rows, cols, op.like.new_ones(rows.numel()), key)
+        if not agrees(op, 0, terms):  # the backward pass of resizing rounds otherwise
+            raise NoRuleError("other places on the way back")
+        return terms
+
+    return op.first(*op.work.structure(key, make))
 
 
 def cat(op: Op) -> Locals:
     """Operands side by side along an axis."""
-    dim = op.dim(op.saved("dim"), len(op.shape))
+    dim = wrapped(op.saved("dim"), len(op.shape))
     strides = contiguous_strides(op.shape)
     return [
         None if shape is None else () if start is None else (_placed(op, shape, start * strides[dim], strides),)
@@ -246,7 +239,7 @@ def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
 def stack(op: Op) -> Locals:
     """Operands side by side along a new axis."""
     strides = contiguous_strides(op.shape)
-    step = strides.pop(op.dim(op.saved("dim"), len(op.shape)))
+    step = strides.pop(wrapped(op.saved("dim"), len(op.shape)))
     return [
         None if shape is None else (_placed(op, shape, position * step, strides),)
         for position, shape in enumerate(op.shapes)
@@ -255,8 +248,7 @@ def stack(op: Op) -> Locals:
 
 def constant_pad(op: Op) -> Locals:
     """F.pad(x, pad): input entries at an offset; a negative pad cuts."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     pad = [signed(p) for p in op.saved("pad")]
     before = [0] * len(shape)
     for number in range(len(pad) // 2):
@@ -293,17 +285,9 @@ RULES: dict[str, Rule] = {
     "Transpose": transpose,
     "T": transpose,
     "Repeat": repeat,
-    "Slice": slice_,
-    "Select": select,
-    "Unbind": unbind,
-    "Split": split,
-    "SplitWithSizes": split,
-    "UnsafeSplit": split,
-    "UnsafeSplitWithSizes": split,
-    "Diagonal": diagonal,
-    "Flip": flip,
-    "Unfold": unfold,
-    "Roll": roll,
+    **dict.fromkeys(VIEWS, view),
+    **dict.fromkeys(READS, read),
+    **dict.fromkeys((*CALLS, *BACK), numbered),
     "Cat": cat,
     "Stack": stack,
     "ConstantPadNd": constant_pad,

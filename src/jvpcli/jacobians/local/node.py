@@ -61,16 +61,19 @@ class Op:
     like: Tensor
     work: Workspace
 
+    @property
+    def operand(self) -> Shape:
+        """The shape of the first operand, of an operation that is asked for no other."""
+        shape = self.shapes[0]
+        assert shape is not None
+        return shape
+
     def saved(self, name: str, default: Any = None) -> Any:
         """What the forward operation saved under the name; a sparse tensor written out."""
         value = getattr(self.node, "_saved_" + name, default)
         if isinstance(value, Tensor):
             return self.work.borrowed(value) if value.layout is torch.strided else value.to_dense()
         return value
-
-    def dim(self, value: int, dims: int) -> int:
-        """A saved axis number, counted from the front."""
-        return wrapped(value, dims)
 
     def content_key(self, *parts: Any) -> int | None:
         """A key that holds the very numbers of tensors of integers; None where they are too many."""
@@ -93,9 +96,16 @@ class Op:
         """The cotangents of the operands, not yet reduced to their shapes; None: zero or not asked for."""
         return call(self.node, {self.nr: cotangent})
 
-    def each(self, make: Callable[[Shape], tuple[Term, ...]]) -> Locals:
-        """One rule for each operand that is asked for."""
-        return [None if shape is None else make(shape) for shape in self.shapes]
+    def pieces(self, *makes: Callable[[Shape], Term]) -> Locals:
+        """A piece for each operand that is asked for, which the function at its place makes of its shape."""
+        return [None if shape is None else (makes[k](shape),) for k, shape in enumerate(self.shapes)]
+
+    def of_ones(self, make: Callable[[Shape, Tensor], Term]) -> Locals:
+        """A piece for each operand that is asked for, made of its shape and of ones pulled back to it."""
+        return [
+            None if shape is None else () if grad is None else (make(shape, grad),)
+            for shape, grad in zip(self.shapes, self.pull(self.ones()), strict=True)
+        ]
 
     def first(self, *terms: Term) -> Locals:
         """The pieces for the first operand; the others get no gradient."""

@@ -13,6 +13,7 @@ from math import prod
 from torch import Tensor
 
 from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.elementwise import elementwise
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.jacobians.terms import Term
@@ -58,10 +59,8 @@ def batch_norm(op: Op) -> Locals:
     axes = ((0, samples), (1, channels), (2, places))
     if training:
         return _normalised(op, z, rstd, w, axes, (1,), (1,))
-    result = list(_normalised(op, z, rstd, w, axes, (1,), (1,), block=False))
-    if op.shapes[0] is not None:
-        result[0] = elementwise(replace(op, shapes=(op.shapes[0], None, None)))[0]
-    return result
+    entries = elementwise(replace(op, shapes=(op.shapes[0], None, None)))[0]
+    return [entries, *_normalised(replace(op, shapes=(None, *op.shapes[1:])), z, rstd, w, axes, (1,), (1,))[1:]]
 
 
 def _normalised(
@@ -72,7 +71,6 @@ def _normalised(
     axes: Sequence[tuple[int, int]],
     shared: tuple[int, ...],
     weighed: tuple[int, ...],
-    block: bool = True,
 ) -> Locals:
     """The pieces for x, weight and bias.
 
@@ -83,17 +81,15 @@ def _normalised(
         axes: label and size of the axes that the output is cut into.
         shared: the labels that number the blocks; the entries of a block are over the others, in order.
         weighed: the labels of the weight's own axes.
-        block: whether the piece for x is made.
     """
     if op.nr:
         raise NoRuleError("the mean or the deviation, as an output of its own")
     sizes = dict(axes)
     labels = tuple(sizes)
     inner = tuple([k for k in labels if k not in shared])
-    shape, weight_shape, bias_shape = (*op.shapes, None, None)[:3]
-    result: list[tuple[Term, ...] | None] = [None, None, None]
     z_axes = [sizes[k] for k in (*shared, *inner)]
-    if shape is not None and block:
+
+    def to_entries(shape: Shape) -> Term:
         width = z.shape[1]
         op.work.reserve(z.shape[0] * width * width, op.like.element_size())
         entries = z.unsqueeze(2) * (z.unsqueeze(1) / -width)
@@ -103,12 +99,13 @@ def _normalised(
         fresh = {k: len(labels) + k for k in inner}
         both = {**sizes, **{fresh[k]: sizes[k] for k in inner}}
         factor = Factor(entries.reshape(*z_axes, *z_axes[len(shared) :]), (*shared, *inner, *fresh.values()))
-        result[0] = (op.regular(shape, labels, [fresh.get(k, k) for k in labels], both, [factor]),)
-    if weight_shape is not None:
-        result[1] = (op.regular(weight_shape, labels, weighed, sizes, [Factor(z.reshape(z_axes), (*shared, *inner))]),)
-    if bias_shape is not None:
-        result[2] = (op.regular(bias_shape, labels, weighed, sizes),)
-    return result[: len(op.shapes)]
+        return op.regular(shape, labels, [fresh.get(k, k) for k in labels], both, [factor])
+
+    return op.pieces(
+        to_entries,
+        lambda weight: op.regular(weight, labels, weighed, sizes, [Factor(z.reshape(z_axes), (*shared, *inner))]),
+        lambda bias: op.regular(bias, labels, weighed, sizes),
+    )
 
 
 RULES: dict[str, Rule] = {

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobians.kronecker import KroneckerMap
-from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.labels import Factor, Labels
 from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.detect import along
 from jvpcli.jacobians.local.elementwise import constant
 from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
-from jvpcli.jacobians.local.probe import along
+from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -22,42 +24,43 @@ B, P, Q, R = range(4)
 """Labels of a (batched) product y[b, p, r] = Σ_q a[b, p, q]·c[b, q, r]."""
 
 
-def _product(
-    op: Op,
-    shapes: tuple[Shape | None, Shape | None],
-    left: Tensor | None,
-    right: Tensor | None,
-    scale: float = 1.0,
-    summed: bool = False,
-) -> Locals:
-    """y = a @ c with the labels that the numbers of axes say; `summed` over the batch."""
+SAVED = {
+    **dict.fromkeys(("Mm", "Bmm"), ("self", "mat2")),
+    "Mv": ("self", "vec"),
+    "Dot": ("self", "tensor"),
+    "Vdot": ("self", "other"),
+    **dict.fromkeys(("Addmm", "SparseAddmm"), ("mat1", "mat2")),
+    **dict.fromkeys(("Baddbmm", "Addbmm"), ("batch1", "batch2")),
+    "Addmv": ("mat", "vec"),
+}
+"""The names under which products save the two factors."""
+
+
+def product(op: Op) -> Locals:
+    """a @ c of matrices, batches of them, or vectors; or beta·bias + alpha·(a @ c), the bias broadcast."""
+    name = operation(op.node)
+    left, right = (_factor(op, each) for each in SAVED[name])
+    *biases, a, c = op.shapes
+    beta, alpha = (float(op.saved(each, 1)) for each in ("beta", "alpha")) if biases else (1.0, 1.0)
+    summed = name == "Addbmm"  # over the batch
     batch = (B,) if summed or len(op.shape) == 3 else ()
-    sizes: dict[int, int] = {}
-    a_labels: tuple[int, ...] = (*batch, P, Q)
-    c_labels: tuple[int, ...] = (*batch, Q, R)
-    if len(op.shape) == 0:
-        a_labels, c_labels = (Q,), (Q,)
-    elif len(op.shape) == 1:
-        c_labels = (Q,)
-    for labels, shape, value in ((a_labels, shapes[0], left), (c_labels, shapes[1], right)):
-        known = shape if shape is not None else None if value is None else tuple(value.shape)
+    a_labels, c_labels = [((Q,), (Q,)), ((P, Q), (Q,)), ((*batch, P, Q), (*batch, Q, R))][min(2, len(op.shape))]
+    out_labels = [(), (P,), (P, R), (B, P, R)][len(op.shape)]
+    sizes = dict(zip(out_labels, op.shape, strict=True))
+    for labels, shape, value in ((a_labels, a, left), (c_labels, c, right)):
+        known = shape if shape is not None else None if value is None else value.shape
         if known is not None:
             sizes.update(zip(labels, known, strict=True))
-    out_labels = {0: (), 1: (P,), 2: (P, R), 3: (B, P, R)}[len(op.shape)]
-    sizes.update(zip(out_labels, op.shape, strict=True))
-    result: list[tuple[Term, ...] | None] = []
-    for shape, mine, other, theirs in ((shapes[0], a_labels, right, c_labels), (shapes[1], c_labels, left, a_labels)):
-        if shape is None:
-            result.append(None)
-            continue
-        if not isinstance(other, Tensor):
+
+    def to(mine: Labels, other: Tensor | None, theirs: Labels, shape: Shape) -> Term:
+        if other is None:
             raise NoRuleError("a saved operand is missing")
         if other.layout is not torch.strided and not summed:
-            result.append((_listed(op, shape, out_labels, mine, theirs, other.detach(), scale),))
-            continue
-        factor = Factor(other.detach(), theirs)
-        result.append((op.regular(shape, out_labels, mine, sizes, [factor], scale),))
-    return result
+            return _listed(op, shape, out_labels, mine, theirs, other.detach(), alpha)
+        return op.regular(shape, out_labels, mine, sizes, [Factor(other.detach(), theirs)], alpha)
+
+    to_biases = [partial(constant, op, scale=beta) for _ in biases]
+    return op.pieces(*to_biases, partial(to, a_labels, right, c_labels), partial(to, c_labels, left, a_labels))
 
 
 def _listed(
@@ -90,48 +93,15 @@ def _factor(op: Op, name: str) -> Tensor | None:
     return op.saved(name) if value is None or value.layout is torch.strided else value
 
 
-def mm(op: Op) -> Locals:
-    """a @ c of two matrices, or batches of them."""
-    return _product(op, (op.shapes[0], op.shapes[1]), _factor(op, "self"), _factor(op, "mat2"))
-
-
-def mv(op: Op) -> Locals:
-    """a @ v."""
-    return _product(op, (op.shapes[0], op.shapes[1]), _factor(op, "self"), _factor(op, "vec"))
-
-
-def dot(op: Op) -> Locals:
-    """⟨u, v⟩."""
-    other = "tensor" if hasattr(op.node, "_saved_tensor") else "other"
-    return _product(op, (op.shapes[0], op.shapes[1]), op.saved("self"), op.saved(other))
-
-
-def added(left: str, right: str, summed: bool = False) -> Rule:
-    """beta·bias + alpha·(a @ c), the bias broadcast; `summed` over a batch of products."""
-
-    def rule(op: Op) -> Locals:
-        beta, alpha = (float(op.saved(name, 1)) for name in ("beta", "alpha"))
-        bias = op.shapes[0]
-        products = _product(op, (op.shapes[1], op.shapes[2]), _factor(op, left), _factor(op, right), alpha, summed)
-        return [None if bias is None else (constant(op, bias, beta),), *products]
-
-    return rule
-
-
 def addr(op: Op) -> Locals:
     """beta·bias + alpha·(u vᵀ)."""
     beta, alpha = (float(op.saved(name, 1)) for name in ("beta", "alpha"))
-    sizes = {P: op.shape[0], R: op.shape[1]}
-    result: list[tuple[KroneckerMap, ...] | None] = [
-        None if op.shapes[0] is None else (constant(op, op.shapes[0], beta),)
-    ]
-    for shape, label, other, free in ((op.shapes[1], P, "vec2", R), (op.shapes[2], R, "vec1", P)):
-        if shape is None:
-            result.append(None)
-        else:
-            factor = Factor(op.saved(other).detach(), (free,))
-            result.append((op.regular(shape, (P, R), (label,), sizes, [factor], alpha),))
-    return result
+
+    def vector(label: int, name: str, free: int, shape: Shape) -> KroneckerMap:
+        factor = Factor(op.saved(name).detach(), (free,))
+        return op.regular(shape, (P, R), (label,), {P: op.shape[0], R: op.shape[1]}, [factor], alpha)
+
+    return op.pieces(lambda bias: constant(op, bias, beta), partial(vector, P, "vec2", R), partial(vector, R, "vec1", P))
 
 
 def linear(op: Op) -> Locals:
@@ -140,16 +110,11 @@ def linear(op: Op) -> Locals:
     width = op.shape[-1] if op.shape else 1
     inner = (op.shapes[0] or tuple(x.shape))[-1]
     sizes = {P: prod(op.shape) // max(1, width), R: width, Q: inner}
-    bias = op.shapes[2] if len(op.shapes) > 2 else None
-    result: list[tuple[KroneckerMap, ...] | None] = [None, None, None]
-    if op.shapes[0] is not None:
-        result[0] = (op.regular(op.shapes[0], (P, R), (P, Q), sizes, [Factor(weight.detach(), (R, Q))]),)
-    if op.shapes[1] is not None:
-        factor = Factor(x.detach().reshape(-1, inner), (P, Q))
-        result[1] = (op.regular(op.shapes[1], (P, R), (R, Q), sizes, [factor]),)
-    if bias is not None:
-        result[2] = (op.regular(bias, (P, R), (R,), sizes),)
-    return result[: len(op.shapes)]
+    return op.pieces(
+        lambda shape: op.regular(shape, (P, R), (P, Q), sizes, [Factor(weight.detach(), (R, Q))]),
+        lambda shape: op.regular(shape, (P, R), (R, Q), sizes, [Factor(x.detach().reshape(-1, inner), (P, Q))]),
+        lambda shape: op.regular(shape, (P, R), (R,), sizes),
+    )
 
 
 def trilinear(op: Op) -> Locals:
@@ -163,22 +128,19 @@ def trilinear(op: Op) -> Locals:
     labels = [tuple([k for k in dims if k not in added]) for added in fresh]
     sizes = {k: size for names, shape in zip(labels, given, strict=True) for k, size in zip(names, shape or (), strict=True)}
     out = [k for k in dims if k not in op.saved("sumdim")]
-    result: list[tuple[KroneckerMap, ...] | None] = []
-    for own, shape in enumerate(op.shapes):
-        if shape is None:
-            result.append(None)
-            continue
+
+    def to(own: int, shape: Shape) -> KroneckerMap:
         one, other = [k for k in range(3) if k != own]
         kept = [k for k in dims if k in {*out, *labels[own]} & {*labels[one], *labels[other]}]
         value = torch.einsum(values[one].detach(), labels[one], values[other].detach(), labels[other], kept)
-        result.append((op.regular(shape, out, labels[own], sizes, [Factor(value, tuple(kept))]),))
-    return result
+        return op.regular(shape, out, labels[own], sizes, [Factor(value, tuple(kept))])
+
+    return op.pieces(*[partial(to, own) for own in range(3)])
 
 
 def inverse(op: Op) -> Locals:
     """Y = A⁻¹: dY_ij/dA_kl = −Y_ik Y_lj."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     y = op.saved("inverse").detach()
     n = shape[-1]
     y = y.reshape(-1, n, n)
@@ -230,23 +192,24 @@ def _solved(op: Op, inv: Tensor, x: Tensor, left: bool = True, read: Sequence[Fa
         raise NoRuleError("broadcast batches")
     inv, x = inv.reshape(*[sizes[k] for k in over], n, n), x.reshape(-1, *x.shape[-2:])
     out = (0, 1, 2) if left else (0, 2, 1)
-    result: list[tuple[KroneckerMap, ...] | None] = [None, None]
-    if op.shapes[0] is not None:
+
+    def to_matrix(shape: Shape) -> KroneckerMap:
         factors = [Factor(inv, (*over, *((1, 3) if left else (4, 1)))), Factor(x, (0, 4, 2) if left else (0, 2, 3)), *read]
-        result[0] = (op.regular(op.shapes[0], out, (*over, 3, 4), sizes, factors, -1.0),)
-    if op.shapes[1] is not None:
-        given = () if prod(op.shapes[1]) == n * width else (0,)
-        if given and prod(op.shapes[1]) != prod(op.shape):
+        return op.regular(shape, out, (*over, 3, 4), sizes, factors, -1.0)
+
+    def to_given(shape: Shape) -> KroneckerMap:
+        given = () if prod(shape) == n * width else (0,)
+        if given and prod(shape) != prod(op.shape):
             raise NoRuleError("broadcast batches")
         inn, labels = ((3, 2), (1, 3)) if left else ((2, 3), (3, 1))
-        result[1] = (op.regular(op.shapes[1], out, (*given, *inn), sizes, [Factor(inv, (*over, *labels))]),)
-    return result
+        return op.regular(shape, out, (*given, *inn), sizes, [Factor(inv, (*over, *labels))])
+
+    return op.pieces(to_matrix, to_given)
 
 
 def trace(op: Op) -> Locals:
     """Σ x_ii."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     if shape[0] != shape[1]:
         raise NoRuleError("not square")
     return op.first(op.regular(shape, (), (0, 0), {0: shape[0]}))
@@ -254,12 +217,8 @@ def trace(op: Op) -> Locals:
 
 def square_blocks(op: Op) -> Locals:
     """Functions of one matrix (cholesky_inverse): a block for each matrix of the batch."""
-    shape = op.shapes[0]
-    assert shape is not None
-    if len(shape) != len(op.shape) or len([s for s in op.shapes if s is not None]) != 1:
-        raise NoRuleError("not a function of one matrix")
-    term = along(op, (len(shape) - 2, len(shape) - 1))
-    return op.first(*([] if term is None else [term]))
+    dims = len(op.operand)
+    return along(op, (dims - 2, dims - 1))
 
 
 def distances(op: Op) -> Locals:
@@ -274,10 +233,11 @@ def distances(op: Op) -> Locals:
     d = d.masked_fill(d == 0, float("inf"))
     values = (x.reshape(-1, p, 1, q) - y.reshape(-1, 1, r, q)) / d.reshape(-1, p, r, 1)
     sizes = {0: len(values), 1: p, 2: r, 3: q}
-    return [
-        None if asked is None else (op.regular(end, (0, 1, 2), inn, sizes, [Factor(values, (0, 1, 2, 3))], sign),)
-        for asked, end, inn, sign in zip(op.shapes, ends, ((0, 1, 3), (0, 2, 3)), (1.0, -1.0), strict=True)
-    ]
+    factors = [Factor(values, (0, 1, 2, 3))]
+    return op.pieces(
+        lambda end: op.regular(end, (0, 1, 2), (0, 1, 3), sizes, factors),
+        lambda end: op.regular(end, (0, 1, 2), (0, 2, 3), sizes, factors, -1.0),
+    )
 
 
 SQUARE_BLOCKS_NAMES = """
@@ -287,15 +247,7 @@ CholeskyInverse Cholesky
 DISTANCE_NAMES = ("Cdist", "EuclideanDist")
 
 RULES: dict[str, Rule] = {
-    "Mm": mm,
-    "Bmm": mm,
-    "Mv": mv,
-    "Dot": dot,
-    "Vdot": dot,
-    **dict.fromkeys(("Addmm", "SparseAddmm"), added("mat1", "mat2")),
-    "Baddbmm": added("batch1", "batch2"),
-    "Addbmm": added("batch1", "batch2", summed=True),
-    "Addmv": added("mat", "vec"),
+    **dict.fromkeys(SAVED, product),
     "Addr": addr,
     "Linear": linear,
     "Trilinear": trilinear,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 from torch import Tensor
@@ -10,9 +11,11 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.labels import Factor, affine_index
 from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.detect import along
+from jvpcli.jacobians.local.index import by_indices
 from jvpcli.jacobians.local.movement import contiguous_strides
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
-from jvpcli.jacobians.local.probe import along, nonzero_rows
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, wrapped
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import zeros
 from jvpcli.system.memory import in_large_pages
 
@@ -25,9 +28,9 @@ def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
             raise NoRuleError("not a full reduction")
         return tuple(range(len(shape)))
     dims = (dims,) if isinstance(dims, int) else dims
-    found = tuple(sorted({op.dim(d, len(shape)) for d in dims})) if shape else ()
+    found = tuple(sorted({wrapped(d, len(shape)) for d in dims})) if shape else ()
     kept = [size for axis, size in enumerate(shape) if axis not in found]
-    if kept != [s for s in op.shape if True] and prod(kept) != prod(op.shape):
+    if kept != list(op.shape) and prod(kept) != prod(op.shape):
         raise NoRuleError("the reduced axes are not known")
     return found
 
@@ -46,27 +49,22 @@ def segments(op: Op, shape: Shape, values: Tensor | None, scale: float = 1.0) ->
 
 def sum_(op: Op) -> Locals:
     """x.sum(dims): no values at all."""
-    return op.each(lambda shape: (segments(op, shape, None),))
+    return op.pieces(lambda shape: segments(op, shape, None))
 
 
 def mean(op: Op) -> Locals:
     """x.mean(dims)."""
-    return op.each(lambda shape: (segments(op, shape, None, 1.0 / max(1, prod(shape) // max(1, prod(op.shape)))),))
+    return op.pieces(lambda shape: segments(op, shape, None, 1.0 / max(1, prod(shape) // max(1, prod(op.shape)))))
 
 
 def reduction(op: Op) -> Locals:
     """Any reduction: ones, pulled back."""
-    pulled = op.pull(op.ones())
-    return [
-        None if shape is None else () if grad is None else (segments(op, shape, grad),)
-        for shape, grad in zip(op.shapes, pulled, strict=True)
-    ]
+    return op.of_ones(partial(segments, op))
 
 
 def selecting(op: Op) -> Locals:
     """max, min, median…: only the entries that were selected here."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     (grad, *_) = op.pull(op.ones())
     if grad is None:
         return op.first()
@@ -76,94 +74,65 @@ def selecting(op: Op) -> Locals:
     kept = tuple([size for axis, size in enumerate(shape) if axis not in gone])
     strides = contiguous_strides(kept)
     steps = [0 if axis in gone else strides.pop(0) for axis in range(len(shape))]
-    return op.first(nonzero_rows(op, grad, shape, affine_index(0, shape, steps, op.like.device)))
+    rows, cols = affine_index(0, shape, steps, op.like.device).reshape(-1), grad.reshape(-1).nonzero().reshape(-1)
+    pattern = Pattern(rows[cols], cols.reshape(1, -1), unique_rows=False)
+    return op.first(SparseMap(op.shape, shape, op.like, pattern, grad.reshape(-1)[cols].reshape(1, -1)))
 
 
 def max_min(op: Op) -> Locals:
     """x.max(dim) has indices; x.max() has not."""
-    from jvpcli.jacobians.local.index import by_indices
-
     return selecting(op) if op.saved("indices") is None else by_indices(op)
 
 
-def softmax(op: Op) -> Locals:
-    """diag(s) − s sᵀ in each row."""
-    return _rows(op, op.saved("result"), outer=-1.0)
-
-
-def log_softmax(op: Op) -> Locals:
-    """I − 1 sᵀ in each row."""
-    shape = op.shapes[0]
-    assert shape is not None
-    dim = op.dim(op.saved("dim"), len(shape))
-    probability = op.saved("result").detach().exp()
-    labels, sizes = axes(shape)
-    if not shape:
-        return op.first()
-    other = len(shape)
-    sizes[other] = shape[dim]
-    block = op.regular(
-        shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(probability, labels)], -1.0
-    )
-    return op.first(op.reshaped(shape), block)
+def _within(op: Op, dim: int, factors: Sequence[Factor], scale: float = 1.0) -> KroneckerMap:
+    """A map from the places of an axis to each other, of which the output's have the first label behind the operand's."""
+    labels, sizes = axes(op.operand)
+    out = [len(labels) if k == dim else k for k in labels]
+    return op.regular(op.operand, out, labels, {**sizes, len(labels): op.operand[dim]}, factors, scale)
 
 
 LONG_ROW = 256
 """From so many entries on a diagonal and what is added to it stand apart."""
 
 
-def _rows(op: Op, s: Tensor, outer: float) -> Locals:
-    shape = op.shapes[0]
-    assert shape is not None
+def softmax(op: Op) -> Locals:
+    """diag(s) − s sᵀ in each row."""
+    shape = op.operand
     if not shape:
         return op.first()
-    dim = op.dim(op.saved("dim"), len(shape))
-    s = s.detach()
-    if shape[dim] >= LONG_ROW:
-        return _long_rows(op, s, dim, outer)
-    work = s.movedim(dim, -1)
+    dim, other = wrapped(op.saved("dim"), len(shape)), len(shape)
+    s, (labels, sizes) = op.saved("result").detach(), axes(shape)
+    if shape[dim] >= LONG_ROW:  # multiplied with a matrix on the right each is much less than a product of matrices
+        factors = [Factor(s, tuple([other if k == dim else k for k in labels])), Factor(s, labels)]
+        return op.first(op.regular(shape, labels, labels, sizes, [Factor(s, labels)]), _within(op, dim, factors, -1.0))
+    rows = s.movedim(dim, -1)
     op.work.reserve(prod(shape) * shape[dim], op.like.element_size())
-    block = work.unsqueeze(-1) * (work.unsqueeze(-2) * outer)
-    block.diagonal(dim1=-2, dim2=-1).add_(work)
-    batch = [axis for axis in range(len(shape)) if axis != dim]
-    other = len(shape)
-    labels, sizes = axes(shape)
-    sizes[other] = shape[dim]
-    factor = Factor(block, (*batch, other, dim))
-    return op.first(op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [factor]))
+    block = rows.unsqueeze(-1) * -rows.unsqueeze(-2)
+    block.diagonal(dim1=-2, dim2=-1).add_(rows)
+    return op.first(_within(op, dim, [Factor(block, (*[axis for axis in labels if axis != dim], other, dim))]))
 
 
-def _long_rows(op: Op, s: Tensor, dim: int, outer: float) -> Locals:
-    """The two pieces apart: multiplied with a matrix on the right each is much less than a product of matrices."""
-    shape = tuple(s.shape)
-    labels, sizes = axes(shape)
-    other = len(shape)
-    out = [other if k == dim else k for k in labels]
-    factors = [Factor(s, tuple(out)), Factor(s, labels)]
-    return op.first(
-        op.regular(shape, labels, labels, sizes, [Factor(s, labels)]),
-        op.regular(shape, out, labels, {**sizes, other: shape[dim]}, factors, outer),
-    )
+def log_softmax(op: Op) -> Locals:
+    """I − 1 sᵀ in each row."""
+    shape = op.operand
+    if not shape:
+        return op.first()
+    factor = Factor(op.saved("result").detach().exp(), axes(shape)[0])
+    return op.first(op.reshaped(shape), _within(op, wrapped(op.saved("dim"), len(shape)), [factor], -1.0))
 
 
 def cumsum(op: Op) -> Locals:
     """A triangle of ones along the axis."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     if not shape:
         return op.first(op.reshaped(shape))
-    dim = op.dim(op.saved("dim"), len(shape))
-    labels, sizes = axes(shape)
-    other = len(shape)
-    sizes[other] = shape[dim]
+    dim = wrapped(op.saved("dim"), len(shape))
     op.work.reserve(shape[dim] ** 2, op.like.element_size())
     kept = shape[dim] ** 2 * op.like.element_size() <= MOST_KEPT_BYTES
     key = op.work.key("triangle", shape[dim], op.like.dtype, op.like.device) if kept else None
     triangle = _kept_triangle if kept else _lower_triangle
     ones = op.work.structure(key, lambda: triangle(shape[dim], op.like))
-    return op.first(
-        op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
-    )
+    return op.first(_within(op, dim, [Factor(ones, (len(shape), dim))]))
 
 
 MOST_KEPT_BYTES = 1 << 25
@@ -197,34 +166,27 @@ def _triangles(op: Op, dim: int, make: Callable[[Tensor, Tensor], Tensor]) -> Lo
     shape = tuple(op.saved("self").shape)
     op.work.reserve(2 * prod(shape) * shape[dim], op.like.element_size())
     values = make(x.unsqueeze(-2), y.unsqueeze(-1)).tril_()
-    labels, sizes = axes(shape)
-    other = len(shape)
-    sizes[other] = shape[dim]
-    factor = Factor(values, (*[k for k in labels if k != dim], other, dim))
-    return op.first(op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [factor]))
+    return op.first(_within(op, dim, [Factor(values, (*[k for k in range(len(shape)) if k != dim], len(shape), dim))]))
 
 
 def logcumsumexp(op: Op) -> Locals:
     """y_i = log Σ exp x_j over j ≤ i: exp(x_j - y_i)."""
     if not op.shape or not bool(op.saved("result").isfinite().all()):
         return scan(op)
-    return _triangles(op, op.dim(op.saved("dim"), len(op.shape)), lambda x, y: (x - y).exp_())
+    return _triangles(op, wrapped(op.saved("dim"), len(op.shape)), lambda x, y: (x - y).exp_())
 
 
 def cumprod(op: Op) -> Locals:
     """y_i = Π x_j over j ≤ i: y_i / x_j, where none is 0."""
     if not op.shape or not bool(op.saved("self").all()):
         return scan(op)
-    return _triangles(op, op.dim(op.saved("dim"), len(op.shape)), lambda x, y: y / x)
+    return _triangles(op, wrapped(op.saved("dim"), len(op.shape)), lambda x, y: y / x)
 
 
 def scan(op: Op) -> Locals:
     """Anything else along one axis."""
-    shape = op.shapes[0]
-    assert shape is not None
-    dim = op.dim(op.saved("dim"), len(shape)) if shape else 0
-    term = along(op, (dim,) if shape else ())
-    return op.first(*([] if term is None else [term]))
+    dims = len(op.operand)
+    return along(op, {wrapped(op.saved("dim"), dims)} if dims else ())
 
 
 REDUCTION_NAMES = """

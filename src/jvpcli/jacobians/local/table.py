@@ -10,7 +10,6 @@ from jvpcli.jacobians.local import (
     matrices,
     movement,
     normalise,
-    numbered,
     product,
     reduce,
     windows,
@@ -29,7 +28,6 @@ RULES: dict[str, Rule] = {
     **convolution.RULES,
     **windows.RULES,
     **normalise.RULES,
-    **numbered.RULES,
     **matrices.RULES,
 }
 

@@ -8,7 +8,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil, prod
 
@@ -50,8 +50,7 @@ LINES = 4
 
 def windows(op: Op) -> Locals:
     """Σ over a window of each spatial axis."""
-    shape = op.shapes[0]
-    assert shape is not None
+    shape = op.operand
     dims = NAMES[operation(op.node)]
     saved = [getattr(op.node, name) for name in dir(op.node) if name.startswith("_saved_")]
     parameters = tuple([s for s in saved if not isinstance(s, Tensor)])
@@ -63,8 +62,10 @@ def _windows(op: Op, shape: Shape, dims: int, key: int | None) -> SparseMap:
     outer = len(shape) - dims
     if shape[:outer] != op.shape[:outer]:
         raise NoRuleError("the leading axes differ")
-    make = _interpolated if operation(op.node) in INTERPOLATIONS else _averaged
-    places, values = make(op, shape, dims)
+    if operation(op.node) in INTERPOLATIONS:  # the nonzeros of the product of the axes' matrices
+        places, values = grid([_axis(op, dims, d) for d in range(dims)], shape[-dims:])
+    else:
+        places, values = _averaged(op, shape, dims)
     op.work.reserve(places.shape[0] * prod(op.shape), 8 + op.like.element_size())
     found = _of_each(op.shape, shape, op.like, places, values, key)
     if not agrees(op, 0, [found]):  # torch copies what keeps its size: not both ways, and not on a line alone
@@ -83,12 +84,12 @@ def _of_each(out_shape: Shape, shape: Shape, like: Tensor, places: Tensor, value
 
 
 def windows_of_node(node: Node, term: Term) -> Term:
-    """All entries that a pool, or a sampling at places of a grid, might read: 1 for each."""
+    """All entries that a pool might read: 1 for each."""
     shape, out_shape, dims = term.in_shape, term.out_shape, 3 if "3D" in node.name() else 2
     outer = len(shape) - dims
     if "MaxPool" in node.name() and "Fractional" not in node.name():
         axes_ = _windows_along(node, shape[outer:], out_shape[outer:], term.like.device)
-        return _of_each(out_shape, shape, term.like, *_grid(axes_, shape[outer:]), None)
+        return _of_each(out_shape, shape, term.like, *grid(axes_, shape[outer:]), None)
     sizes = {**dict(enumerate(shape)), **{len(shape) + d: out_shape[d] for d in range(outer, len(shape))}}
     out = [d if d < outer else len(shape) + d for d in range(len(shape))]
     return kronecker(out_shape, shape, out, range(len(shape)), sizes, term.like)
@@ -96,46 +97,62 @@ def windows_of_node(node: Node, term: Term) -> Term:
 
 def _windows_along(node: Node, sizes: Shape, places: Shape, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Along each spatial axis the input places of each output place (taps, places), and 1 where there is one, else 0."""
-    kernels, strides, paddings, dilations = (
-        tuple(getattr(node, f"_saved_{name}", ())) for name in ("kernel_size", "stride", "padding", "dilation")
-    )
+    names = ("kernel_size", "stride", "padding", "dilation")
+    kernels, strides, paddings, dilations = (tuple(getattr(node, f"_saved_{name}", ())) for name in names)
     axes_ = []
     for d, (size, count) in enumerate(zip(sizes, places, strict=True)):
-        out = torch.arange(count, device=device)
-        step = dilations[d % len(dilations)] if dilations else 1
         if kernels:
-            kernel, stride, padding = (p[d % len(p)] if p else kernels[d] for p in (kernels, strides, paddings))
-            start = out * stride - padding
-            stop = start + (kernel - 1) * step + 1
+            settings = zip((kernels, strides, paddings, dilations), (1, kernels[d], 0, 1), strict=True)
+            place, inside = taps_along(size, count, *[p[d % len(p)] if p else default for p, default in settings], device=device)
         else:  # adaptive
+            out = torch.arange(count, device=device)
             start = torch.div(out * size, count, rounding_mode="floor")
             stop = torch.div((out + 1) * size + count - 1, count, rounding_mode="floor")
-        stop = stop.clamp(max=size)
-        taps = start + torch.arange(0, int((stop - start).max()), step, device=device)[:, None]
-        inside = (taps >= 0) & (taps < stop)
-        first = inside.to(torch.uint8).argmax(0, keepdim=True)
-        axes_.append((torch.where(inside, taps, taps.gather(0, first)), inside.to(torch.float64)))
+            place = start + torch.arange(int((stop - start).max()), device=device)[:, None]
+            place, inside = _named(place, place < stop, size)
+        axes_.append((place, inside.to(torch.float64)))
     return axes_
+
+
+def taps_along(
+    size: int,
+    places: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    *,
+    device: torch.device,
+    transposed: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Along one axis: the input place of each tap and output place (kernel, places), and whether there is one."""
+    out, tap = torch.arange(places, device=device), torch.arange(kernel, device=device)[:, None] * dilation
+    if transposed:
+        shifted = out + padding - tap
+        place = torch.div(shifted, stride, rounding_mode="floor")
+        return _named(place, (place * stride == shifted) & (place >= 0) & (place < size), size)
+    place = out * stride + tap - padding
+    return _named(place, (place >= 0) & (place < size), size)
+
+
+def _named(place: Tensor, inside: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A tap outside is given the place of the first one that is inside: it names no new place, and has weight zero."""
+    first = inside.to(torch.uint8).argmax(0, keepdim=True)
+    return torch.where(inside, place, place.gather(0, first).clamp(0, size - 1)), inside
 
 
 def _averaged(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
     """Every entry of a window weighs the same: the sum of the weights, which pushing ones gives, over their number."""
-    place, weight = _grid(_windows_along(op.node, shape[-dims:], op.shape[-dims:], op.like.device), shape[-dims:])
+    place, weight = grid(_windows_along(op.node, shape[-dims:], op.shape[-dims:], op.like.device), shape[-dims:])
     ones = torch.ones(shape, dtype=op.node._input_metadata[op.nr].dtype, device=op.like.device)
     sums = pusher(op, 0)(ones).reshape(-1, place.shape[1])[0]
     return place, weight * (sums / weight.sum(0))
 
 
-def _interpolated(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
-    """The nonzeros of the product of the axes' matrices."""
-    return _grid([_axis(op, dims, d) for d in range(dims)], shape[-dims:])
-
-
 def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
     """For each output place of an axis its taps (k, places) and their weights: all axes are interpolated as the last one is."""
     call, *scales = INTERPOLATIONS[operation(op.node)]
-    assert op.shapes[0] is not None
-    size, count, before = op.shapes[0][axis - dims], op.shape[axis - dims], [1] * (dims - 1)
+    size, count, before = op.operand[axis - dims], op.shape[axis - dims], [1] * (dims - 1)
 
     def interpolate(lines: Tensor) -> Tensor:
         along = [None] * (dims - 1) + [getattr(op.node, f"_saved_{scales[axis]}")]
@@ -144,22 +161,18 @@ def _axis(op: Op, dims: int, axis: int) -> tuple[Tensor, Tensor]:
         return found.view(-1, count)
 
     numbers = torch.arange(size, device=op.like.device)
+    dtype = op.node._input_metadata[op.nr].dtype
+    dtype = torch.float32 if dtype.itemsize == 2 else dtype
     step = (4 if "bicubic" in call else 2) * (ceil(size / max(1, count)) if call.endswith("_aa") else 1)
-    if min(step, size) * (size + count) > LINES * prod(op.shapes[0][-dims:]) * prod(op.shape[-dims:]):
+    if min(step, size) * (size + count) > LINES * prod(op.operand[-dims:]) * prod(op.shape[-dims:]):
         raise NoRuleError("few places, each of much")
     while True:
-        found = read_apart(interpolate, numbers % min(step, size), _single(op))
+        found = read_apart(interpolate, numbers % min(step, size), op.like.new_empty(0, dtype=dtype))
         if found is not None:
             return _together(*found)
         if step >= size:
             raise NoRuleError("not a sum of weighed entries")
         step *= 2
-
-
-def _single(op: Op) -> Tensor:
-    """An empty tensor of the numbers that an operation computes in: at least single precision."""
-    dtype = op.node._input_metadata[op.nr].dtype
-    return op.like.new_empty(0, dtype=torch.float32 if dtype.itemsize == 2 else dtype)
 
 
 def read_apart(read: Callable[[Tensor], Tensor], colors: Tensor, like: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -187,16 +200,16 @@ def _together(places: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(weights == 0, places[:1], places), weights
 
 
-def _grid(axes: list[tuple[Tensor, Tensor]], sizes: Shape) -> tuple[Tensor, Tensor]:
-    """Flat input place and weight over (taps of every axis, output places of every axis)."""
+def grid(axes: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Flat input place, and weight or whether there is one, over (taps of all axes, output places of all axes)."""
     dims = len(axes)
     place = affine_index(0, (1,) * (2 * dims), [0] * (2 * dims), axes[0][0].device)
     weight = axes[0][1].new_ones((1,) * (2 * dims))
     for d, (places, weights) in enumerate(axes):
-        grid = [1] * (2 * dims)
-        grid[d], grid[dims + d] = places.shape
-        place = place + places.view(grid) * prod(sizes[d + 1 :])
-        weight = weight * weights.view(grid)
+        here = [1] * (2 * dims)
+        here[d], here[dims + d] = places.shape
+        place = place + places.view(here) * prod(sizes[d + 1 :])
+        weight = weight * weights.view(here)
     taps = prod(place.shape[:dims])
     return place.reshape(taps, -1), weight.reshape(taps, -1)
 
@@ -204,10 +217,10 @@ def _grid(axes: list[tuple[Tensor, Tensor]], sizes: Shape) -> tuple[Tensor, Tens
 def sampled(op: Op) -> Locals:
     """F.grid_sample: to the image by neighbours of each place of the grid, to the grid by blocks of its coordinates."""
     dims = 3 if "3D" in op.node.name() else 2
-    shape, grid = op.shapes[0], op.saved("grid").detach()
+    shape = op.shapes[0]
     result: list[tuple[Term, ...] | None] = [None, None]
     if shape is not None:
-        result[0] = _neighbours(op, shape, grid)
+        result[0] = _neighbours(op, shape, op.saved("grid").detach())
     if op.shapes[1] is not None:
         result[1] = block_terms(op, 1, {0: 0, **{2 + d: 1 + d for d in range(dims)}})
     return result
