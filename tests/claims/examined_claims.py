@@ -141,6 +141,8 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.finite_forward": about.are_finite_forward,
     "warning.overwritten": about.is_overwritten,
     "warning.formula": about.formula_fails,
+    "warning.uneven": about.formula_fails,
+    "warning.resized": about.shape_changes,
     "warning.second_kink": about.curvature_jumps,
     "warning.second_jump": about.curvature_jumps,
     "warning.asymmetric": about.is_asymmetric,

@@ -310,6 +310,8 @@ FALSE_WARNINGS = {
     "warning.finite_forward": (*SMOOTH, "1 entry of ∂y/∂x that PyTorch's own passes give as NaN: there ∂y[0]/∂x[0] = 1"),
     "warning.overwritten": (*SMOOTH, "`scatter` writes to one place more than once here"),
     "warning.formula": (*SMOOTH, "PyTorch's formula fails at this point: the derivatives by x[0] are alike"),
+    "warning.uneven": (*SMOOTH, "autograd's derivative by x[0] is not the function's: the derivatives by x[0] are alike"),
+    "warning.resized": (*SMOOTH, "the shape of y changes at this point: it is (2,), and (3,) with the inputs moved a little"),
     "warning.second_kink": (*SMOOTH, "the second derivative jumps at x[0] = 1: those from below and from above differ"),
     "warning.second_jump": (*SMOOTH, "the second derivatives jump at this point: one by x[0] differs"),
     "warning.asymmetric": (*SMOOTH, "the second derivatives by x[0] and by x depend on the order"),

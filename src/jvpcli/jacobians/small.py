@@ -16,10 +16,10 @@ from torch import Tensor
 from jvpcli.attributes import cached_property
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.jacobians.nearby import ahead, all_finite, elsewhere, others, sampled
+from jvpcli.jacobians.nearby import Sides, ahead, all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
-from jvpcli.jacobians.stacked import Around, Sides, look_around, rows_of
+from jvpcli.jacobians.stacked import Around, look_around, rows_of
 from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
