@@ -403,7 +403,7 @@ def test_where_there_are_no_replicas_none_are_named():
         assert "DataParallel" not in told(lookup(message))
 
 
-SHAPES = [((3,), ()), ((1,), ()), ((4,), (4, 4)), ((4, 4), (4,)), ((6,), (2, 3)), ((3, 2), (2, 3)), ((5, 2, 3), (2, 3)), ((), (3,))]
+SHAPES = [((3,), ()), ((1,), ()), ((4,), (4, 4)), ((6,), (2, 3)), ((3, 2), (2, 3)), ((5, 2, 3), (2, 3)), ((), (3,))]
 
 
 @pytest.mark.parametrize(("got", "expected"), SHAPES)
