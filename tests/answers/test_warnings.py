@@ -109,6 +109,24 @@ def test_a_derivative_that_choices_at_kinks_make_wrong_is_told_of(function, x, p
         torch.testing.assert_close((of(1e-6) - of(0)) / 1e-6, slope, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["torch.bernoulli(p)", "torch.poisson(p)", "torch.normal(p, 1.)", "torch.normal(p[:, None], p)"])
+def test_a_draw_by_what_is_differentiated_is_told_of(text):
+    """Its mean follows p, by many draws; PyTorch's derivative is zero at every point, and so is the kind."""
+    p, q = torch.tensor([0.2, 0.4]), torch.tensor([0.6, 0.9])
+    means = [torch.stack([eval(text, {"torch": torch, "p": at}) for _ in range(4000)]).mean() for at in (p, q)]
+    assert means[1] - means[0] > 0.2
+    for added in (text, f"{text} + p"):
+        result = jvpcli.inspect(added, p=p)
+        assert [(n.code, n.claim) for n in result.report.warnings] == [("graph_break", "drawn")]
+    drawn = jvpcli.inspect(text, p=p)
+    assert drawn.report.jacobian["y"]["p"].structure == "zero"
+    assert not drawn.vjp["p"].any()
+
+
+def test_a_draw_by_a_constant_is_not_told_of():
+    assert not jvpcli.inspect("torch.bernoulli(p.detach()) * p", p=torch.tensor([0.2, 0.4])).report.warnings
+
+
 RESIZED = [("x[x > 1]", [1.0, 5.0]), ("torch.nonzero(x > 0) * x[0]", [0.0, 1.0]), ("x[x > 1] * 2", [0.5, 5.0])]
 
 

@@ -130,6 +130,7 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.cut_untested": about.never_reaches_here,
     "warning.left_out": about.is_left_out,
     "warning.staircase": about.is_staircase,
+    "warning.drawn": about.is_drawn,
     "warning.part_cut": about.lacks_a_part,
     "warning.masked": about.is_masked,
     "warning.not_finite": about.is_not_finite,

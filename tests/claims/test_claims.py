@@ -299,6 +299,7 @@ FALSE_WARNINGS = {
     "warning.cut_untested": (*USED, "y is computed from w, but autograd sees no path from y back to w"),
     "warning.left_out": (*SMOOTH, "y (float64) carries no gradient and is left out of L"),
     "warning.staircase": (*SMOOTH, "`x ** 2` is a staircase: what flows through it gets no gradient"),
+    "warning.drawn": (*SMOOTH, "`x ** 2` draws random numbers, and PyTorch's derivative of a draw is zero"),
     "warning.part_cut": ("x.detach() * 0 + x", "1,2", None, "`x.detach()` cuts the graph"),
     "warning.masked": (*SMOOTH, "`x ** 2` makes a NaN of the gradient"),
     "warning.not_finite": (*SMOOTH, "1 of 2 entries of y is not finite, the first y[0] = nan"),

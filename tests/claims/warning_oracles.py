@@ -130,6 +130,28 @@ def is_staircase(evidence: Evidence, claim: Claim) -> None:
     refute(not changed, "its values do not change")
 
 
+def is_drawn(evidence: Evidence, claim: Claim) -> None:
+    """Under other seeds the step gives other values, and under each its derivative is zero."""
+    _, step = step_named(evidence, claim)
+    drawn = []
+    for seed in range(64):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            results = step.at(step.tensors)
+            found = gradients(
+                lambda *values: step.at(values), step.tensors, [direction(y, 1) if moves(y) else None for y in results]
+            )
+        drawn.append(results)
+        refute(any(g is not None and bool((g != 0).any()) for g in found), "it has a derivative")
+    changes = any(not torch.equal(a, b) for results in drawn for a, b in zip(drawn[0], results, strict=True))
+    if not changes:
+        raise UndecidedError("it gives the same under 64 seeds: one of the outcomes is nearly certain")
+    if "randn_like" in claim.sentence:
+        mean, std = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        by_both = torch.autograd.grad((mean + std * torch.randn_like(mean)).sum(), (mean, std))
+        refute(not all(bool((g != 0).all()) for g in by_both), "there is no gradient for both")
+
+
 def lacks_a_part(evidence: Evidence, claim: Claim) -> None:
     """Differences give another derivative than autograd, and autograd's when the step's value is held fast."""
     span, _ = step_named(evidence, claim)

@@ -69,7 +69,7 @@ def _by_steps(problem: Problem) -> Sequence[tuple[Notice, ...]]:
     no_tensors = (said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items())
     return (
         tuple(tied(problem)),
-        (*_not_differentiable(evaluation), *no_tensors),
+        (*_not_differentiable(evaluation), *no_tensors, *_drawn(evaluation)),
         tuple(crossed(evaluation)),
         (*_truncated(evaluation), *torch_warnings(evaluation)),
     )
@@ -82,6 +82,7 @@ def is_quiet(problem: Problem) -> bool:
 
 SENTENCES = {
     "left_out": "{name} ({dtype}) carries no gradient and is left out of L",
+    "drawn": "`{step}` draws random numbers, and PyTorch's derivative of a draw is zero: nothing flows back through it{cure}",
     "no_tensor": "{name} is {what}, not a tensor, and is left out",
     "not_finite": "{count} of {size} entries of {name} {are} not finite, the first {entry} = {number}",
     "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and the one shown is "
@@ -142,6 +143,23 @@ def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
     for name, y in evaluation.outputs.items():
         if not y.requires_grad:
             yield said("graph_break", "left_out", name=name, dtype=dtype_name(y.dtype))
+
+
+DRAWING = {
+    "bernoulli": "",
+    "poisson": "",
+    "normal": "; mean + std * torch.randn_like(mean) draws the same with a gradient for both",
+}
+"""Functions that draw by a tensor's numbers, and what draws likewise with a gradient."""
+
+
+def _drawn(evaluation: Evaluation) -> Iterator[Notice]:
+    """That random numbers are drawn by numbers whose gradient is asked for."""
+    for step in evaluation.tape:
+        value = evaluation.values.get(step.slot) if step.word in DRAWING else None
+        if isinstance(value, Tensor) and value.requires_grad:
+            text = step.word if evaluation.program is None else evaluation.program.step_text(step)
+            yield said("graph_break", "drawn", step=text, cure=DRAWING[step.word])
 
 
 def not_finite(tensors: Mapping[str, Tensor], what: str = "") -> Iterator[Notice]:
