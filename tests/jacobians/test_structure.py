@@ -479,6 +479,19 @@ def test_places_that_only_the_numbers_here_show_are_not_said_of_every_point(case
     assert words not in jvpcli.inspect(function, other, x.double()).report.contraction["y"][name].product
 
 
+def test_where_an_operation_tells_no_zeros_the_numbers_are_autograds():
+    """The rows are those of PyTorch's own passes, NaN included: which of them stand for zeros is not known."""
+    x = torch.tensor([0.0, 1.0, -1.0, 3.0], dtype=torch.float64)
+    grid = torch.tensor([[20.0, 0.1], [1.3, 0.0]], dtype=torch.float64)
+    text = "1/F.grid_sample(x.view(1, 1, 2, 2), grid.view(1, 2, 1, 2), align_corners=False).flatten()"
+    found = jvpcli.inspect(text, x=x, grid=grid)
+    rows = torch.autograd.functional.jacobian(lambda x, grid: eval(text, {"F": F, "x": x, "grid": grid}), (x, grid))
+    for name, expected in zip(("x", "grid"), rows, strict=True):
+        assert found.report.jacobian["y"][name].structure == "unknown"
+        torch.testing.assert_close(found.jacobian["y", name], expected, equal_nan=True)
+    assert rows[1].isnan().any()
+
+
 def test_a_kind_is_given_up_where_it_takes_too_many_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers of passes stay what they are; the kind is then what they prove, which is nothing where some are zero."""
     x = torch.rand(6, 5, dtype=torch.float64, requires_grad=True)

@@ -7,6 +7,7 @@ pattern at a random point; where they are not, as of a ReLU, the operations are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
@@ -335,9 +336,10 @@ class _Operations:
         matrix, artefacts = jacobian.matrix, 0
         if not all_finite(matrix):
             from jvpcli.jacobians import pattern
-            from jvpcli.jacobians.terms import Workspace
+            from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 
-            matrix, artefacts = without_artefacts(matrix, pattern.masks(self._graph, Workspace())[position])
+            with suppress(UnsupportedError, TooLargeError):  # of some operations it is not known where they are zero everywhere
+                matrix, artefacts = without_artefacts(matrix, pattern.masks(self._graph, Workspace())[position])
         return replace(jacobian, matrix=matrix, kind=self.kinds[position], artefacts=artefacts)
 
     @cached_property
