@@ -248,7 +248,7 @@ SAME_FACTOR = 1e-4
 
 
 def _in_common(outcome: Outcome) -> str:
-    """What several entries that differ have in common, where it is a factor: one was forgotten, or a sign, or nothing is passed."""
+    """What several entries that differ have in common, where it is a factor: one was forgotten, or a sign."""
     wrong = outcome.compared.mismatches if outcome.compared is not None else ()
     if len(wrong) < 2 or not all(entry.numeric and math.isfinite(entry.analytic) for entry in wrong):
         return ""
