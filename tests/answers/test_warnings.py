@@ -72,6 +72,76 @@ def test_a_determinant_whose_gradient_fails_is_told_of(dtype):
         assert claims == [("degenerate", "formula")] * fails
 
 
+UNEVEN = [  # (a function, x, the entry by which autograd's derivative is none that the function has)
+    ("torch.relu(x) - torch.relu(-x)", [1.0, 0.0], 1),
+    ("x.abs() * torch.sign(x)", [0.0, 2.0], 0),
+    ("torch.where(x == 2, 5 * x - 8, x)", [0.0, 2.0], 1),
+    ("(x.clamp(min=0) + x.clamp(max=0)).cumsum(0) * w", [0.0, 3.0], 0),
+    ("torch.relu(x) - torch.relu(-x + 1e-3)", [1.0, 0.0], None),
+    ("torch.relu(x) ** 2", [0.0, 1.0], None),
+    ("torch.maximum(x, x)", [0.0, 1.0], None),
+    ("x.sort().values.sum()", [1.0, 1.0], None),
+    ("torch.mode(x).values", [1.0, 2.0, 2.0, 3.0], None),
+    ("torch.where(x == 2, 7 + 0 * x, x)", [0.0, 2.0], None),
+]
+
+
+@pytest.mark.parametrize(("function", "x", "place"), UNEVEN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_derivative_that_choices_at_kinks_make_wrong_is_told_of(function, x, place, dtype):
+    """Differences in plain double precision are the judge; `jvp check`, which is pointed to, says that it is so."""
+    given = {"x": x, **({"w": [2.0, 3.0]} if " w" in function else {})}
+    inputs = {name: torch.tensor(value, dtype=dtype) for name, value in given.items()}
+    told = [n for n in jvpcli.inspect(function, **inputs).report.warnings if n.claim == "uneven"]
+    assert [n.code for n in told] == ["kink"] * (place is not None)
+    if place is not None:
+        assert f"by x[{place}] is not the function's at this point" in told[0].message
+        assert jvpcli.check(function, **inputs).worst.input_index == (place,)
+
+        def of(t, values=inputs):
+            moved = {name: value.double().clone() for name, value in values.items()}
+            moved["x"][place] += t
+            return eval(function, {"torch": torch}, moved)
+
+        slope = (of(1e-6) - of(-1e-6)) / 2e-6
+        autograd = jvpcli.inspect(function, **inputs).jacobian["y", "x"][:, place].double()
+        assert (autograd - slope).abs().max() > 0.1
+        torch.testing.assert_close((of(1e-6) - of(0)) / 1e-6, slope, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["torch.bernoulli(p)", "torch.poisson(p)", "torch.normal(p, 1.)", "torch.normal(p[:, None], p)"])
+def test_a_draw_by_what_is_differentiated_is_told_of(text):
+    """Its mean follows p, by many draws; PyTorch's derivative is zero at every point, and so is the kind."""
+    p, q = torch.tensor([0.2, 0.4]), torch.tensor([0.6, 0.9])
+    means = [torch.stack([eval(text, {"torch": torch, "p": at}) for _ in range(4000)]).mean() for at in (p, q)]
+    assert means[1] - means[0] > 0.2
+    for added in (text, f"{text} + p"):
+        result = jvpcli.inspect(added, p=p)
+        assert [(n.code, n.claim) for n in result.report.warnings] == [("graph_break", "drawn")]
+    drawn = jvpcli.inspect(text, p=p)
+    assert drawn.report.jacobian["y"]["p"].structure == "zero"
+    assert not drawn.vjp["p"].any()
+
+
+def test_a_draw_by_a_constant_is_not_told_of():
+    assert not jvpcli.inspect("torch.bernoulli(p.detach()) * p", p=torch.tensor([0.2, 0.4])).report.warnings
+
+
+RESIZED = [("x[x > 1]", [1.0, 5.0]), ("torch.nonzero(x > 0) * x[0]", [0.0, 1.0]), ("x[x > 1] * 2", [0.5, 5.0])]
+
+
+@pytest.mark.parametrize(("text", "x"), RESIZED)
+def test_a_shape_that_changes_at_the_point_is_told_of(text, x):
+    """A little beside it plain Python finds the other shape."""
+    point = torch.tensor(x)
+    here, *there = ({tuple(eval(text, {"torch": torch, "x": point + t}).shape)} for t in (0, -1e-5, 1e-5))
+    told = [n.message for n in jvpcli.inspect(text, x=point).report.warnings if n.code == "kink"]
+    others = set.union(*there) - here
+    assert len(told) == len(others)
+    for sentence, other in zip(told, others, strict=True):
+        assert f"it is {min(here)}, and {other} with the inputs moved a little" in sentence
+
+
 def once_each(s):
     z = torch.zeros(3)
     z[[2, 1, 0]] = s

@@ -56,7 +56,8 @@ PIECES = [
     "torch.logsumexp({} * 1e3, 0)", "torch.acos({})", "torch.asin({}.clamp(-1, 1))", "({}.view(2, 2) @ M).flatten()",
     "{}.view(2, 2).T.flatten()", "{}.repeat(2)", "{}.unfold(0, 2, 1)", "F.conv1d({}[None, None], w[None, None, :2])[0, 0]",
     "F.max_pool1d({}[None], 2)[0]", "F.avg_pool1d({}[None], 2)[0]", "torch.fft.rfft({}).abs()", "torch.fft.fft({})",
-    "{}.bernoulli(0.5)", "sum({}[i] * i for i in range(3))", "torch.stack([{}[i] ** i for i in range(4)])",
+    "{}.bernoulli(0.5)", "torch.bernoulli({}.sigmoid())", "torch.normal({}, 1.)", "sum({}[i] * i for i in range(3))",
+    "torch.stack([{}[i] ** i for i in range(4)])",
     "F.batch_norm({}.view(2, 2), None, None, training=True)", "torch.complex({}, w)", "{} * 1j",
     "torch.view_as_real({} * 1j)", "({} * 1j).abs()", "F.one_hot({}.argmax(), 4) * {}",
 ]  # fmt: skip

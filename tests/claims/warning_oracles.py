@@ -130,6 +130,28 @@ def is_staircase(evidence: Evidence, claim: Claim) -> None:
     refute(not changed, "its values do not change")
 
 
+def is_drawn(evidence: Evidence, claim: Claim) -> None:
+    """Under other seeds the step gives other values, and under each its derivative is zero."""
+    _, step = step_named(evidence, claim)
+    drawn = []
+    for seed in range(64):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            results = step.at(step.tensors)
+            found = gradients(
+                lambda *values: step.at(values), step.tensors, [direction(y, 1) if moves(y) else None for y in results]
+            )
+        drawn.append(results)
+        refute(any(g is not None and bool((g != 0).any()) for g in found), "it has a derivative")
+    changes = any(not torch.equal(a, b) for results in drawn for a, b in zip(drawn[0], results, strict=True))
+    if not changes:
+        raise UndecidedError("it gives the same under 64 seeds: one of the outcomes is nearly certain")
+    if "randn_like" in claim.sentence:
+        mean, std = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        by_both = torch.autograd.grad((mean + std * torch.randn_like(mean)).sum(), (mean, std))
+        refute(not all(bool((g != 0).all()) for g in by_both), "there is no gradient for both")
+
+
 def lacks_a_part(evidence: Evidence, claim: Claim) -> None:
     """Differences give another derivative than autograd, and autograd's when the step's value is held fast."""
     span, _ = step_named(evidence, claim)
@@ -275,8 +297,7 @@ def jumps(evidence: Evidence, claim: Claim) -> None:
             moved = program.leaves[j].clone()
             moved[index] += sign * t * (float(moved[index].abs()) or 1.0)
             found.append(program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)]))
-        if [y.shape for y in found[0]] != [y.shape for y in found[1]]:
-            return
+        refute([y.shape for y in found[0]] != [y.shape for y in found[1]], "it is the shape that changes")
         gaps.append(
             max(
                 float((a.to(torch.complex128) - b).abs().nan_to_num().max())
@@ -339,14 +360,30 @@ def slopes_jump(evidence: Evidence, claim: Claim) -> None:
         for t in (1e-6, 1e-8):
             u = [t * size_of(x) * _own(x, seed, k) if moves(x) else torch.zeros_like(x) for k, x in enumerate(program.leaves)]
             points = [[x + s * d for x, d in zip(program.leaves, u, strict=True)] for s in (-1, 1)]
-            if any(y.shape != w.shape for point in points for y, w in zip(program.run(*point), v, strict=True) if w is not None):
-                return
+            shapes = [[y.shape for y in program.run(*point)] for point in (*points, program.leaves)]
+            refute(shapes[0] != shapes[1] or shapes[0] != shapes[2], "it is the shape that changes")
             sides = [gradients(program.run, point, v)[j] for point in points]
             below, above = (torch.zeros(()) if g is None else g[index] for g in sides)
             gaps.append(float((above - below).abs()) / max(float(above.abs()), float(below.abs()), 1e-30))
         if gaps[1] > 1e-4 and gaps[1] > 0.3 * gaps[0]:
             return
     raise RefutedError("along eight directions it does not jump")
+
+
+def shape_changes(evidence: Evidence, claim: Claim) -> None:
+    """The output has the one shape at the point, and the other a little beside it, however near."""
+    said = re.search(r"shape of (?P<y>[\w.]+) changes .*: it is (?P<here>\(.*?\)), and (?P<there>\(.*?\))", claim.sentence)
+    assert said is not None
+    here, there = (ast.literal_eval(said[side]) for side in ("here", "there"))
+    program, k = evidence.program, evidence.number(said["y"])
+    eps = max(torch.finfo(x.dtype).eps for x in program.leaves if moves(x))
+    refute(tuple(program.run(*program.leaves)[k].shape) != here, "its shape here is another")
+    for steps in (64, 1024):  # roundings
+        found = set()
+        for seed, sign in product(range(8), (-1, 1)):
+            step = [sign * steps * eps * size_of(x) * _own(x, seed, j) if moves(x) else 0 for j, x in enumerate(program.leaves)]
+            found.add(tuple(program.run(*[x + by for x, by in zip(program.leaves, step, strict=True)])[k].shape))
+        refute(there not in found, f"beside it the shapes are {found}")
 
 
 def formula_fails(evidence: Evidence, claim: Claim) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+from contextlib import suppress
 
 import pytest
 import torch
@@ -129,6 +131,30 @@ def test_what_has_no_form_says_why(jvp):
     assert document["vjp"]["x"]["torch"] is None
     assert "qr has no index form" in document["vjp"]["x"]["reason"]
     assert document["code"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "point", "reason"),
+    [
+        ("torch.linalg.det(x)", "1,2;2,4", "inverts a matrix that has no inverse at this point"),
+        ("x.prod()", "0,2,3", "comes to NaN at this point"),
+    ],
+)
+def test_a_form_that_fails_at_the_point_is_shown_at_another(jvp, text, point, reason):
+    failed = json.loads(jvp("derive", text, "--x", point, "--json").out)["vjp"]["x"]
+    assert failed["torch"] is None
+    assert reason in failed["reason"]
+    elsewhere = json.loads(jvp("derive", text, "--x", point.replace("0", "5").replace("4", "7"), "--json").out)["vjp"]["x"]
+    x = torch.tensor([[1.0, 2], [2, 4]] if ";" in point else [0.0, 2, 3])
+    with suppress(torch.linalg.LinAlgError):  # the form of the other point, at this one
+        assert not eval(elsewhere["given"]["torch"], {"torch": torch, "x": x}).isfinite().all()
+
+
+def test_the_command_for_complex_numbers_works(jvp):
+    error = json.loads(jvp("derive", "z.abs()**2", "--z", "1+2j,3", "--json").out)["error"]
+    (command,) = error["hints"]
+    found = json.loads(jvp(*shlex.split(command)[1:], "--json").out)
+    assert found["vjp"]["z"]["value"] == [[2.0, 4.0], [6.0, 0.0]]  # ∂|z|²/∂Re z + i ∂|z|²/∂Im z = 2z
 
 
 @pytest.mark.parametrize(

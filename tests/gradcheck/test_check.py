@@ -781,3 +781,22 @@ def test_a_wrong_gradient_of_eigenvectors_is_still_seen():
 
     A = torch.tensor([[2.0, 1, 0], [1, 3, 1], [0, 1, 5]], dtype=torch.float64)
     assert jvpcli.check(lambda A: Wrong.apply(torch.linalg.eigh(A)[1]), A=A).report.verdict == "wrong_backward"
+
+
+@pytest.mark.parametrize("factor", [0.5, -1.0, 3.0, 0.0])
+@pytest.mark.parametrize("forward", [lambda x: x * x, lambda x: x.exp().sum(), lambda x: torch.outer(x, x)])
+def test_a_factor_that_all_wrong_entries_share_is_told(forward, factor):
+    """A closed form has it: the backward is the right one, times a number."""
+    x = torch.tensor([1.0, 2.0, -0.5], dtype=torch.float64)
+    explained = jvpcli.check(with_backward(forward, lambda g: factor * g), x=x).report.explanation
+    wrong = int((torch.autograd.functional.jacobian(forward, x) != 0).sum())
+    has = f"{factor:g} times what differences give" if factor else "0"
+    assert explained.endswith(f"In each of the {wrong} entries found to differ autograd has {has}.")
+
+
+@pytest.mark.parametrize("spoil", [lambda g: g + 1, lambda g: g.flip(0), lambda g: g * torch.tensor([1.0, 2.0, 3.0]).double()])
+def test_no_factor_is_told_where_wrong_entries_share_none(spoil):
+    x = torch.tensor([1.0, 2.0, -0.5], dtype=torch.float64)
+    report = jvpcli.check(with_backward(lambda x: x * x, spoil), x=x).report
+    assert report.verdict == "wrong_backward"
+    assert "In each" not in report.explanation

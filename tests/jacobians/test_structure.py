@@ -479,6 +479,46 @@ def test_places_that_only_the_numbers_here_show_are_not_said_of_every_point(case
     assert words not in jvpcli.inspect(function, other, x.double()).report.contraction["y"][name].product
 
 
+MASKED = [  # (a function of x, with lower-triangular ones in W; whether its zeros are those of every point)
+    ("torch.tril(torch.outer(x, x)).sum(1)", True),
+    ("torch.triu(x[:, None] * x).sum(0)", True),
+    ("(W * x).sum(1)", True),
+    ("(W * x * x[:, None]).sum(1)", True),
+    ("torch.where(W > 0, x, 0 * x).sum(1)", True),
+    ("(x * x[:, None]).masked_fill(W == 0, 0.).sum(1)", True),
+    ("torch.where(x[:, None] > 0, x, 0.).sum(1)", False),
+    ("((x > 0).to(x)[:, None] * x).sum(1)", False),
+    ("(x + 0 * x[:, None]).masked_fill(x.detach()[:, None] < 0, 0.).sum(1)", False),
+]
+
+
+@pytest.mark.parametrize(("text", "always"), MASKED)
+@pytest.mark.parametrize("n", [6, 80])
+def test_zeros_that_a_mask_makes_are_told_at_every_size(text, always, n):
+    """At some points of torch's own Jacobians each entry is not zero, or none of those above the diagonal ever is."""
+    W = torch.ones(n, n, dtype=torch.float64).tril()
+    given = {"W": W} if "W" in text else {}
+    points = [torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in range(6)]
+    found = jvpcli.inspect(text, x=points[0], **given, wrt="x").report.jacobian["y"]["x"].structure
+    rows = [torch.autograd.functional.jacobian(lambda x: eval(text, {"torch": torch, "x": x, "W": W}), x) for x in points]
+    anywhere = torch.stack([J != 0 for J in rows]).any(0)
+    assert bool(anywhere.triu(1).any()) != always
+    assert (found == "triangular") == always
+
+
+def test_where_an_operation_tells_no_zeros_the_numbers_are_autograds():
+    """The rows are those of PyTorch's own passes, NaN included: which of them stand for zeros is not known."""
+    x = torch.tensor([0.0, 1.0, -1.0, 3.0], dtype=torch.float64)
+    grid = torch.tensor([[20.0, 0.1], [1.3, 0.0]], dtype=torch.float64)
+    text = "1/F.grid_sample(x.view(1, 1, 2, 2), grid.view(1, 2, 1, 2), align_corners=False).flatten()"
+    found = jvpcli.inspect(text, x=x, grid=grid)
+    rows = torch.autograd.functional.jacobian(lambda x, grid: eval(text, {"F": F, "x": x, "grid": grid}), (x, grid))
+    for name, expected in zip(("x", "grid"), rows, strict=True):
+        assert found.report.jacobian["y"][name].structure == "unknown"
+        torch.testing.assert_close(found.jacobian["y", name], expected, equal_nan=True)
+    assert rows[1].isnan().any()
+
+
 def test_a_kind_is_given_up_where_it_takes_too_many_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers of passes stay what they are; the kind is then what they prove, which is nothing where some are zero."""
     x = torch.rand(6, 5, dtype=torch.float64, requires_grad=True)

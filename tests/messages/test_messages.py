@@ -404,6 +404,33 @@ def test_where_there_are_no_replicas_none_are_named():
         assert "DataParallel" not in told(lookup(message))
 
 
+SHAPES = [((3,), ()), ((1,), ()), ((4,), (4, 4)), ((6,), (2, 3)), ((3, 2), (2, 3)), ((5, 2, 3), (2, 3)), ((), (3,))]
+
+
+@pytest.mark.parametrize(("got", "expected"), SHAPES)
+def test_what_is_called_the_same_numbers_has_all_of_them_once(got, expected):
+    """The cure is run: a cotangent of which it takes a part, or repeats one, is another cotangent."""
+    x, v = torch.ones(expected, requires_grad=True), torch.randn(got)
+    told = [lookup(raised_by(lambda: torch.autograd.grad(x * 2, x, v)))]
+    told += [lookup(raised_by(lambda: torch.autograd.functional.vjp(lambda t: t * 2, x.detach(), v)))]
+    for explained in told:
+        same = [cure.partition("   #")[0].removeprefix("grad_outputs=") for cure in explained.cures if "the same numbers" in cure]
+        assert len(same) == (v.numel() == x.numel())
+        for code in same:
+            found = eval(code, {"v": v})
+            assert found.shape == x.shape
+            assert sorted(found.reshape(-1).tolist()) == sorted(v.reshape(-1).tolist())
+    if got[1:] == expected and got[0] > 1:  # as the cure says
+        assert any("is_grads_batched=True" in cure for cure in told[0].cures)
+        assert torch.autograd.grad(x * 2, x, v, is_grads_batched=True)[0].shape == v.shape
+
+
+def raised_by(call):
+    with pytest.raises(RuntimeError) as caught:
+        call()
+    return str(caught.value)
+
+
 def test_a_sign_is_kept():
     found = lookup(message_of("x = leaf(7); grad(x.prod(), x, -torch.ones(1))"))
     assert [line.partition("   #")[0] for line in found.cures[:2]] == [

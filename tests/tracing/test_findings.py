@@ -274,6 +274,24 @@ def test_vanishing_names_the_steepest_step():
     assert all(before <= after for before, after in pairwise(norms))
 
 
+TENTHS = "W = torch.tensor([[.1], [.2], [-.3]], dtype=torch.float64).expand(3, 3)"
+"""Its columns add up to a rounding."""
+
+
+@pytest.mark.parametrize(
+    ("text", "claim", "culprit"),
+    [
+        ("torch.floor(x) + x*1e-9", "norm_ratio", "x*1e-9"),
+        (f"{TENTHS}; W @ (torch.sign(x)*x.abs())", "cancelled_rounding", "W @ (torch.sign(x)*x.abs())"),
+        ("x.round()*2 + x.cumsum(0)*1e-12", "norm_ratio", "x.cumsum(0)*1e-12"),
+    ],
+)
+def test_a_step_that_passes_nothing_on_is_not_what_makes_the_rest_small(text, claim, culprit):
+    """A staircase's local Jacobian is zero: of it no term cancels, and what comes to the input comes another way."""
+    report, found = findings(text, x="0.7,-1.3,2.2", dtype="float64")
+    assert [report.steps[finding.step].source for finding in found if finding.claim == claim] == [culprit]
+
+
 def test_exploding():
     """d/dx exp(exp(x)) = exp(exp(x))·exp(x): at 3 the outer step gives exp(e³) ≈ 5.3e8, the inner one 20."""
     report, finding = only("torch.exp(torch.exp(x))", x="3")

@@ -178,11 +178,15 @@ class Passes:
         return [*shown, *[total(parts, x, leaf) for x, leaf in leaves.items()], *contracted, *direct]
 
     def is_steady(self, numbers: np.ndarray) -> np.ndarray:
-        """At which points (k, total) a pass by the evaluation gives what the Jacobians give, and surely no derivative jumps."""
+        """At which points (k, total) a pass by the evaluation gives what the Jacobians give, and surely no derivative jumps.
+
+        Nor is autograd's at the point another than those to both sides of it.
+        """
         if not self.rows.sides:
             return np.ones(len(numbers), bool)
         misfit, direct, below, above = np.split(numbers[:, self.around :], 4, axis=1)
-        steady = _largest(above - below) <= JUMP / 2 * np.maximum(_largest(below), _largest(above))
+        jump = np.maximum(_largest(above - below), _largest(direct - below))
+        steady = jump <= JUMP / 2 * np.maximum(_largest(below), _largest(above))
         start = 0
         for x, leaf in self.problem.leaves.items():
             part, eps = slice(start, start + leaf.numel()), torch.finfo(leaf.dtype).eps

@@ -10,6 +10,7 @@ from jvpcli.answers.weights import read_cotangents, read_tangents
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
 from jvpcli.language.evaluate import Evaluation, followers, is_decided
+from jvpcli.options import command
 from jvpcli.program import Program
 from jvpcli.report import Notice
 from jvpcli.report.derive import DeriveReport, Explored
@@ -116,10 +117,12 @@ def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
             )
         for name, x in problem.leaves.items():
             if x.is_complex():
+                numbers = command(replace(request, device=None), name="inspect")
                 raise UsageError(
                     f"derive is for real inputs, and {name} is {str(x.dtype).removeprefix('torch.')}",
-                    explanation="Closed forms are of real numbers: a complex input is two real ones.",
-                    hints=(f"Write {name} as torch.complex(a, b), and give a and b as real inputs.",),
+                    explanation="Closed forms are of real numbers: the function may be written with the real and the imaginary "
+                    "part as two inputs and no complex number, as a**2 + b**2 for abs(z)**2. `jvp inspect` gives the numbers.",
+                    hints=(numbers,) if numbers else (),
                 )
         evaluation = problem.evaluation
         cotangents = read_cotangents(request, evaluation)

@@ -281,7 +281,7 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         why = f"{what} gives booleans, through which no gradient flows: the graph ends here."
         return why, "torch.where(condition, a, b) picks between two values, and the gradient flows through those."
     if name in ("argmax", "argmin", "argsort"):
-        return f"{what} gives places ({kind}): the graph ends here.", "amax, amin, sort and softmax have derivatives."
+        return f"{what} gives places ({kind}): the graph ends here.", "torch.amax, amin, sort and softmax have derivatives."
     if not can_require_grad(value):
         return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
     if takes_shape(step):

@@ -78,7 +78,7 @@ def _why(function: str) -> tuple[str, str | None]:
     if function in ("item", "tolist", "__float__", "__int__", "__index__"):
         return "it gives plain numbers", "stay with tensors: they can be used like numbers"
     if function in ("argmax", "argmin", "argsort"):
-        return "it gives places, which are whole numbers", "amax, amin, sort and softmax have derivatives"
+        return "it gives places, which are whole numbers", "torch.amax, amin, sort and softmax have derivatives"
     if function == "grad":
         return "it was called without create_graph=True, so its result counts as a constant", "create_graph=True in that call"
     if function in ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor"):

@@ -413,7 +413,7 @@ def _warnings(found: _Second, derivatives: Derivatives, cotangents: Mapping[str,
     pulled = {y: vjp(problem.differentiable[y], weight.value, list(leaves.values())) for y, weight in cotangents.items()}
     contributions = {(y, x): each for y, all_of_it in pulled.items() for x, each in zip(leaves, all_of_it, strict=True)}
     first = Products(found.gradient, contributions, NOTHING, None)
-    jumps = told_kink(found.slope, derivatives.sides, "second_") if found.slope.differentiable else ()
+    jumps = told_kink(found.slope, derivatives, "second_") if found.slope.differentiable else ()
     return (*notices(problem, replace(derivatives, sides=None), first), *jumps)
 
 

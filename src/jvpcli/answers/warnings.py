@@ -14,10 +14,10 @@ from jvpcli.errors import JvpError
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.nearby import all_finite, direction, find_kink
+from jvpcli.jacobians.nearby import all_finite, direction, find_kink, generic_sides, is_uneven
 from jvpcli.jacobians.operations import natures
 from jvpcli.jacobians.passes import pushed, vjp
-from jvpcli.jacobians.small import Derivatives, Sides
+from jvpcli.jacobians.small import Derivatives
 from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, can_require_grad, is_imported
@@ -58,7 +58,7 @@ def notices(
         *not_finite(evaluation.outputs),
         *infinite,
         *_artefacts(problem, derivatives),
-        *(told_kink(problem, derivatives.sides) if quiet else (*_overwritten(problem), *_kinks(problem, derivatives, losses))),
+        *(told_kink(problem, derivatives) if quiet else (*_overwritten(problem), *_kinks(problem, derivatives, losses))),
         *last,
     )
 
@@ -69,7 +69,7 @@ def _by_steps(problem: Problem) -> Sequence[tuple[Notice, ...]]:
     no_tensors = (said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items())
     return (
         tuple(tied(problem)),
-        (*_not_differentiable(evaluation), *no_tensors),
+        (*_not_differentiable(evaluation), *no_tensors, *_drawn(evaluation)),
         tuple(crossed(evaluation)),
         (*_truncated(evaluation), *torch_warnings(evaluation)),
     )
@@ -82,6 +82,7 @@ def is_quiet(problem: Problem) -> bool:
 
 SENTENCES = {
     "left_out": "{name} ({dtype}) carries no gradient and is left out of L",
+    "drawn": "`{step}` draws random numbers, and PyTorch's derivative of a draw is zero: nothing flows back through it{cure}",
     "no_tensor": "{name} is {what}, not a tensor, and is left out",
     "not_finite": "{count} of {size} entries of {name} {are} not finite, the first {entry} = {number}",
     "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and the one shown is "
@@ -89,6 +90,10 @@ SENTENCES = {
     "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
     "jump": "the derivatives jump at this point: with all entries moved a little, to the one side and to the other, that to "
     "{entry} differs, and the one shown is of this point alone",
+    "resized": "the shape of {name} changes at this point: it is {here}, and {there} with the inputs moved a little; the "
+    "derivatives shown are those where it is {here}",
+    "uneven": "autograd's derivative by {entry} is not the function's at this point: a little to its two sides the derivatives "
+    "by {entry} are alike, and the one that autograd puts together here is another (`jvp check` tells which)",
     "formula": "PyTorch's formula for the derivative fails at this point: a little to its two sides the derivatives by {entry} "
     "are alike, and the one that autograd gives here is another (`jvp check` tells which)",
     "second_kink": "the second derivative jumps at {entry} = {value}: those from below and from above differ, and the one "
@@ -138,6 +143,23 @@ def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
     for name, y in evaluation.outputs.items():
         if not y.requires_grad:
             yield said("graph_break", "left_out", name=name, dtype=dtype_name(y.dtype))
+
+
+DRAWING = {
+    "bernoulli": "",
+    "poisson": "",
+    "normal": "; mean + std * torch.randn_like(mean) draws the same with a gradient for both",
+}
+"""Functions that draw by a tensor's numbers, and what draws likewise with a gradient."""
+
+
+def _drawn(evaluation: Evaluation) -> Iterator[Notice]:
+    """That random numbers are drawn by numbers whose gradient is asked for."""
+    for step in evaluation.tape:
+        value = evaluation.values.get(step.slot) if step.word in DRAWING else None
+        if isinstance(value, Tensor) and value.requires_grad:
+            text = step.word if evaluation.program is None else evaluation.program.step_text(step)
+            yield said("graph_break", "drawn", step=text, cure=DRAWING[step.word])
 
 
 def not_finite(tensors: Mapping[str, Tensor], what: str = "") -> Iterator[Notice]:
@@ -229,7 +251,7 @@ def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | N
         return
     if losses is not None and not losses and _is_smooth(problem):
         return
-    yield from told_kink(problem, derivatives.sides)
+    yield from told_kink(problem, derivatives)
 
 
 def _failed_formula(problem: Problem) -> Iterator[Notice]:
@@ -264,31 +286,42 @@ def _may_decompose(problem: Problem) -> bool:
     return not _called(problem).isdisjoint(DECOMPOSITIONS)
 
 
-def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterator[Notice]:
+def told_kink(problem: Problem, derivatives: Derivatives, order: str = "") -> Iterator[Notice]:
     """What the derivatives do where they jump.
 
     Args:
         problem: whose derivatives they are.
-        sides: generic gradients on both sides, where they are known.
+        derivatives: its maps, and generic gradients on both sides, where they are known.
         order: "second_" where the problem is a gradient: what it does itself there is told by its own problem.
     """
-    if sides is None and len(problem.evaluation.tape) > LONGEST:
+    if derivatives.sides is None and len(problem.evaluation.tape) > LONGEST:
         return
     try:
-        kink = find_kink(problem, sides)
-        if kink is None and (order or problem.is_own or not _may_leap(problem)):
-            return
-        from jvpcli.jacobians import kinks  # loaded only where there is something to look at
-
-        claim = kinks.STEP if kink is None else kinks.what_happens(problem, kink)
-        kink = kink or kinks.find_leap(problem)
-        if kink is None:
-            return
+        yield from _jumps(problem, derivatives, order)
     except Exception as error:  # the function ends here: there is no other side to look at
         if not (problem.is_own or isinstance(error, (JvpError, RuntimeError))):
             raise
+
+
+def _jumps(problem: Problem, derivatives: Derivatives, order: str) -> Iterator[Notice]:
+    sides = generic_sides(problem, derivatives.sides)
+    kink = None if sides is None else find_kink(problem, sides)
+    seems_uneven = kink is None and not order and sides is not None and is_uneven(problem, derivatives.maps, sides)
+    if kink is None and not seems_uneven and (order or problem.is_own or not _may_leap(problem)):
         return
-    if claim is not None and not (order and claim == "step"):
+    from jvpcli.jacobians import kinks  # loaded only where there is something to look at
+
+    uneven = kinks.find_uneven(problem.in_double()) if seems_uneven else None
+    if uneven is not None:
+        yield said("kink", "uneven", entry=entry_label(uneven.input, uneven.index))
+        return
+    changes = kinks.resized(problem)
+    if changes is not None:
+        yield said("kink", "resized", **changes)
+        return
+    claim = kinks.STEP if kink is None else kinks.what_happens(problem, kink)
+    kink = kink or kinks.find_leap(problem)
+    if kink is not None and claim is not None and not (order and claim == "step"):
         yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
 
 

@@ -233,7 +233,7 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
         if reason.cause == demand.name == PUSHED:
             return f"{jvp if functions else 'Forward mode'}, given many tangents at once, {demand.fault}."
     if backward:
-        return f"{backward} does not compute the derivative of forward."
+        return f"{backward} does not compute the derivative of forward.{_in_common(outcome)}"
     if outcome.function.evaluation.hooked:
         return "A hook takes part in the backward pass, and what comes out is not the derivative of what the code computes."
     if outcome.base.program is None or outcome.base.functions:
@@ -241,6 +241,24 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
     if outcome.entry is not None and math.isnan(outcome.entry.analytic):
         return f"Autograd's formula gives NaN at this point, where differences give {_number(outcome.entry.numeric)}."
     return "Autograd's formula gives another derivative than the function has at this point."
+
+
+SAME_FACTOR = 1e-4
+"""By what part of the largest the factors of entries differ at most, if a backward is off by one factor."""
+
+
+def _in_common(outcome: Outcome) -> str:
+    """What several entries that differ have in common, where it is a factor: one was forgotten, or a sign."""
+    wrong = outcome.compared.mismatches if outcome.compared is not None else ()
+    if len(wrong) < 2 or not all(entry.numeric and math.isfinite(entry.analytic) for entry in wrong):
+        return ""
+    factors = [entry.analytic / entry.numeric for entry in wrong]
+    least, largest = min(factors), max(factors)
+    if not largest - least <= SAME_FACTOR * max(abs(least), abs(largest)):
+        return ""
+    factor = (least + largest) / 2
+    has = f"{factor:.4g} times what differences give" if factor else "0"
+    return f" In each of the {len(wrong)} entries found to differ autograd has {has}."
 
 
 def _listed(functions: Iterable[type[Function]], method: str) -> str:

@@ -61,7 +61,7 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
         with written(path) as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     else:
-        raise UsageError(f"--save writes .npz and .npy files, not {Path(path).name!r}")
+        raise UsageError(f"--save writes .npz and .npy files, and .zarr stores, not {Path(path).name!r}")
 
 
 def _arrays(maps: Maps, form: str) -> dict[str, np.ndarray]:

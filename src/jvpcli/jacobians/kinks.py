@@ -118,6 +118,44 @@ def failed_formula(problem: Problem) -> tuple[str, tuple[int, ...]] | None:
     return None
 
 
+def find_uneven(problem: Problem) -> Kink | None:
+    """An entry by which the function has a derivative at the point, by its values to both sides, and autograd's is another.
+
+    So it is where choices at kinks on the way do not add up: of relu(x) - relu(-x), which is x, autograd gives 0 at 0.
+
+    Raises:
+        JvpError, RuntimeError: the program refuses points nearby.
+    """
+    place = failed_formula(problem)
+    if place is None:
+        return None
+    name, index = place
+    x = problem.leaves[name].detach()
+    kink = Kink(name, index, float(x[index].real))
+    distance = ASIDE * (float(x[index].abs()) or 1.0)
+    points = [x.clone(memory_format=torch.contiguous_format) for _ in range(3)]
+    for point, offset in zip(points, (-distance, 0.0, distance), strict=True):
+        point[index] += offset
+    (low, below), (value, here), (high, above) = (_look(problem, {name: point}, kink) for point in points)
+    slopes, size = ((value - low) / distance, (high - value) / distance), max(abs(below), abs(above))
+    is_smooth = max(abs(slope - below) for slope in (*slopes, above)) <= CLEARLY * size
+    return kink if is_smooth and abs(here - below) > 2 * CLEARLY * size else None
+
+
+def resized(problem: Problem) -> dict[str, object] | None:
+    """The name of an output whose shape is another to a side of the point, that shape (`there`), and the one `here`; or None.
+
+    Raises:
+        JvpError, RuntimeError: the program refuses points nearby.
+    """
+    here = problem.evaluation.outputs
+    for points in two_sides(problem.leaves):
+        for name, y in problem.at(points).outputs.items():
+            if name in here and y.shape != here[name].shape:
+                return {"name": name, "here": tuple(here[name].shape), "there": tuple(y.shape)}
+    return None
+
+
 def find_leap(problem: Problem) -> Kink | None:
     """An entry at which the outputs themselves jump, though their derivatives may not, as at a floor's; None: none was seen.
 

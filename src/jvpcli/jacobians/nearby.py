@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cmath
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.linear_map import as_numpy
+from jvpcli.jacobians.linear_map import LinearMap, as_numpy
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
@@ -37,6 +38,10 @@ TINY = 16
 
 FEW = 1024
 """Of so few entries random steps are remembered, as small problems are looked around often, and numpy takes less time."""
+
+
+Sides = tuple[list[Tensor], list[Tensor]]
+"""Generic gradients a few roundings to both sides of the point; none where the operations tell that they are the same."""
 
 
 @dataclass(frozen=True)
@@ -174,22 +179,41 @@ def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return below, above
 
 
-def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None = None) -> Kink | None:
+def generic_sides(problem: Problem, known: Sides | None = None) -> Sides | None:
+    """Generic gradients to both sides of the point, `known` or computed; None where roundings are too coarse to tell."""
+    _, coarser, step = problem.once("kinks", lambda: _sight(problem))
+    if step is None:
+        return None
+    if known is None or coarser:  # what is coarser on the way is a staircase from nearer by
+        below, above = (generic_gradient(problem, moved(problem.leaves, sign * step, seed=1)) for sign in (-1, 1))
+        return below, above
+    return known
+
+
+def is_uneven(problem: Problem, maps: Mapping[tuple[str, str], LinearMap], sides: Sides) -> bool:
+    """Whether a generic gradient by the maps at the point seems another than those to both sides, while these are alike."""
+    leaves = problem.leaves
+    reached = {name: y for name, y in problem.evaluation.outputs.items() if y.requires_grad}
+    if not all((y, x) in maps for y in reached for x in leaves):
+        return False
+    weights = dict(zip(reached, cotangents_for_kinks(reached), strict=True))
+    size = max((largest(g) for g in (*sides[0], *sides[1])), default=0.0)
+    for x, below, above in zip(leaves, *sides, strict=False):
+        here = sum((maps[y, x].pullback(weight) for y, weight in weights.items()), torch.zeros_like(below))
+        if largest(torch.minimum(_jump(below, here), _jump(here, above))) > JUMP * size:
+            return True
+    return False
+
+
+def find_kink(problem: Problem, sides: Sides) -> Kink | None:
     """The worst kink at the point, or None.
 
     A smooth function's gradient changes in proportion to the step; a jump stays the same when the step grows, and
-    that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
-    known already.
+    that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides.
     """
-    inputs, (eps, coarser, step) = problem.leaves, problem.once("kinks", lambda: _sight(problem))
-    if step is None:
-        return None
-    if sides is None or coarser:  # what is coarser on the way is a staircase from nearer by
-        below, above = (generic_gradient(problem, moved(inputs, sign * step, seed=1)) for sign in (-1, 1))
-    else:
-        below, above = sides
+    inputs, (eps, _, step), (below, above) = problem.leaves, problem.once("kinks", lambda: _sight(problem)), sides
     size = max((largest(g) for g in (*below, *above)), default=0.0)
-    if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
+    if step is None or not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
         return None
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
     floors = _roundings(problem, eps)

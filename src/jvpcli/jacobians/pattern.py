@@ -51,6 +51,12 @@ BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
 PRODUCTS = detect.LINEAR | product.SAVED.keys() | {"Addr", "Linear", "Trilinear", "Convolution", "LinalgSolveTriangular"}
 """Operations whose local map to one operand is made from the others alone."""
 
+TRIANGLES = frozenset(("Tril", "Triu"))
+"""Operations whose local map has the same zeros at every point."""
+
+MASKS = frozenset(("Where", "MaskedFill"))
+"""Operations whose local map has those of a mask, whatever their operands are."""
+
 ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {
     **dict.fromkeys(("Cumsum", "Cumprod", "Logcumsumexp", "Cummax", "Cummin"), torch.tril),
     "Glu": lambda ones: torch.eye(len(ones), device=ones.device).repeat(1, 2),
@@ -221,7 +227,7 @@ class Unvalued:
             if found is None:
                 raise UnsupportedError(name)
             return [pieces and tuple([_ones(term, True, False) for term in pieces]) for pieces in found]
-        keep = constant and name in PRODUCTS
+        keep = name in TRIANGLES or (constant and name in PRODUCTS) or (not self.weighed and name in MASKS)
         return [pieces and tuple([_ones(term, keep, constant) for term in pieces]) for pieces in local]
 
     def _is_constant(self, node: Node) -> bool:

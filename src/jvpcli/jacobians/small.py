@@ -7,6 +7,7 @@ pattern at a random point; where they are not, as of a ReLU, the operations are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
@@ -16,10 +17,10 @@ from torch import Tensor
 from jvpcli.attributes import cached_property
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.jacobians.nearby import ahead, all_finite, elsewhere, others, sampled
+from jvpcli.jacobians.nearby import Sides, ahead, all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import DUAL, dual_maps, forward_jacobian, reverse_jacobian
-from jvpcli.jacobians.stacked import Around, Sides, look_around, rows_of
+from jvpcli.jacobians.stacked import Around, look_around, rows_of
 from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
@@ -333,9 +334,10 @@ class _Operations:
         matrix, artefacts = jacobian.matrix, 0
         if not all_finite(matrix):
             from jvpcli.jacobians import pattern
-            from jvpcli.jacobians.terms import Workspace
+            from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 
-            matrix, artefacts = without_artefacts(matrix, pattern.masks(self._graph, Workspace())[position])
+            with suppress(UnsupportedError, TooLargeError):  # of some operations it is not known where they are zero everywhere
+                matrix, artefacts = without_artefacts(matrix, pattern.masks(self._graph, Workspace())[position])
         return replace(jacobian, matrix=matrix, kind=self.kinds[position], artefacts=artefacts)
 
     @cached_property

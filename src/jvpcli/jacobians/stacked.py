@@ -19,15 +19,12 @@ from torch import Tensor
 
 from jvpcli.attributes import cached_property
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.nearby import all_finite, cotangents_for_kinks, two_sides
+from jvpcli.jacobians.nearby import Sides, all_finite, cotangents_for_kinks, two_sides
 from jvpcli.jacobians.operations import is_regular
 from jvpcli.jacobians.passes import basis, grad
 from jvpcli.problem import Named, Problem
 
 Maps = Mapping[tuple[str, str], DenseMap]
-
-Sides = tuple[list[Tensor], list[Tensor]]
-"""Generic gradients a few roundings to both sides of the point; none where the operations tell that they are the same."""
 
 MOST_ENTRIES = 1 << 16
 """Up to so many entries of inputs and outputs in all rows together the points are stacked."""

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from math import prod
 
 from jvpcli.messages.cards import Found, Pieces
-from jvpcli.messages.shapes import likeness, listed, refit
+from jvpcli.messages.shapes import Shape, likeness, listed, refit
+
+
+def _same_numbers(got: Shape, expected: Shape) -> str | None:
+    """What to write behind a tensor so that it has the expected shape, where nothing is repeated or left out by that."""
+    return (refit(got, expected) or None) if prod(got) == prod(expected) else None
 
 
 def cotangent_shape(found: Found) -> Pieces:
@@ -16,13 +21,13 @@ def cotangent_shape(found: Found) -> Pieces:
     if got is None or expected is None:
         return {}
     like_input = len(got) < len(expected) and got == expected[: len(got)]
-    fits = prod(got) in (1, prod(expected)) or len(got) > len(expected)
     return {
         "likeness": likeness(got, expected),
         "like_input": like_input,
         "number": expected == () and not like_input,
         "other": expected != () and not like_input,
-        "fit": (refit(got, expected) or None) if fits else None,
+        "fit": _same_numbers(got, expected),
+        "batch": got[1:] == expected and got[0] > 1,
         "scalar": expected == (),
         "one": prod(got) == 1,
     }
@@ -80,7 +85,7 @@ def nan_in_backward(found: Found) -> Pieces:
 def assigned(found: Found) -> Pieces:
     """What makes an assigned gradient fit."""
     got, expected = found.shape("got"), found.shape("expected")
-    return {"fit": (refit(got, expected) or None) if got and expected else None}
+    return {"fit": _same_numbers(got, expected) if got and expected else None}
 
 
 SAVES_ITS_OUTPUT = {
@@ -122,7 +127,7 @@ def likeness_and_fit(found: Found) -> Pieces:
     got, expected = found.shape("got"), found.shape("expected")
     if got is None or expected is None:
         return {"got": None}
-    return {"likeness": likeness(got, expected), "fit": refit(got, expected) or None}
+    return {"likeness": likeness(got, expected), "fit": _same_numbers(got, expected)}
 
 
 def scalar_needed(found: Found) -> Pieces:

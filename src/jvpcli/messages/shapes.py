@@ -54,8 +54,6 @@ def refit(got: Shape, expected: Shape) -> str | None:
         return f".reshape({listed(expected)})" if expected else ".reshape(())"
     if broadcasts_to(got, expected):
         return f".expand({listed(expected)})"
-    if len(got) > len(expected) and got[len(got) - len(expected) :] == expected and 0 not in got:
-        return f"[{listed((0,) * (len(got) - len(expected)))}]"
     return None
 
 

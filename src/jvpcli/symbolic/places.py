@@ -28,7 +28,9 @@ TOLERANCE = 1e-8
 
 NOT_VERIFIED = "PyTorch's own numbers differ, so it is not shown"
 
-UNDEFINED = "the form that was found comes to 0/0 at this point, where PyTorch has a number: take another point"
+UNDEFINED = "the form that was found comes to NaN at this point (as 0/0 does), where PyTorch has a number: take another point"
+
+SINGULAR = "the form that was found inverts a matrix that has no inverse at this point: take another point"
 
 Way = Callable[["Place"], Tensor]
 """A tensor at each place."""
@@ -185,6 +187,8 @@ class Places:
         for place in self.all:
             try:
                 found = mine(place)
+            except torch.linalg.LinAlgError:
+                return SINGULAR if place is self.all[0] else NOT_VERIFIED
             except Exception:  # code that does not run is not shown
                 return NOT_VERIFIED
             want = theirs(place).detach()

@@ -301,10 +301,11 @@ def _steepest(traced: Traced, number: int, shrinking: bool) -> tuple[int, float,
         passed = traced.swept.contributions[index]
         positions = [k for k, p in enumerate(step.operands) if p.number in wanted and passed[k] is not None]
         before = _norm_of(traced.swept.arrived[index])
-        if not positions or not before:
+        after = _norm_of([passed[k] for k in positions])
+        if not before or not after:  # what comes to the value, which is not zero, comes by others
             continue
         wanted |= {result.primal.number for result in step.results}
-        factor = _norm_of([passed[k] for k in positions]) / before
+        factor = after / before
         if (factor <= best) if shrinking else (factor >= best):
             found, best = (index, positions), factor
     return found[0], best, found[1]

@@ -24,7 +24,7 @@ Lgamma Log10 Log1P Log2 Log Logaddexp2 Logaddexp Logit LogSigmoid Maximum Minimu
 Nextafter Polygamma Pow PreluKernel Rad2Deg Reciprocal Relu Remainder Round Rsqrt Sgn Sigmoid Sign Silu Sinc
 Sin Sinh Softplus Softshrink SpecialEntr SpecialErfcx SpecialI0E SpecialI1 SpecialI1E SpecialLogNdtr
 SpecialNdtri SpecialXlog1Py SpecialZeta Sqrt Tan Tanh Threshold Trunc Where Xlogy NativeDropout FusedDropout
-RreluWithNoise Bernoulli Tril Triu GeluBackward TanhBackward SigmoidBackward ThresholdBackward
+RreluWithNoise Tril Triu GeluBackward TanhBackward SigmoidBackward ThresholdBackward
 LeakyReluBackward EluBackward SoftplusBackward HardtanhBackward HardswishBackward LogSigmoidBackward
 SoftshrinkBackward HardshrinkBackward
 """
@@ -41,6 +41,9 @@ def elementwise(op: Op) -> Locals:
 
 STEPS = ("Sign", "Sgn", "Angle", "Round", "Floor", "Ceil", "Trunc")
 """Flat wherever they have a derivative."""
+
+DRAWS = ("Bernoulli", "Cauchy", "Exponential", "Geometric", "LogNormal", "Normal", "Poisson", "Random", "Uniform")
+"""Random numbers: PyTorch's derivative of a draw by what it is drawn by, or written over, is zero."""
 
 
 def step(op: Op) -> Locals:
@@ -171,7 +174,7 @@ RULES: dict[str, Rule] = {
     **{f"{name}Backward": loss_slope for name in LOSS_NAMES},
     **dict.fromkeys(LOSS_NAMES, loss),
     **dict.fromkeys(NAMES.split(), elementwise),
-    **dict.fromkeys(STEPS, step),
+    **dict.fromkeys((*STEPS, *DRAWS), step),
     "Add": add,
     "Sub": sub,
     "Rsub": rsub,
