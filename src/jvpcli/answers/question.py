@@ -25,6 +25,7 @@ from jvpcli.errors import (
 )
 from jvpcli.language import may_construct
 from jvpcli.language.course import Courses
+from jvpcli.language.evaluate import MARK
 from jvpcli.language.operations import can_require_grad
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, nodes_below
@@ -38,6 +39,9 @@ UNUSED = (
     "desired behavior."
 )
 """What PyTorch says of an input in `wrt` that nothing uses, by its place there."""
+
+LEAF = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
+"""The kind of a leaf's node."""
 
 DERIVING = re.compile("grad|jac|hessian")
 """What a text has that may make a value of derivatives."""
@@ -131,16 +135,27 @@ def _refuse_constant(
 ) -> None:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise _constant("inside a transform of torch.func")
-    from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
-
-    if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
         raise _constant("of dual numbers")
-    if not create_graph and differentiates(tensors, graphs, own):
+    if not create_graph and _differentiates(tensors, graphs, own):
         raise UsageError(
             "jvpcli is asked inside a function that jvpcli differentiates, and its answer would be a constant there",
             explanation="Its tensors keep no graph, so the derivative through them would be lost.",
             hints=("pass create_graph=True to jvpcli.inspect or jvpcli.jacobian: their tensors can be differentiated then",),
         )
+
+
+def _has_tangent(x: Tensor) -> bool:
+    """Whether a tensor is a dual number, whose tangent no graph of ours hands on."""
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
+def _differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], own: Iterable[Tensor]) -> bool:
+    """Whether tensors, whose graphs those are, are computed from a leaf that jvpcli differentiates, other than `own` ones."""
+    mine = set(map(id, own))
+    leaves = [x for x in tensors if x.grad_fn is None]
+    leaves += [node.variable for nodes in graphs for node in nodes if type(node) is LEAF]
+    return not {id(leaf) for leaf in leaves if getattr(leaf, MARK, False)} <= mine
 
 
 def _constant(where: str) -> UsageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from jvpcli.errors import JvpError, Span
 from jvpcli.render import visible
-from jvpcli.render.terminal import HEADING, echoed
+from jvpcli.render.terminal import HEADING, echoed, plain_text
 
 WIDEST = 100
 """Columns of the panel at most."""
@@ -59,6 +60,11 @@ def render_error(error: JvpError, console: Console) -> None:
             console.print(Text.assemble((lead, "dim"), echoed(hint, "bold green")), soft_wrap=True)
         elif hint not in error.cures or not _lists(error):
             console.print(echoed(sentence(hint)), soft_wrap=True)
+
+
+def error_text(error: JvpError) -> str:
+    """A failure as the command line prints it, without colours."""
+    return plain_text(partial(render_error, error), WIDEST)
 
 
 def is_command(hint: str) -> bool:

@@ -4,7 +4,8 @@ stand on it: indented, prose at a width that reads well, no blanks at the ends o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -61,6 +62,13 @@ def _visible(text: Text) -> Text:
         Span(places[start], places[min(end, len(text))], style) for start, end, style in text.spans if start < len(text)
     ]
     return shown
+
+
+def plain_text(render: Callable[[Console], None], width: int) -> str:
+    """What is printed on a console of that width, without colours."""
+    stream = io.StringIO()
+    render(Terminal(file=stream, width=width, color_system=None))
+    return stream.getvalue().rstrip("\n")
 
 
 def echoed(text: str, style: str = "") -> Text:
