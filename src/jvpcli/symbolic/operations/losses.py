@@ -12,13 +12,11 @@ import torch
 
 from jvpcli.symbolic.forms import (
     ONE,
-    Atom,
     Lam,
     Poly,
     add,
     fn,
     number,
-    of,
     power,
     scaled,
     times,
@@ -41,6 +39,7 @@ from jvpcli.symbolic.operations.entries import (
     where,
 )
 from jvpcli.symbolic.operations.matrices import linear, pairwise_distance
+from jvpcli.symbolic.operations.shapes import one_hot
 from jvpcli.symbolic.operations.sums import log_softmax, mean, summed
 
 
@@ -149,7 +148,7 @@ def cosine_embedding(input1: Lam, input2: Lam, target: Lam, margin: float = 0) -
 
 def multi_margin(input: Lam, target: Lam, p: int = 1, margin: float = 1.0) -> Lam:
     *batch, c = input.over
-    hot = Lam(input.over, of(Atom("one_hot", (Lam((), target(*batch) if target.over else target.body),), (c,), (c.size,))))
+    hot = Lam(input.over, one_hot(target(*batch) if target.over else target.body, c, c.size))
     own = summed(times_of(hot, input), -1, True)
     beyond = raised(relu(plus(minus(input, own), margin)), p)
     return over(summed(times_of(minus(1, hot), beyond), -1), c.size)
@@ -167,7 +166,7 @@ def of_classes(logs: Lam, target: Lam, weight: Lam | None, reduction: str, smoot
     """−Σ target·log p over the classes, which are the last axis; a target of whole numbers names one class."""
     *batch, c = logs.over
     named = len(target.over) < len(logs.over)
-    hot = of(Atom("one_hot", (Lam((), target(*batch)),), (c,), (c.size,))) if named else target(*batch, c)
+    hot = one_hot(target(*batch), c, c.size) if named else target(*batch, c)
     share = add(scaled(hot, 1 - Fraction(str(smoothing))), number(Fraction(str(smoothing)) / c.size))
     heavy = ONE if weight is None else weight(c)
     each = Lam(tuple(batch), scaled(total(times(heavy, share, logs.body), (c,)), -1))
