@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers import report_of
-from jvpcli.answers.independent import with_zeros
+from jvpcli.answers.jacobian import with_zeros
 from jvpcli.jacobians.linear_map import LinearMap, handed_out
 from jvpcli.request import Request
 

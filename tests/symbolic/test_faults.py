@@ -11,7 +11,7 @@ import torch
 
 import jvpcli
 from jvpcli.report.derive import Form
-from jvpcli.symbolic import atoms, calls, expressions, forms, moves, rules, scalars, translation
+from jvpcli.symbolic import atoms, expressions, forms, moves, rules, scalars, translation
 
 SCALAR_PROGRAMS = {
     "where": "torch.where(x < y, x*x, y*x)",
@@ -218,16 +218,16 @@ def test_a_wrong_move(name, way, monkeypatch):
     assert shows_nothing_wrong(right, derived(MOVE_PROGRAMS[name]))
 
 
-@pytest.mark.parametrize("name", [*calls.WHOLE, *calls.ALONG])
+@pytest.mark.parametrize("name", [*expressions.WHOLE, *expressions.ALONG])
 def test_wrong_code_of_an_atom(name, monkeypatch):
     """The formula is right, and stays; code that gives other numbers is not shown."""
     program = CODE_PROGRAMS.get(name) or ATOM_PROGRAMS[name]
     right = right_of(program)
-    if name in calls.WHOLE:
-        monkeypatch.setitem(calls.WHOLE, name, (f"(2*{calls.WHOLE[name][0]})", calls.WHOLE[name][1]))
+    if name in expressions.WHOLE:
+        monkeypatch.setitem(expressions.WHOLE, name, (f"(2*{expressions.WHOLE[name][0]})", expressions.WHOLE[name][1]))
     else:
-        write = calls.ALONG[name]
-        monkeypatch.setitem(calls.ALONG, name, lambda *given: expressions.call("(2*{0})", write(*given), ndim=given[3]))
+        write = expressions.ALONG[name]
+        monkeypatch.setitem(expressions.ALONG, name, lambda *given: expressions.call("(2*{0})", write(*given), ndim=given[3]))
     wrong = derived(program)
     before, after = forms_of(right), forms_of(wrong)
     changed = [x for x in before if before[x] != after[x]]

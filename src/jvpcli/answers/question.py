@@ -23,6 +23,7 @@ from jvpcli.errors import (
     ShapeMismatchError,
     UsageError,
 )
+from jvpcli.jacobians.passes import vjp
 from jvpcli.language import may_construct
 from jvpcli.language.course import Courses
 from jvpcli.language.evaluate import MARK
@@ -321,6 +322,28 @@ def refuse_stored(problem: Problem) -> None:
                 f"{name} is {dtype_name(x.dtype)}, and so would its gradient be: PyTorch doesn't compute with such numbers",
                 hints=(f"Give {name}.float().",),
             )
+
+
+def refuse_independent(problem: Problem) -> None:
+    """Refuse outputs from which autograd reaches no input, or not every one (`strict`).
+
+    Raises:
+        NotDifferentiableError: there is one.
+    """
+    for y, output in problem.evaluation.outputs.items():
+        if y not in problem.differentiable:
+            raise _independent(y, ", ".join(problem.leaves))
+        gradients = vjp(output, torch.ones_like(output).detach(), list(problem.leaves.values()))
+        for x, gradient in zip(problem.leaves, gradients, strict=True):
+            if gradient is None:
+                raise _independent(y, x)
+
+
+def _independent(y: str, x: str) -> NotDifferentiableError:
+    return NotDifferentiableError(
+        f"Autograd sees no path from the output {y} to {x}, and strict=True refuses what is independent.",
+        hints=("Without strict=True the derivative is zero.",),
+    )
 
 
 @contextmanager

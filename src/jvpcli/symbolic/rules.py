@@ -96,10 +96,10 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
         case Atom(own, (x,), axes, params):
             places = tuple(fresh(index.size) for index in x.over)
             inner = x(*places)
-            if own in BACKWARD and not any(i in indices(inner) for i in over):
-                weight, kept = _arriving(factor, arriving, over, places), ()
+            kept = tuple(i for i in over if i in indices(inner))
+            if own in BACKWARD and not kept:
+                weight = _arriving(factor, arriving, over, places)
             else:
-                kept = tuple(i for i in over if i in indices(inner))
                 gone = tuple(i for i in over if i not in kept)
                 weight = total_of(arriving, _rule(own)(x, axes, places, params), gone)
             return pulled(inner, collected(weight, through=False), (*kept, *places), name, at)
