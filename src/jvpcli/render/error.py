@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.errors import JvpError, Span
+from jvpcli.errors import JvpError, Span, shortened
 from jvpcli.render import visible
 from jvpcli.render.terminal import HEADING, echoed, plain_text
 
@@ -118,10 +118,10 @@ def underlined(source: str, span: Span, room: int = LONGEST_LINE) -> list[Text]:
         visible(source[left:right]).replace("\t", " ")
         for left, right in ((line_start, start), (start, stop), (stop, line_end))
     )
-    guilty = _cut(guilty, room)
+    guilty = shortened(guilty, room)
     spare = room - len(guilty)
-    before = _cut(before[::-1], max(spare // 2, spare - len(after)))[::-1]
-    shown = before + guilty + _cut(after, spare - len(before))
+    before = shortened(before[::-1], max(spare // 2, spare - len(after)))[::-1]
+    shown = before + guilty + shortened(after, spare - len(before))
     return [
         Text("  " + shown, no_wrap=True, overflow="ignore"),
         Text(
@@ -131,8 +131,3 @@ def underlined(source: str, span: Span, room: int = LONGEST_LINE) -> list[Text]:
             overflow="ignore",
         ),
     ]
-
-
-def _cut(text: str, room: int) -> str:
-    """The beginning of a text where it has no room."""
-    return text if len(text) <= room else (text[: room - 1] + "…")[:room]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
@@ -69,6 +70,11 @@ def plain_text(render: Callable[[Console], None], width: int) -> str:
     stream = io.StringIO()
     render(Terminal(file=stream, width=width, color_system=None))
     return stream.getvalue().rstrip("\n")
+
+
+def cut(text: str, columns: int) -> str:
+    """A text in so many columns: the end of a longer one is cut off."""
+    return text if cell_len(text) <= columns else text[: columns - 1] + "…"
 
 
 def echoed(text: str, style: str = "") -> Text:
