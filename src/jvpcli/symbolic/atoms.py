@@ -72,9 +72,13 @@ def _cholesky(x: Lam, arriving: Arriving, by: tuple[Index, ...]) -> Poly:
     i, j, k, p, q, r, s = (fresh(n) for _ in range(7))
     inverse = Lam((r, s), atom("cholesky", x, at=(r, s)))
     inside = Lam((k, j), total_of(arriving(i, j), atom("cholesky", x, at=(i, k)), (i,)))
+    upper = Atom("cholesky", (x,), (j, k))
+    is_upper = all(upper in term.factors for term in inside.body)  # as for what reads the diagonal of L alone
 
     def part(diagonal: int, a: Index, b: Index) -> Poly:
-        half = moved(inside, "tril", (diagonal,), inside.shape)(p, q)
+        if is_upper and diagonal < 0:
+            return ()
+        half = times(of(Delta(p, q)), inside(q, q)) if is_upper else moved(inside, "tril", (diagonal,), inside.shape)(p, q)
         return scaled(total(times(half, atom("inv", inverse, at=(p, a)), atom("inv", inverse, at=(q, b))), (p, q)), "1/2")
 
     return add(part(0, *by), part(-1, *by[::-1]))

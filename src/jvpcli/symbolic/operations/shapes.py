@@ -19,7 +19,7 @@ from jvpcli.symbolic.forms import (
     NoClosedFormError,
     Poly,
     add,
-    distributed,
+    constant_of,
     fresh,
     of,
     times,
@@ -200,7 +200,7 @@ def narrowed(x: Lam, dim: int, start: int, length: int) -> Lam:
 def stacked(tensors: Sequence[Lam], dim: int = 0) -> Lam:
     over = tuple(fresh(s) for s in tensors[0].shape)
     which = fresh(len(tensors))
-    body = add(*(distributed(of(Delta(k, which)), x(*over)) for k, x in enumerate(tensors)))
+    body = add(*(times((term,), of(Delta(k, which))) for k, x in enumerate(tensors) for term in x(*over)))
     at = dim % (len(over) + 1)
     return Lam((*over[:at], which, *over[at:]), body)
 
@@ -263,6 +263,9 @@ def padded(x: Lam, pad: Sequence[int], mode: str = "constant", value: float | No
 
 def one_hot(position: Poly, at: Axis, size: int) -> Poly:
     """1 where an index is the position, else 0."""
+    known = constant_of(position)
+    if known is not None and known.denominator == 1 and 0 <= known < size:
+        return of(Delta(at, int(known)))
     return of(Atom("one_hot", (Lam((), position),), (at,), (size,)))
 
 
