@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.answers.weights import explained, read_weights
+from jvpcli.answers.weights import explained
 from jvpcli.errors import (
     EvaluationError,
     JvpError,
@@ -179,7 +179,7 @@ def cured(error: Exception, request: Request, problem: Problem) -> Problem:
         raise error
     from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
 
-    raise explain_failure(error, request, problem, read_weights) from error
+    raise explain_failure(error, request, problem) from error
 
 
 def _tracking(problem: Problem) -> Problem | None:

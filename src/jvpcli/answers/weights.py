@@ -163,12 +163,6 @@ def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]
     return weights
 
 
-def read_weights(request: Request, evaluation: Evaluation) -> None:
-    """Reads the cotangents and tangents, so that it is known whether they fit."""
-    read_cotangents(request, evaluation)
-    read_tangents(request, evaluation)
-
-
 IMPLICIT = "implicit"
 OF_ANY_SHAPE = ("ones", "zeros", "randn", IMPLICIT)
 """Words that, given once and without a name, hold for every output."""
