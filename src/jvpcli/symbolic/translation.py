@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
-from jvpcli.symbolic.forms import Delta, Lam, NoClosedFormError, Sym, fresh, number, of
+from jvpcli.symbolic.forms import Delta, Lam, NoClosedFormError, Sym, fresh, of
 from jvpcli.symbolic.operations import OPERATIONS
 from jvpcli.symbolic.operations.entries import plus
 from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, reshaped, spread, weighed
@@ -223,7 +224,7 @@ def _constant(value: Any, step: Equation, text: str, slots: Sequence[int]) -> An
         raise NoClosedFormError(f"`{text}` draws random numbers")
     if isinstance(value, Tensor):
         if value.dim() == 0 and not value.is_complex():
-            return Lam((), number(float(value)))
+            return Lam((), _number(value))
         if not slots:
             return _written_out(value) or symbol(text, value.shape)
     raise NoClosedFormError(f"`{text}` is a constant without a name")
@@ -235,10 +236,17 @@ def _written_out(value: Tensor) -> Lam | None:
         return None
     over = tuple(map(fresh, value.shape))
     if bool((value == value.reshape(-1)[0]).all()):
-        return Lam(over, number(float(value.reshape(-1)[0])))
+        return Lam(over, _number(value.reshape(-1)[0]))
     if value.dim() == 2 and value.shape[0] == value.shape[1] and torch.equal(value, torch.eye(len(value), dtype=value.dtype)):
         return Lam(over, of(Delta(*over)))
     return None
+
+
+def _number(value: Tensor) -> Any:
+    from jvpcli.symbolic.forms import number
+
+    item = value.item()
+    return number(Fraction(str(float(item))))
 
 
 def _has_tensors(value: Any) -> bool:
