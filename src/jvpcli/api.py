@@ -17,9 +17,8 @@ from torch import Tensor
 from jvpcli.answers import report_of
 from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
 from jvpcli.answers.jacobian import Question, linear_maps, maps_again, name_of
-from jvpcli.answers.nesting import differentiates  # noqa: F401  as the engine: so that the first call is as fast as the next
 from jvpcli.errors import JvpError, UsageError, as_error
-from jvpcli.jacobians import engine  # noqa: F401
+from jvpcli.jacobians import engine  # noqa: F401  so that the first call is as fast as the next
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted
@@ -65,7 +64,7 @@ def _asked(question: Callable[P, T]) -> Callable[P, T]:
         except Exception as error:
             if isinstance(args[0] if args else kwargs.get("expression"), str):
                 raise
-            from jvpcli.answers.own_errors import as_own  # loaded only where something has failed
+            from jvpcli.answers.uncaught import as_own  # loaded only where something has failed
 
             own = as_own(error)
             if own is error:

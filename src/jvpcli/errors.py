@@ -199,6 +199,11 @@ NO_MEMORY = ("you tried to allocate", "bad_alloc", "bad allocation", "out of mem
 """torch's wordings where memory is short."""
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters: the end of a longer one is cut off."""
+    return text if len(text) <= most else (text[: most - 1] + "…")[:most]
+
+
 def words_of(error: BaseException) -> str:
     """What an error says; one of a user's own may fail at that, which is told as Python's tracebacks do."""
     try:

@@ -67,10 +67,10 @@ def jvp(shell: Any, line: str, cell: str | None = None) -> Any:
         with failures_as_errors():
             dispatch(argv, context, partial(_asking, shell.user_ns, results))
     except JvpError as error:
-        from jvpcli.answers.own_errors import shown
+        from jvpcli.render.error import error_text
 
         told = replace(error, hints=_own_callable(error, name, shell.user_ns) or error.hints)
-        told._render_traceback_ = shown(told).splitlines  # type: ignore[attr-defined]  # IPython's way to ask for it
+        told._render_traceback_ = error_text(told).splitlines  # type: ignore[attr-defined]  # IPython's way to ask for it
         raise told from None
     finally:
         _pass_on(context)
@@ -198,13 +198,13 @@ def explain_cell(result: Any) -> None:
     error = result.error_in_exec
     if error is None or hasattr(error, "_render_traceback_") or "torch" not in sys.modules:
         return
-    from jvpcli.answers.own_errors import shown
     from jvpcli.answers.uncaught import explained_chain
+    from jvpcli.render.error import error_text
 
     meaning = error if isinstance(error, JvpError) else explained_chain(error, None)
     if meaning is None:
         return
-    text = shown(meaning)
+    text = error_text(meaning)
     if text not in getattr(error, "__notes__", ()):
         print(text, file=sys.stderr)
 

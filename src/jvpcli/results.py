@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers import report_of
-from jvpcli.answers.independent import with_zeros
+from jvpcli.answers.jacobian import with_zeros
 from jvpcli.jacobians.linear_map import LinearMap, handed_out
 from jvpcli.request import Request
 
@@ -64,11 +63,9 @@ class _Result(ABC):
         return to_dict(self.report)
 
     def __str__(self) -> str:
-        from jvpcli.render.terminal import Terminal
+        from jvpcli.render.terminal import plain_text
 
-        stream = io.StringIO()
-        self._render(Terminal(file=stream, width=120, color_system=None))
-        return stream.getvalue().rstrip("\n")
+        return plain_text(self._render, 120)
 
     def _name(self) -> str:
         """What it is the answer to."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.failures import works
-from jvpcli.answers.weights import read_cotangents
 from jvpcli.errors import JvpError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
@@ -30,7 +29,7 @@ def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]
 
 def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
     wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
-    return partial(works, Request(program.source), Problem(program, inputs, wrt), read_cotangents)
+    return partial(works, Request(program.source), Problem(program, inputs, wrt))
 
 
 def explain_operands(

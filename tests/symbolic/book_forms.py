@@ -237,6 +237,7 @@ LEARNING = [
     ("torch.logsumexp(x, 0)", {"x": (4,)}, {"x": "torch.softmax(x, 0)"}),
     ("torch.logsumexp(X, 1)", {"X": WIDE}, {"X": "torch.softmax(X, 1)"}),
     ("F.mse_loss(X @ w, y)", {"X": WIDE, "w": (4,), "y": (3,)}, {"w": "2*X.T @ (X @ w - y)/3"}),
+    ("F.mse_loss(input=X @ w, target=y)", {"X": WIDE, "w": (4,), "y": (3,)}, {"w": "2*X.T @ (X @ w - y)/3"}),
     ("F.mse_loss(X @ w, y) + 0.1*(w @ w)", {"X": WIDE, "w": (4,), "y": (3,)}, {"w": "2*X.T @ (X @ w - y)/3 + 0.2*w"}),
     ("F.l1_loss(x, y)", {"x": (4,), "y": (4,)}, {"x": "torch.sign(x - y)/4"}),
     ("((X @ w - y)**2).mean() + 0.1*w.abs().sum()", {"X": WIDE, "w": (4,), "y": (3,)},

@@ -93,11 +93,11 @@ def broken_rules():
     )
     yield "sin", lambda patch: patch.setitem(scalars.SCALARS, "sin", wrong)
     for name in ("softmax", "inv"):
-        rule = atoms.ATOMS[name, 0]
+        rule = atoms.ATOMS[name]
         yield (
             name,
             lambda patch, name=name, rule=rule: patch.setitem(
-                atoms.ATOMS, (name, 0), lambda *given: forms.scaled(rule(*given), -1)
+                atoms.ATOMS, name, lambda *given: forms.scaled(rule(*given), -1)
             ),
         )
     yield (

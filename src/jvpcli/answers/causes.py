@@ -40,42 +40,34 @@ def cause_of(
     place: Place,
 ) -> Cause | None:
     """What the recording proves of an error's cause, by its text; None where it proves nothing."""
-    if "differentiated Tensors does not require grad" in text:
-        constant = ((o.name, made_at(o.tensor, recorder)) for o in operands if not o.tensor.requires_grad)
-        return next((_constant(name, made) for name, made in constant if made is not None), None)
-    if "does not require grad" in text:
-        ends = (end_of_graph(o.name, o.tensor, recorder) for o in operands if not o.tensor.requires_grad)
-        return next((end for end in ends if end is not None), None)
-    if "not have been used in the graph" in text:
-        return _unused(recorder, attempt, trace)
-    if "nference tensor" in text:
-        return _inferred(operands, recorder)
-    if "returned nan values in its" in text:
-        return _became_nan(recorder, attempt, trace)
-    if "torch.utils.checkpoint:" in text:
-        return _run_again(trace)
-    if "inplace operation" in text:
-        return _written(text, recorder)
-    if "a second time" in text:
-        return _freed(operands, recorder)
-    if "optimize a non-leaf" in text or "deepcopy protocol" in text:
-        return _computed(trace, recorder)
-    if "empty parameter list" in text:
-        return _unregistered(place, trace)
-    if (function := re.search(r"unction (\w+)Backward returned an i", text)) is not None:
-        return _applied(lambda f: f.__name__ == function[1], "was", operands, recorder)
-    if "implement either the backward or vjp" in text:
-        return _applied(lambda f: f.backward is f.vjp is Function.backward, "has no backward; it was", operands, recorder)
-    if "NoneType" in text:
-        return _no_gradient(place, trace, recorder) or _nothing(place, trace)
-    if re.search("must be Tensor, not (tuple|dict)", text):
-        return _several(place, trace)
-    if re.search(r"'(float|int)' object has no attribute", text):
-        return _plain_number(recorder)
-    if "view size is not compatible" in text:
-        return _copied(place)
-    if "index out of range in self" in text:
-        return _beyond(attempt, operands)
+    constant = ((o.name, made_at(o.tensor, recorder)) for o in operands if not o.tensor.requires_grad)
+    ends = (end_of_graph(o.name, o.tensor, recorder) for o in operands if not o.tensor.requires_grad)
+    function = re.search(r"unction (\w+)Backward returned an i", text)
+    told: Sequence[tuple[str, Callable[[], Cause | None]]] = (
+        ("differentiated Tensors does not require grad",
+         lambda: next((_constant(x, made) for x, made in constant if made is not None), None)),
+        ("does not require grad", lambda: next((end for end in ends if end is not None), None)),
+        ("not have been used in the graph", lambda: _unused(recorder, attempt, trace)),
+        ("nference tensor", lambda: _inferred(operands, recorder)),
+        ("returned nan values in its", lambda: _became_nan(recorder, attempt, trace)),
+        ("torch.utils.checkpoint:", lambda: _run_again(trace)),
+        ("inplace operation", lambda: _written(text, recorder)),
+        ("a second time", lambda: _freed(operands, recorder)),
+        ("optimize a non-leaf|deepcopy protocol", lambda: _computed(trace, recorder)),
+        ("empty parameter list", lambda: _unregistered(place, trace)),
+        (r"unction \w+Backward returned an i",
+         lambda: _applied(lambda f: function is not None and f.__name__ == function[1], "was", operands, recorder)),
+        ("implement either the backward or vjp",
+         lambda: _applied(lambda f: f.backward is f.vjp is Function.backward, "has no backward; it was", operands, recorder)),
+        ("NoneType", lambda: _no_gradient(place, trace, recorder) or _nothing(place, trace)),
+        ("must be Tensor, not (tuple|dict)", lambda: _several(place, trace)),
+        (r"'(float|int)' object has no attribute", lambda: _plain_number(recorder)),
+        ("view size is not compatible", lambda: _copied(place)),
+        ("index out of range in self", lambda: _beyond(attempt, operands)),
+    )  # fmt: skip
+    for pattern, find in told:
+        if re.search(pattern, text):
+            return find()
     if attempt is None:
         return None
     return misfit(attempt.modules, [x for x in pieces(attempt.arguments) if isinstance(x, Tensor)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.answers.question import backward_failures, pose, refuse_cut, refuse_stored, text_of
@@ -13,11 +13,10 @@ from jvpcli.language.evaluate import Evaluation, followers, is_decided
 from jvpcli.options import command
 from jvpcli.program import Program
 from jvpcli.report import Notice
-from jvpcli.report.derive import DeriveReport, Explored
+from jvpcli.report.derive import DeriveReport, Explored, Product
 from jvpcli.request import Request
 from jvpcli.symbolic.closed import Closed
 from jvpcli.symbolic.derivation import steps
-from jvpcli.symbolic.functions import autograd_function
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,50 @@ def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
             vjp=vjp,
             steps=tuple(steps(closed)),
             verified=closed.places.verified,
-            code=autograd_function(problem.function, closed, vjp),
+            code=_autograd_function(problem.function, closed, vjp),
             jvp={y: closed.jvp(y) for y in v} if tangents else None,
             tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,
             warnings=tuple(_decided(evaluation)),
         )
         return Derivation(request, closed, report)
+
+
+def _autograd_function(program: Program, closed: Closed, vjp: Mapping[str, Product]) -> str | None:
+    """A `torch.autograd.Function` with this forward and backward, ready for a file.
+
+    None where an input has no code, where there are several outputs, or blocks and functions, and of
+    steps that were noted down as a program ran.
+    """
+    if len(closed.v) != 1 or len(closed.evaluation.outputs) != 1 or program.has_statements or program.sites:
+        return None
+    if any(product.torch is None for product in vjp.values()):
+        return None
+    (v,) = closed.v_names.values()
+    inputs = program.inputs
+    *before, last = [part.strip() for part in program.source.replace("\n", ";").split(";") if part.strip()]
+    assigned = "=" in last and program.names and last.split("=")[0].strip() == program.names[-1][0]
+    lines = [*before, f"return {last.split('=', 1)[1].strip() if assigned else last}"]
+    comma = "," if len(inputs) == 1 else ""
+    given = ", ".join(inputs)
+    gradients = [vjp[x].torch if x in vjp else "None" for x in inputs]
+    return "\n".join(
+        [
+            "import math",
+            "",
+            "import torch",
+            "import torch.nn.functional as F",
+            "",
+            "",
+            "class Derived(torch.autograd.Function):",
+            "    @staticmethod",
+            f"    def forward(ctx, {given}):",
+            f"        ctx.save_for_backward({given})",
+            *(f"        {line}" for line in lines),
+            "",
+            "    @staticmethod",
+            f"    def backward(ctx, {v}):",
+            f"        {given}{comma} = ctx.saved_tensors",
+            *(f"        grad_{x} = {text}" for x, text in zip(inputs, gradients, strict=True)),
+            f"        return {', '.join(f'grad_{x}' for x in inputs)}",
+        ]
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from jvpcli.answers.weights import read_cotangents, read_tangents
 from jvpcli.errors import (
     LESS_MEMORY,
     EvaluationError,
@@ -47,11 +48,7 @@ LONGEST_COMMAND = 1000
 """Characters of a command that is shown whole; of a longer one the expression alone is shown."""
 
 
-ReadWeights = Callable[[Request, Evaluation], None]
-"""Reads the cotangents and tangents of a request; raises a JvpError where they don't fit its outputs and inputs."""
-
-
-def explain_failure(error: JvpError, request: Request, problem: Problem, read_weights: ReadWeights) -> JvpError:
+def explain_failure(error: JvpError, request: Request, problem: Problem) -> JvpError:
     """What torch raised in a step of the problem's program, told by the operands as the user wrote them, with repairs that work.
 
     They fit the cotangents and tangents given, if any does; else they are shown with a command without those.
@@ -65,7 +62,7 @@ def explain_failure(error: JvpError, request: Request, problem: Problem, read_we
     patience = patience if request.timeout is None else min(patience, request.timeout / 4)
     plain = replace(request, grad_outputs=(), tangent=())
     for asked in (request, plain) if request.grad_outputs or request.tangent else (request,):
-        found = repaired(diagnosis, partial(works, asked, problem, read_weights), patience)
+        found = repaired(diagnosis, partial(works, asked, problem), patience)
         if found:
             return explained(diagnosis, found, partial(_shown, asked))
     return explained(diagnosis)
@@ -83,7 +80,7 @@ def _of_modules(told: JvpError, error: BaseException | None) -> JvpError:
     return told
 
 
-def works(request: Request, problem: Problem, read_weights: ReadWeights, source: str) -> bool:
+def works(request: Request, problem: Problem, source: str) -> bool:
     """Whether the command would with another expression.
 
     That is: it uses the same inputs, evaluates, is differentiable, and the cotangents fit.
@@ -95,7 +92,7 @@ def works(request: Request, problem: Problem, read_weights: ReadWeights, source:
         if set(candidate.function.inputs) != set(problem.function.inputs):
             return False
         large = _is_large(problem)
-        evaluation = _shapes(request, candidate) if large else _evaluated(request, candidate, read_weights)
+        evaluation = _shapes(request, candidate) if large else _evaluated(request, candidate)
     except JvpError:
         return False
     return any(y.requires_grad for y in evaluation.outputs.values())
@@ -106,11 +103,12 @@ def _is_large(problem: Problem) -> bool:
     return sum(x.numel() for x in problem.inputs.values()) > LARGE
 
 
-def _evaluated(request: Request, candidate: Problem, read_weights: ReadWeights) -> Evaluation:
+def _evaluated(request: Request, candidate: Problem) -> Evaluation:
     """A candidate at the inputs, with the cotangents and tangents."""
     limit = SMALL if candidate.memory_limit is None else min(SMALL, candidate.memory_limit)
     evaluation = replace(candidate, memory_limit=limit).at()
-    read_weights(request, evaluation)
+    read_cotangents(request, evaluation)
+    read_tangents(request, evaluation)
     return evaluation
 
 

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.products import Products, differentiate, differentiating, multiply, plan_of
-from jvpcli.answers.question import as_problem, backward_failures, pose, refuse_cut, refuse_stored, text_of
+from jvpcli.answers.question import (
+    as_problem,
+    backward_failures,
+    pose,
+    refuse_cut,
+    refuse_independent,
+    refuse_stored,
+    text_of,
+)
 from jvpcli.answers.stages import Stages, at_once, in_turn
 from jvpcli.answers.warnings import notices
 from jvpcli.answers.weights import Weight, read_cotangents, read_tangents, refused
@@ -97,8 +105,6 @@ def stages(request: Request) -> Stages[Inspection]:
         refuse_cut(problem)
         refuse_stored(problem)
         if request.strict:
-            from jvpcli.answers.independent import refuse_independent  # loaded only where it is asked for
-
             refuse_independent(problem)
         if request.blocks is not None:
             _check_blocks(problem, request.blocks)

@@ -12,12 +12,19 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from jvpcli.answers.independent import refuse_independent, with_zeros
-from jvpcli.answers.question import backward_failures, cured, is_inside, pose, refuse_cut, refuse_through
+from jvpcli.answers.question import (
+    backward_failures,
+    cured,
+    is_inside,
+    pose,
+    refuse_cut,
+    refuse_independent,
+    refuse_through,
+)
 from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.dense import PulledMap
 from jvpcli.jacobians.engine import Repeat
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
@@ -264,3 +271,27 @@ def name_of(expression: Any) -> Hashable | None:
         return tuple([_Itself(part) for part in parts])
     except TypeError:  # a callable of one's own may refuse to be referred to
         return None
+
+
+def with_zeros(evaluation: Evaluation, maps: Mapping[tuple[str, str], LinearMap]) -> Mapping[tuple[str, str], LinearMap]:
+    """The maps, and a zero map to each input for the floating and complex outputs that have none; in the outputs' order."""
+    if len(maps) == len(evaluation.outputs) * len(evaluation.wrt):
+        return maps
+    pairs = {(y, x): (a, b) for y, a in evaluation.outputs.items() for x, b in evaluation.leaves.items()}
+    differentiable = {key for key, (a, _) in pairs.items() if can_require_grad(a)}
+    if differentiable <= maps.keys():
+        return maps
+    from jvpcli.jacobians.structured import StructuredMap  # seldom needed
+    from jvpcli.jacobians.terms import Workspace
+
+    found: dict[tuple[str, str], LinearMap] = {}
+    for key, (y, x) in pairs.items():
+        if key in maps:
+            found[key] = maps[key]
+        elif key in differentiable and (y.is_complex() or x.is_complex()):
+            rows = x.detach().new_zeros((y.numel(), x.numel()))
+            found[key] = ComplexMap(tuple(y.shape), tuple(x.shape), rows, rows if y.is_complex() else None, "zero", "operations")
+        elif key in differentiable:
+            like = torch.zeros((), dtype=torch.promote_types(y.dtype, x.dtype), device=x.device)
+            found[key] = StructuredMap(tuple(y.shape), tuple(x.shape), (), like, Workspace())
+    return found

@@ -25,12 +25,14 @@ MOST_NUMBERS = 64
 class Resemblance:
     """What a wrong shape looks like: a sentence, and where the same numbers fit in another shape, how.
 
-    `suffix` is what to write behind the expression (`.T`); `repaired` the tensor that this gives.
+    `suffix` is what to write behind the expression (`.T`); `repaired` the tensor that this gives; `twin` a tensor on the other
+    side of the Jacobian that has this shape.
     """
 
     sentence: str
     suffix: str = ""
     repaired: Tensor | None = None
+    twin: str | None = None
 
 
 Read = Callable[[Request], Any]
@@ -53,45 +55,27 @@ def cotangent_mismatch(
     repaired request: where another cotangent is wrong as well, the command shown repairs that too.
     """
     expected, got = tuple(output.shape), tuple(v.shape)
-    looks = resemblance(v, expected, f"{name}", {key: tuple(x.shape) for key, x in inputs.items()})
-    value = repaired_value(looks, _text_of(request.grad_outputs, name, position))
-    hints = []
-    pairs = tuple(_replaced(request.grad_outputs, name, position, value, several))
-    fixed = _that_works(replace(request, grad_outputs=pairs), read)
+    looks = resemblance(v, expected, name, inputs)
+    asked, fixed = _repaired(request, "grad_outputs", name, position, several, looks, read)
     if fixed:
-        hints.append(fixed)
+        hints = [fixed]
     elif looks.repaired is None:
-        hints.append(f"pass grad_outputs of shape {expected}, for example torch.ones_like({name})")
+        hints = [f"pass grad_outputs of shape {expected}, for example torch.ones_like({name})"]
     else:
-        hints.append(f"pass the same numbers in the shape {expected}: v{looks.suffix}")
-    matching = next((key for key, x in inputs.items() if tuple(x.shape) == got), None)
+        hints = [f"pass the same numbers in the shape {expected}: v{looks.suffix}"]
     if got[1:] == expected and got[0] != 1 and request.command == "inspect":
         batched = _that_works(replace(request, is_grads_batched=True), read)
         hints += [batched] if batched else []
-    if looks.repaired is None and matching is not None:
-        asked = _text_of(request.grad_outputs, name, position)
-        tangent = [(None if len(inputs) == 1 else matching, asked)]
-        as_tangent = asked and command(request, name="inspect", grad_outputs=(), tangent=tangent)
-        if as_tangent and name not in free_names(asked):
-            hints.append(as_tangent)
-    from jvpcli.messages.matcher import with_causes  # loaded only where something has failed
-
-    return with_causes(
-        ShapeMismatchError(
-            message=f"grad_outputs for {name} has shape {got}; expected {expected}, the shape of {name}",
-            explanation=(
-                f"grad_outputs is v = ∂L/∂{name}: one weight for each entry of the *output*. {_counted(name, expected)}, "
-                f"so v has the shape {expected}; nothing is broadcast.\nWhat came has shape {got}: {looks.sentence}"
-            ),
-            hints=tuple(hints),
-            expected=expected,
-            got=got,
-            torch_message=(
-                f"Mismatch in shape: grad_output[{position}] has a shape of {v.shape} and "
-                f"output[{position}] has a shape of {output.shape}."
-            ),
-        )
+    if looks.twin is not None and asked:
+        tangent = [(None if len(inputs) == 1 else looks.twin, asked)]
+        as_tangent = command(request, name="inspect", grad_outputs=(), tangent=tangent)
+        hints += [as_tangent] if as_tangent and name not in free_names(asked) else []
+    about = f"grad_outputs is v = ∂L/∂{name}: one weight for each entry of the *output*. {_counted(name, expected)}, so v"
+    said = (
+        f"Mismatch in shape: grad_output[{position}] has a shape of {v.shape} and output[{position}] has a shape of "
+        f"{output.shape}."
     )
+    return _mismatch("grad_outputs", name, expected, got, about, looks, hints, said)
 
 
 def batch_mismatch(name: str, output: Tensor, v: Tensor) -> ShapeMismatchError:
@@ -129,36 +113,49 @@ def tangent_mismatch(
     several: bool,
     read: Read,
 ) -> ShapeMismatchError:
-    """The failure of a tangent `u` for input `name`, whose shape is not the input's; otherwise the same."""
+    """The failure of a tangent `u` for input `name`, whose shape is not the input's; otherwise as a cotangent's."""
     expected, got = tuple(x.shape), tuple(u.shape)
-    looks = resemblance(u, expected, name, {key: tuple(y.shape) for key, y in outputs.items()}, of_output=True)
-    value = repaired_value(looks, _text_of(request.tangent, name, position))
-    pairs = tuple(_replaced(request.tangent, name, position, value, several))
-    fixed = _that_works(replace(request, tangent=pairs), read)
+    looks = resemblance(u, expected, name, outputs, of_output=True)
+    asked, fixed = _repaired(request, "tangent", name, position, several, looks, read)
     hints = [fixed or f"pass a tangent of shape {expected}, for example torch.ones_like({name})"]
-    matching = next((key for key, y in outputs.items() if tuple(y.shape) == got), None)
-    asked = _text_of(request.tangent, name, position)
-    if looks.repaired is None and matching is not None and asked:
-        weights = [(None if len(outputs) == 1 else matching, asked)]
+    if looks.twin is not None and asked:
+        weights = [(None if len(outputs) == 1 else looks.twin, asked)]
         as_cotangent = command(request, name="inspect", grad_outputs=weights, tangent=())
         hints += [as_cotangent] if as_cotangent else []
+    about = (
+        f"A tangent u is a direction in which the *input* moves: one number for each entry of {name}. "
+        f"{_counted(name, expected)}, so u"
+    )
+    said = (
+        "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
+        f"supported. Tensor is of size {list(expected)} while the given forward gradient is of size {list(got)}."
+    )
+    return _mismatch("tangent", name, expected, got, about, looks, hints, said)
+
+
+def _repaired(
+    request: Request, field: str, name: str, position: int, several: bool, looks: Resemblance, read: Read
+) -> tuple[str, str | None]:
+    """What the user wrote in a field of the request for `name`, and the command with what fits in its place, if that works."""
+    pairs = getattr(request, field)
+    asked = _text_of(pairs, name, position)
+    fitting: Any = {field: tuple(_replaced(pairs, name, position, repaired_value(looks, asked), several))}
+    return asked, _that_works(replace(request, **fitting), read)
+
+
+def _mismatch(
+    field: str, name: str, expected: Shape, got: Shape, about: str, looks: Resemblance, hints: list[str], said: str
+) -> ShapeMismatchError:
     from jvpcli.messages.matcher import with_causes  # loaded only where something has failed
 
     return with_causes(
         ShapeMismatchError(
-            message=f"tangent for {name} has shape {got}; expected {expected}, the shape of {name}",
-            explanation=(
-                f"A tangent u is a direction in which the *input* moves: one number for each entry of {name}. "
-                f"{_counted(name, expected)}, so u has the shape {expected}; nothing is broadcast.\n"
-                f"What came has shape {got}: {looks.sentence}"
-            ),
+            message=f"{field} for {name} has shape {got}; expected {expected}, the shape of {name}",
+            explanation=f"{about} has the shape {expected}; nothing is broadcast.\nWhat came has shape {got}: {looks.sentence}",
             hints=tuple(hints),
             expected=expected,
             got=got,
-            torch_message=(
-                "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
-                f"supported. Tensor is of size {list(expected)} while the given forward gradient is of size {list(got)}."
-            ),
+            torch_message=said,
         )
     )
 
@@ -175,14 +172,14 @@ def _that_works(request: Request, read: Read) -> str | None:
 
 
 def resemblance(
-    v: Tensor, expected: Shape, name: str, others: Mapping[str, Shape], *, of_output: bool = False
+    v: Tensor, expected: Shape, name: str, others: Mapping[str, Tensor], *, of_output: bool = False
 ) -> Resemblance:
     """What the shape of `v` looks like, the likeliest mistake first.
 
     `others` are the tensors on the other side of the Jacobian (the inputs for a cotangent).
     """
     got = tuple(v.shape)
-    twin = next((key for key, shape in others.items() if shape == got), None)
+    twin = next((key for key, other in others.items() if tuple(other.shape) == got), None)
     if twin is not None:
         kind = "output" if of_output else "input"
         other = (
@@ -190,7 +187,7 @@ def resemblance(
             if of_output
             else "A direction in the input's space is the tangent of a JVP (--tangent); it goes in on the other side of J"
         )
-        return Resemblance(f"that is the shape of the {kind} {twin}. {other}.")
+        return Resemblance(f"that is the shape of the {kind} {twin}. {other}.", twin=twin)
     if len(got) >= 2 and got[::-1] == expected:
         turned = ".T" if v.dim() == 2 else f".permute{tuple(reversed(range(v.dim())))}"
         return Resemblance(f"that is {name}'s shape transposed.", turned, v.permute(*reversed(range(v.dim()))))

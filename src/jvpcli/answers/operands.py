@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from jvpcli.errors import shortened
 from jvpcli.language.values import dtype_name
 from jvpcli.recording.calls import Attempt, Result
 from jvpcli.recording.derivatives import names_of_frame, read_call
@@ -36,13 +37,8 @@ class Operand:
         """Its shape, dtype, whether a gradient reaches it, and where it was made."""
         x, node = self.tensor, node_of(self.tensor)
         grad = f", {node.name()}" if node is not None else ", requires_grad" if x.requires_grad else ", no gradient"
-        made = f"   {told(self.made.short, shortened(self.made.text))}" if self.made is not None else ""
+        made = f"   {told(self.made.short, shortened(self.made.text, LONGEST_TEXT))}" if self.made is not None else ""
         return f"shape {tuple(x.shape)}, {dtype_name(x.dtype)}{grad}{made}"
-
-
-def shortened(text: str) -> str:
-    """A text that may be long, in one line."""
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 def told(where: str, text: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.answers.weights import explained, read_weights
+from jvpcli.answers.weights import explained
 from jvpcli.errors import (
     EvaluationError,
     JvpError,
@@ -23,8 +23,10 @@ from jvpcli.errors import (
     ShapeMismatchError,
     UsageError,
 )
+from jvpcli.jacobians.passes import vjp
 from jvpcli.language import may_construct
 from jvpcli.language.course import Courses
+from jvpcli.language.evaluate import MARK
 from jvpcli.language.operations import can_require_grad
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, nodes_below
@@ -38,6 +40,9 @@ UNUSED = (
     "desired behavior."
 )
 """What PyTorch says of an input in `wrt` that nothing uses, by its place there."""
+
+LEAF = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
+"""The kind of a leaf's node."""
 
 DERIVING = re.compile("grad|jac|hessian")
 """What a text has that may make a value of derivatives."""
@@ -131,16 +136,27 @@ def _refuse_constant(
 ) -> None:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise _constant("inside a transform of torch.func")
-    from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
-
-    if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
         raise _constant("of dual numbers")
-    if not create_graph and differentiates(tensors, graphs, own):
+    if not create_graph and _differentiates(tensors, graphs, own):
         raise UsageError(
             "jvpcli is asked inside a function that jvpcli differentiates, and its answer would be a constant there",
             explanation="Its tensors keep no graph, so the derivative through them would be lost.",
             hints=("pass create_graph=True to jvpcli.inspect or jvpcli.jacobian: their tensors can be differentiated then",),
         )
+
+
+def _has_tangent(x: Tensor) -> bool:
+    """Whether a tensor is a dual number, whose tangent no graph of ours hands on."""
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
+def _differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], own: Iterable[Tensor]) -> bool:
+    """Whether tensors, whose graphs those are, are computed from a leaf that jvpcli differentiates, other than `own` ones."""
+    mine = set(map(id, own))
+    leaves = [x for x in tensors if x.grad_fn is None]
+    leaves += [node.variable for nodes in graphs for node in nodes if type(node) is LEAF]
+    return not {id(leaf) for leaf in leaves if getattr(leaf, MARK, False)} <= mine
 
 
 def _constant(where: str) -> UsageError:
@@ -163,7 +179,7 @@ def cured(error: Exception, request: Request, problem: Problem) -> Problem:
         raise error
     from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
 
-    raise explain_failure(error, request, problem, read_weights) from error
+    raise explain_failure(error, request, problem) from error
 
 
 def _tracking(problem: Problem) -> Problem | None:
@@ -306,6 +322,28 @@ def refuse_stored(problem: Problem) -> None:
                 f"{name} is {dtype_name(x.dtype)}, and so would its gradient be: PyTorch doesn't compute with such numbers",
                 hints=(f"Give {name}.float().",),
             )
+
+
+def refuse_independent(problem: Problem) -> None:
+    """Refuse outputs from which autograd reaches no input, or not every one (`strict`).
+
+    Raises:
+        NotDifferentiableError: there is one.
+    """
+    for y, output in problem.evaluation.outputs.items():
+        if y not in problem.differentiable:
+            raise _independent(y, ", ".join(problem.leaves))
+        gradients = vjp(output, torch.ones_like(output).detach(), list(problem.leaves.values()))
+        for x, gradient in zip(problem.leaves, gradients, strict=True):
+            if gradient is None:
+                raise _independent(y, x)
+
+
+def _independent(y: str, x: str) -> NotDifferentiableError:
+    return NotDifferentiableError(
+        f"Autograd sees no path from the output {y} to {x}, and strict=True refuses what is independent.",
+        hints=("Without strict=True the derivative is zero.",),
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An error that ended a user's program, explained from the very operands: which sub-expression, which shapes, what cut the graph.
+"""An error of a user's own code, explained from the very operands: which sub-expression, which shapes, what cut the graph.
 
 What the recording proves of the cause comes first, and stands alone; only where it proves nothing, the usual causes are listed.
 """
@@ -14,7 +14,7 @@ from jvpcli.answers.operands import Operand, operands_of, told
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError, words_of
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
-from jvpcli.recording.places import TORCH, Place, frames_of, is_library, place_of
+from jvpcli.recording.places import OURS, TORCH, Place, frames_of, is_library, place_of
 from jvpcli.recording.recorder import Recorder, path_of
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
@@ -111,7 +111,6 @@ def _where(place: Place, module: str = "") -> str:
     return told(f"{place.short}{function}{f', module {module}' if module else ''}", place.text)
 
 
-
 def _table(operands: Sequence[Operand]) -> Iterator[str]:
     shown = operands[:MOST_OPERANDS]
     width = max((len(o.name) for o in shown), default=0)
@@ -119,3 +118,35 @@ def _table(operands: Sequence[Operand]) -> Iterator[str]:
         yield f"  {o.name.ljust(width)}  {o.line}"
     if len(operands) > len(shown):
         yield f"  and {len(operands) - len(shown)} more"
+
+
+# Where Python asks
+
+
+def as_own(error: Exception) -> Exception:
+    """The exception that a question has ended with, or the user's own behind it; what is known of it is noted on it.
+
+    Notes need Python 3.11; before, there is none.
+    """
+    cause = error.__cause__
+    own = cause if isinstance(error, JvpError) and isinstance(cause, Exception) and is_own(cause) else error
+    if isinstance(own, JvpError):
+        return own
+    meaning = explained(own, None)
+    if meaning is None and isinstance(error, JvpError):
+        error.torch_message = None  # those are the exception's own words
+        meaning = error
+    if meaning is not None and hasattr(own, "add_note"):
+        from jvpcli.render.error import error_text
+
+        own.add_note(error_text(meaning))
+    return own
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether an exception came up in code of the user's own that jvpcli has called."""
+    own = False
+    for trace in frames_of(error.__traceback__):
+        file = trace.tb_frame.f_code.co_filename
+        own = not file.startswith(OURS) and (own or not is_library(file))
+    return own

@@ -495,10 +495,15 @@ def crossed(evaluation: Evaluation) -> Iterator[Notice]:
         yield said("crossed", "crossed", step=text, column=shapes[column], row=shapes[row], result=(n, n))
 
 
+def _operand(step: Equation, evaluation: Evaluation) -> object:
+    """What a step is given first; None of a constant."""
+    operand = step.operands[0] if step.operands else dict(step.keywords).get("input")
+    return evaluation.values.get(operand.slot) if isinstance(operand, Ref) else None
+
+
 def _reaches_others(step: Equation, evaluation: Evaluation) -> bool:
     """Whether the gradient of the first sample of a step's result reaches other samples of its operand."""
-    operand = step.operands[0] if step.operands else dict(step.keywords).get("input")
-    x = evaluation.values.get(operand.slot) if isinstance(operand, Ref) else None
+    x = _operand(step, evaluation)
     y = evaluation.values.get(step.slot)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor) or y.shape[:1] != x.shape[:1] or not y.requires_grad:
         return False
@@ -514,8 +519,7 @@ def _how(step: Equation, evaluation: Evaluation) -> str | None:
         return _how_imported(step, evaluation)
     if step.op not in BATCH_NORMS or not _given(step, "training", TRAINING_AT):
         return None
-    operand = step.operands[0] if step.operands else dict(step.keywords).get("input")
-    x = evaluation.values.get(operand.slot) if isinstance(operand, Ref) else None
+    x = _operand(step, evaluation)
     if not isinstance(x, Tensor) or not x.requires_grad or x.dim() < 2 or x.shape[0] < 2:
         return None
     return "normalises by the mean and variance over the batch (training=True)"
@@ -533,8 +537,7 @@ def _how_imported(step: Equation, evaluation: Evaluation) -> str | None:
     name = step.target.removeprefix(IMPORTED)
     function = evaluation.functions.get(name)
     module = function.function if isinstance(function, ImportedFunction) else None
-    operand = step.operands[0] if step.operands else None
-    x = evaluation.values.get(operand.slot) if isinstance(operand, Ref) else None
+    x = _operand(step, evaluation)
     if not isinstance(module, nn.Module) or not isinstance(x, Tensor) or x.dim() < 2 or x.shape[0] < 2:
         return None
     if any(isinstance(part, _BatchNorm) and part.training for part in module.modules()):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.answers import report_of
@@ -19,7 +20,7 @@ from jvpcli.errors import ExitCode, JvpError, UsageError, as_error
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jvpcli.answers.run import Made
+    from jvpcli.answers.run import Made, Watched
     from jvpcli.recording.places import Point
     from jvpcli.request import Request
 
@@ -41,7 +42,6 @@ jvp run --watch train.py
 # a module, as python -m runs it
 jvp run -m package.train --epochs 3
 """
-
 
 
 def own_words(argv: Sequence[str]) -> int:
@@ -80,65 +80,24 @@ def command(
     words = list(program or [])
     if module is None and not words:
         raise UsageError("SCRIPT.py is missing: the program to run", hints=examples(EXAMPLES)[:1])
-    lines = {name: text for name, text in (("inspect", inspect), ("trace", trace), ("check", check)) if text is not None}
-    if len(lines) > 1:
-        raise UsageError(f"--{' and --'.join(lines)} can't be asked at once: one call is answered for")
+    line = _line_asked({"inspect": inspect, "trace": trace, "check": check}, html)
     pictures = Display(html)
     pictures.check()
-    if html is not None and lines.keys() <= {"check"}:
-        raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
-    from jvpcli.answers.run import Watched, ended, listed, read_asked, unanswered, warned
+    from jvpcli.answers.run import Watched, listed, read_asked, unanswered
     from jvpcli.answers.watch import Watch
-    from jvpcli.recording.script import (
-        own_traceback,
-        own_tracebacks,
-        placed_warnings,
-        run_module,
-        run_script,
-        show,
-        threads_told,
-    )
+    from jvpcli.recording.script import run_module, run_script
 
-    asked = read_asked(*next(iter(lines.items()))) if lines else None
     shown = _Shown(context, as_json, quiet, full, depth, pictures)
     watched = Watched(
-        asked,
+        read_asked(*line) if line else None,
         shown.answer,
         grad_calls,
         Watch() if watch else None,
         lambda alarm: context.err.say(f"jvp: {alarm.message}\n"),
         None if module else words[0],
     )
-
-    def heard(message: str, point: Point) -> None:
-        told = None if quiet else warned(message, point)
-        if told is not None:
-            context.err.say(f"jvp: {told}\n")
-
-    def ended_thread(error: BaseException) -> None:
-        told = None if quiet else ended(watched, error)
-        if told is not None:
-            emit_error(context, told, False)
-
-    gc.enable()  # which `main` has switched off: a program of hours makes garbage
-    failure, code = None, int(ExitCode.OK)
-    outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
-    try:
-        with outside, placed_warnings(heard), threads_told(ended_thread), own_tracebacks(), watched.recorder:
-            if module is not None:
-                run_module(module, words)
-            else:
-                run_script(words[0], words[1:])
-    except JvpError:
-        raise
-    except SystemExit as left:
-        code = _code(left, context)
-    except BaseException as error:
-        sys.stdout.flush()
-        with outside:
-            show(own_traceback(error))
-        failure = ended(watched, error)
-        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    run = partial(run_module, module, words) if module is not None else partial(run_script, words[0], words[1:])
+    code, failure = _ended(run, watched, context, as_json, quiet)
     sys.stdout.flush()
     if grad_calls or (watch and as_json):
         from jvpcli.render.run import render_calls
@@ -153,6 +112,55 @@ def command(
             raise missing
         emit_error(context, missing, False)
     return code
+
+
+def _line_asked(given: Mapping[str, str | None], html: str | None) -> tuple[str, str] | None:
+    """The answer that is asked for, and for which line; None: the program is only run.
+
+    Raises:
+        UsageError: several are asked for, or a page of none.
+    """
+    lines = [(name, text) for name, text in given.items() if text is not None]
+    if len(lines) > 1:
+        raise UsageError(f"--{' and --'.join(name for name, _ in lines)} can't be asked at once: one call is answered for")
+    line = lines[0] if lines else None
+    if html is not None and (line is None or line[0] == "check"):
+        raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
+    return line
+
+
+def _ended(
+    run: Callable[[], None], watched: Watched, context: Context, as_json: bool, quiet: bool
+) -> tuple[int, JvpError | None]:
+    """Runs the program, watched; its exit code, and what the error means that ended it."""
+    from jvpcli.answers.run import ended, warned
+    from jvpcli.recording.script import own_traceback, own_tracebacks, placed_warnings, show, threads_told
+
+    def heard(message: str, point: Point) -> None:
+        told = None if quiet else warned(message, point)
+        if told is not None:
+            context.err.say(f"jvp: {told}\n")
+
+    def ended_thread(error: BaseException) -> None:
+        told = None if quiet else ended(watched, error)
+        if told is not None:
+            emit_error(context, told, False)
+
+    gc.enable()  # which `main` has switched off: a program of hours makes garbage
+    outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
+    try:
+        with outside, placed_warnings(heard), threads_told(ended_thread), own_tracebacks(), watched.recorder:
+            run()
+    except JvpError:
+        raise
+    except SystemExit as left:
+        return _code(left, context), None
+    except BaseException as error:
+        sys.stdout.flush()
+        with outside:
+            show(own_traceback(error))
+        return -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1, ended(watched, error)
+    return int(ExitCode.OK), None
 
 
 def _code(left: SystemExit, context: Context) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jvpcli.errors import shortened
 from jvpcli.render import visible
 from jvpcli.report.trace import TraceReport, TraceStep
 
@@ -56,7 +57,7 @@ def _edge(step: TraceStep, position: int, source: str, shape: str) -> str:
 def _text(step: TraceStep) -> str:
     text = " ".join(step.source.split())
     text = f"{step.output} = {text}" if step.output != text else text
-    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+    return shortened(text, LONGEST_LABEL)
 
 
 def quoted(*lines: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -10,9 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.errors import JvpError, Span
+from jvpcli.errors import JvpError, Span, shortened
 from jvpcli.render import visible
-from jvpcli.render.terminal import HEADING, echoed
+from jvpcli.render.terminal import HEADING, echoed, plain_text
 
 WIDEST = 100
 """Columns of the panel at most."""
@@ -59,6 +60,11 @@ def render_error(error: JvpError, console: Console) -> None:
             console.print(Text.assemble((lead, "dim"), echoed(hint, "bold green")), soft_wrap=True)
         elif hint not in error.cures or not _lists(error):
             console.print(echoed(sentence(hint)), soft_wrap=True)
+
+
+def error_text(error: JvpError) -> str:
+    """A failure as the command line prints it, without colours."""
+    return plain_text(partial(render_error, error), WIDEST)
 
 
 def is_command(hint: str) -> bool:
@@ -112,10 +118,10 @@ def underlined(source: str, span: Span, room: int = LONGEST_LINE) -> list[Text]:
         visible(source[left:right]).replace("\t", " ")
         for left, right in ((line_start, start), (start, stop), (stop, line_end))
     )
-    guilty = _cut(guilty, room)
+    guilty = shortened(guilty, room)
     spare = room - len(guilty)
-    before = _cut(before[::-1], max(spare // 2, spare - len(after)))[::-1]
-    shown = before + guilty + _cut(after, spare - len(before))
+    before = shortened(before[::-1], max(spare // 2, spare - len(after)))[::-1]
+    shown = before + guilty + shortened(after, spare - len(before))
     return [
         Text("  " + shown, no_wrap=True, overflow="ignore"),
         Text(
@@ -125,8 +131,3 @@ def underlined(source: str, span: Span, room: int = LONGEST_LINE) -> list[Text]:
             overflow="ignore",
         ),
     ]
-
-
-def _cut(text: str, room: int) -> str:
-    """The beginning of a text where it has no room."""
-    return text if len(text) <= room else (text[: room - 1] + "…")[:room]

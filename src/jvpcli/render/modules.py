@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from jvpcli.render.numbers import number_text
-from jvpcli.render.terminal import NAME, QUIET
+from jvpcli.render.terminal import NAME, QUIET, cut
 from jvpcli.report.trace import TraceStep
 
 MOST_LINES = 24
@@ -80,10 +80,9 @@ def rows(steps: Sequence[TraceStep], depth: int, width: int, bars: dict[int, str
             yield Text(f"{'⋮':>{numbers}}  {count} steps in between", style=QUIET)
         last = group.steps[-1]
         norm = "no gradient comes by" if last.norm is None else f"‖v‖ = {number_text(last.norm)}"
-        name = group.name if cell_len(group.name) <= names else group.name[: names - 1] + "…"
         yield Text.assemble(
             f"{group.numbers:>{numbers}}  ",
-            (name.ljust(names), NAME),
+            (cut(group.name, names).ljust(names), NAME),
             f"  {counts[group.numbers].ljust(sizes)}  {shape.ljust(widest)}  ",
             (bars[last.index] + " ", "magenta"),
             (norm, QUIET if last.norm is None else ""),

@@ -91,15 +91,16 @@ def add_tensors(
     """A row for each tensor that a question starts from: its name, its shape, what it is."""
     for name, x in inputs.items():
         kind = "input" if x.differentiated else "input, not differentiated"
-        table.add_row(Text(name, NAME), shape_text(x.shape), _typed(kind, x.dtype))
+        table.add_row(Text(name, NAME), shape_text(x.shape), typed(kind, x.dtype))
     for name, y in outputs.items():
-        table.add_row(Text(name, NAME), shape_text(y.shape), _typed("output", y.dtype))
+        table.add_row(Text(name, NAME), shape_text(y.shape), typed("output", y.dtype))
     for name, v in cotangents.items():
         symbol = "v" if len(cotangents) == 1 else f"v for {name}"
         table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v, batched))
 
 
-def _typed(kind: str, dtype: str) -> Text:
+def typed(kind: str, dtype: str) -> Text:
+    """What a tensor is, and its dtype."""
     return Text.assemble(kind, (f", {dtype}", QUIET))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jvpcli.errors import UsageError
+from jvpcli.errors import UsageError, shortened
 from jvpcli.render import check_installed, escaped, visible
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text, kind_text
@@ -120,8 +120,7 @@ def _jacobians(report: InspectReport | HessianReport) -> Figure:
 def _title(figure: Figure, expression: str) -> None:
     """The expression above all; no part of it is taken for a formula."""
     text = visible(" ".join(expression.split()))
-    text = text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1] + "…"
-    figure.suptitle(text, family="monospace", weight="bold", parse_math=False)
+    figure.suptitle(shortened(text, LONGEST_TITLE), family="monospace", weight="bold", parse_math=False)
 
 
 def _draw(figure: Figure, axes: Axes, y: str, x: str, jacobian: Jacobian, matrix: Matrix | None) -> None:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.numbers import shape_text
+from jvpcli.render.parts import typed
 from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented, columns
-from jvpcli.report.run import CallTensor, GradCall, RunReport
+from jvpcli.report.run import GradCall, RunReport
 
 MOST_TENSORS = 6
 """Of a call's outputs and inputs that are shown each."""
@@ -43,13 +44,9 @@ def _table(call: GradCall) -> Table:
     table = columns()
     for kind, tensors in (("output", call.outputs), ("input", call.inputs), ("grad_outputs", call.grad_outputs or ())):
         for x in tensors[:MOST_TENSORS]:
-            table.add_row(Text(x.name, NAME), shape_text(x.shape), _about(kind, x))
+            table.add_row(Text(x.name, NAME), shape_text(x.shape), typed(kind, x.dtype))
         if len(tensors) > MOST_TENSORS:
             table.add_row(Text("…", QUIET), Text(""), Text(f"{len(tensors) - MOST_TENSORS} more", QUIET))
     if call.grad_outputs is None:
         table.add_row(Text("v", NAME), Text(""), Text("grad_outputs: none given", QUIET))
     return table
-
-
-def _about(kind: str, x: CallTensor) -> Text:
-    return Text.assemble(kind, (f", {x.dtype}", QUIET))

@@ -4,11 +4,13 @@ stand on it: indented, prose at a width that reads well, no blanks at the ends o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
@@ -61,6 +63,18 @@ def _visible(text: Text) -> Text:
         Span(places[start], places[min(end, len(text))], style) for start, end, style in text.spans if start < len(text)
     ]
     return shown
+
+
+def plain_text(render: Callable[[Console], None], width: int) -> str:
+    """What is printed on a console of that width, without colours."""
+    stream = io.StringIO()
+    render(Terminal(file=stream, width=width, color_system=None))
+    return stream.getvalue().rstrip("\n")
+
+
+def cut(text: str, columns: int) -> str:
+    """A text in so many columns: the end of a longer one is cut off."""
+    return text if cell_len(text) <= columns else text[: columns - 1] + "…"
 
 
 def echoed(text: str, style: str = "") -> Text:

@@ -27,7 +27,7 @@ from jvpcli.render.parts import (
     matrix_table,
     render_question,
 )
-from jvpcli.render.terminal import INDENT, NAME, PROSE_WIDTH, QUIET, section
+from jvpcli.render.terminal import INDENT, NAME, PROSE_WIDTH, QUIET, cut, section
 from jvpcli.report import Comparison, Jacobian, Value
 from jvpcli.report.trace import MARK, Contribution, Finding, LocalJacobian, TraceReport, TraceStep, inside
 
@@ -162,14 +162,17 @@ def _by_module(page: Page, depth: int, most: int | None) -> Iterator[Section]:
     bars = {step.index: bar(step.norm, page.largest_norm) for step in page.steps}
     title = f"Steps{' by module' if any(step.module for step in page.steps) else ''}, with what arrives at each"
     yield title, Group(*rows(page.steps, depth, page.width, bars, most), *_about_modules(page, depth)), False
-    if page.report.findings:
-        yield "What to look at", Group(*_findings(page.report.findings[:MOST_FINDINGS]), *_more(page.report.findings)), True
+    findings = page.report.findings
+    if findings:
+        told = Group(*_findings(findings[:MOST_FINDINGS]), *_more(len(findings), MOST_FINDINGS))
+        yield "What to look at", told, True
     yield "The result", Group(*_results(page, most=0)), False
 
 
-def _more(findings: Sequence[Finding]) -> Iterator[Text]:
-    if len(findings) > MOST_FINDINGS:
-        yield Text(f"… {len(findings) - MOST_FINDINGS} more (--full shows all)", style=QUIET)
+def _more(count: int, most: int) -> Iterator[Text]:
+    """How many are left out, where that is so."""
+    if count > most:
+        yield Text(f"… {count - most} more (--full shows all)", style=QUIET)
 
 
 def _about_modules(page: Page, depth: int) -> Iterator[Text]:
@@ -194,7 +197,7 @@ def _forward(page: Page) -> Iterator[Text]:
     limits = (page.width, page.width * 2 // 5, page.width // 4)
     widths = [min(max(cell_len(row[k]) for row in lines), limits[k]) for k in range(3)]  # type: ignore[arg-type]
     for number, title, about, value in lines:
-        cells = _padded(_cut(title, widths[1]), widths[1]), _padded(_cut(about, widths[2]), widths[2])
+        cells = _padded(cut(title, widths[1]), widths[1]), _padded(cut(about, widths[2]), widths[2])
         lead = f"{number:>{widths[0]}}  {cells[0]}  {cells[1]}  "
         yield _line((lead, ""), (page.array(value, page.width - cell_len(lead)), QUIET))
 
@@ -240,7 +243,7 @@ def short_source(steps: Sequence[TraceStep], step: TraceStep) -> str:
         pieces += [step.source[at - start : left - start], f"#{inner[left, right]}"]
         at = right
     pieces.append(step.source[at - start :])
-    return _cut(" ".join("".join(pieces).split()), 2 * LONGEST_SOURCE)
+    return cut(" ".join("".join(pieces).split()), 2 * LONGEST_SOURCE)
 
 
 def _backward(page: Page) -> Iterator[Text]:
@@ -277,7 +280,7 @@ class _Columns:
 
     def step(self, step: TraceStep) -> Iterator[Text]:
         """A line for the step with what arrives, one for each operand with what flows on."""
-        title = _padded(_cut(_title(self.page, step), self.title), self.title)
+        title = _padded(cut(_title(self.page, step), self.title), self.title)
         norm = "" if step.norm is None else f"‖v‖ = {number_text(step.norm)}"
         lead = f"{step.index:>{self.margin - 2}}  {title}  "
         bars = bar(step.norm, self.page.largest_norm)
@@ -295,7 +298,7 @@ class _Columns:
         parts = [part for part in step.parts or () if part.cotangent is not None]
         if len(parts) > 1:
             names = [f"{part.output.removeprefix(step.output)} {tuple(part.shape)}" for part in parts]
-            return _cut(f"v for {', '.join(names)}", room)
+            return cut(f"v for {', '.join(names)}", room)
         assert step.cotangent is not None
         head = f"v {tuple(step.cotangent.shape)} "
         return head + self.page.array(step.cotangent.value, room - cell_len(head))
@@ -326,9 +329,9 @@ def reached(step: TraceStep) -> list[LocalJacobian]:
 def _cells(step: TraceStep, local: LocalJacobian) -> tuple[str, str, str]:
     """To which operand, by which local Jacobian, in index notation."""
     twice = step.operands.count(local.operand) > 1
-    name = f"→ {_cut(local.operand, LONGEST_NAME)}{f' ({local.position})' if twice else ''}"
+    name = f"→ {cut(local.operand, LONGEST_NAME)}{f' ({local.position})' if twice else ''}"
     if local.part is not None:
-        name += f" from {_cut(local.part.removeprefix(step.output), LONGEST_NAME)}"
+        name += f" from {cut(local.part.removeprefix(step.output), LONGEST_NAME)}"
     return name, kind_of(local), local.formula.partition(" = ")[2]
 
 
@@ -393,8 +396,7 @@ def _results(page: Page, most: int = MOST_RESULTS) -> Iterator[Text]:
         for name, gradient in shown[:MOST_RESULTS]:
             lead = f"∂L/∂{name.ljust(width)}  {tuple(gradient.shape)}  "
             yield _line((lead, NAME), (page.array(gradient.value, page.width - cell_len(lead)), QUIET))
-        if len(shown) > MOST_RESULTS:
-            yield Text(f"… {len(shown) - MOST_RESULTS} more (--full shows all)", style=QUIET)
+        yield from _more(len(shown), MOST_RESULTS)
     yield from (Text(line, style=QUIET) for line in agreement(page.report.comparison, page.report.product))
 
 
@@ -512,7 +514,3 @@ def _line(*parts: tuple[str, str]) -> Text:
 
 def _padded(text: str, width: int) -> str:
     return text + " " * max(0, width - cell_len(text))
-
-
-def _cut(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else text[: width - 1] + "…"

@@ -63,7 +63,7 @@ def repaired(diagnosis: Diagnosis, works: Callable[[str], bool], patience: float
     family, found = (match.card.repair, match.found()) if match else ("", Found({}))
     candidates = repairs(family, guilty, found, diagnosis.about_shapes)
     try:
-        return first_that_work(candidates, _patient(works, patience), MOST, TRIES)
+        return first_that_work(candidates, _patient(works, patience))
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
         return []  # operands so odd that no repair can even be written: an explanation without one is better than none
 
@@ -208,11 +208,11 @@ def _bare(source: str) -> str:
     return "".join(source.split())
 
 
-def first_that_work(candidates: Iterator[Repair], works: Callable[[str], bool], most: int, tries: int) -> list[Repair]:
-    """The first `most` repairs whose sources work, of at most `tries`; a cut only if nothing else does."""
+def first_that_work(candidates: Iterator[Repair], works: Callable[[str], bool]) -> list[Repair]:
+    """The first repairs whose sources work, of those that are tried; a cut only if nothing else does."""
     found: list[Repair] = []
     for number, repair in enumerate(candidates):
-        if number >= tries or len(found) >= most or (found and repair.drops):
+        if number >= TRIES or len(found) >= MOST or (found and repair.drops):
             break
         if works(repair.source):
             found.append(repair)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.errors import JvpError, Span
+from jvpcli.errors import JvpError, Span, shortened
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.messages.cards import Found
 from jvpcli.program import FailedStep, Program
@@ -56,8 +56,7 @@ class Written:
     @property
     def name(self) -> str:
         """The text, on one line and cut where it is long."""
-        text = " ".join(self.text.split())
-        return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+        return shortened(" ".join(self.text.split()), LONGEST_NAME)
 
     def behind(self, suffix: str) -> Edit:
         """`suffix` written behind it."""

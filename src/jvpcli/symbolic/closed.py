@@ -37,9 +37,8 @@ from jvpcli.symbolic.forms import (
 )
 from jvpcli.symbolic.places import NOT_VERIFIED, Place, Places
 from jvpcli.symbolic.rules import chooses, derivative, pulled
-from jvpcli.symbolic.ties import settled
 from jvpcli.symbolic.translation import translated
-from jvpcli.symbolic.verification import evaluated, value
+from jvpcli.symbolic.verification import evaluated, settled, value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
 
 LARGEST = 1_000_000

@@ -11,8 +11,9 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 
-from jvpcli.symbolic.calls import ALONG, WHOLE, picking
 from jvpcli.symbolic.expressions import (
+    ALONG,
+    WHOLE,
     Expr,
     behind,
     call,
@@ -22,6 +23,7 @@ from jvpcli.symbolic.expressions import (
     is_truth,
     name,
     operations,
+    picking,
     postfix,
     torch_text,
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from jvpcli.symbolic.writing import SUPERSCRIPT, of_roots
 
@@ -248,3 +249,66 @@ def is_truth(expr: Expr) -> bool:
     if expr.op == "postfix":
         return expr.text.startswith((".T", ".mT", ".transpose", ".permute", "[")) and is_truth(expr.args[0])
     return expr.op in ("truth", "whole") or (expr.op == "mul" and all(map(is_truth, expr.args)))
+
+
+# What the functions of tensors that keep their names are called in PyTorch
+
+
+Along = Callable[[Expr, str, bool, int], Expr]
+"""Of a tensor, the axes, whether these are all, and how many come out: the function of it along those."""
+
+
+def _along(text: str) -> Along:
+    return lambda x, dim, all_axes, ndim: call(text.replace("DIM", dim), x, ndim=ndim)
+
+
+def picking(part: str, function: str, options: Sequence[tuple[str, Any]]) -> Along:
+    """The entries that a function picks along an axis, or where they stand."""
+    if part == "indices" and function in ("sort", "max", "min"):
+        more = "".join(f", {name}={value}" for name, value in options)
+        return _method(f".arg{function}(DIM{more})", f".arg{function}({f'0{more}' if more else ''})")
+    if part == "values" and function in ("max", "min"):
+        return _method(f".a{function}(DIM)", f".a{function}()")
+    given = "".join(f", {name}={value}" for name, value in options)
+    return _along(f"torch.{function}({{0}}, dim=DIM{given}).{part}")
+
+
+def _truth(text: str) -> Along:
+    return lambda x, dim, all_axes, ndim: Expr("truth", (x,), text.replace("DIM", dim), ndim)
+
+
+def _method(text: str, whole: str) -> Along:
+    return lambda x, dim, all_axes, ndim: postfix(x, whole if all_axes else text.replace("DIM", dim), ndim)
+
+
+ALONG: Mapping[str, Along] = {
+    "softmax": lambda x, dim, all_axes, ndim: call(
+        f"torch.softmax({{0}}, {dim})", x, ndim=ndim, matrix="softmax({0})" if ndim == 1 else None
+    ),
+    "cumprod": _along("torch.cumprod({0}, DIM)"),
+    "log_softmax": _along("torch.log_softmax({0}, DIM)"),
+    "logsumexp": _along("torch.logsumexp({0}, DIM)"),
+    "prod": _method(".prod(DIM)", ".prod()"),
+    "amax": _method(".amax(DIM)", ".amax()"),
+    "amin": _method(".amin(DIM)", ".amin()"),
+    "is_max": _truth("({0} == {0}.amax(DIM, keepdim=True))"),
+    "is_min": _truth("({0} == {0}.amin(DIM, keepdim=True))"),
+}
+"""Atoms along axes, wherever those stand."""
+
+
+WHOLE: Mapping[str, tuple[str, str]] = {
+    "inv": ("torch.linalg.inv({0})", "inv({0})"),
+    "det": ("torch.linalg.det({0})", "det({0})"),
+    "logdet": ("torch.logdet({0})", "logdet({0})"),
+    "cholesky": ("torch.linalg.cholesky({0})", "chol({0})"),
+    "pinv": ("torch.linalg.pinv({0})", "pinv({0})"),
+    "matrix_exp": ("torch.linalg.matrix_exp({0})", "expm({0})"),
+    "eigenvalues": ("torch.linalg.eigvalsh({0})", ""),
+    "eigenvectors": ("torch.linalg.eigh({0}).eigenvectors", ""),
+    "singular_values": ("torch.linalg.svdvals({0})", ""),
+    "left_vectors": ("torch.linalg.svd({0}, full_matrices=False).U", ""),
+    "right_vectors": ("torch.linalg.svd({0}, full_matrices=False).Vh", ""),
+    "one_hot": ("torch.nn.functional.one_hot({0}, %s)", ""),
+}
+"""Atoms of matrices, with batches in front."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from jvpcli.symbolic.atoms import ATOMS, BACKWARD
+from jvpcli.symbolic.atoms import ATOMS, BACKWARD, AtomRule
 from jvpcli.symbolic.factoring import collected
 from jvpcli.symbolic.forms import (
     Atom,
@@ -57,26 +57,13 @@ def of_factor(factor: Factor, name: str, at: tuple[Index, ...]) -> Poly:
             inner = derivative(base, name, at)
             return distributed(times(number(e), power(base, e - 1)), inner) if inner else ()
         case Fn(own, args):
-            found = []
-            for k, arg in enumerate(args):
-                inner = derivative(arg, name, at)
-                if inner:
-                    partials = SCALARS[own].partials
-                    if not partials:
-                        raise NoClosedFormError(f"the derivative of {own} has no closed form here")
-                    found.append(distributed(partials[k](*args), inner))
-            return add(*found)
-        case Atom(own, args, axes, params):
-            found = []
-            for k, lam in enumerate(args):
-                places = tuple(fresh(index.size) for index in lam.over)
-                inner = derivative(lam(*places), name, at)
-                if inner:
-                    if (own, k) not in ATOMS:
-                        raise NoClosedFormError(f"the derivative of {own} has no closed form here")
-                    outer = ATOMS[own, k](args, axes, places, params)
-                    found.append(total_of(outer, inner, places))
-            return add(*found)
+            partials = SCALARS[own].partials
+            slopes = ((partial, derivative(arg, name, at)) for partial, arg in zip(partials, args, strict=True))
+            return add(*(distributed(partial(*args), inner) for partial, inner in slopes if inner))
+        case Atom(own, (x,), axes, params):
+            places = tuple(fresh(index.size) for index in x.over)
+            inner = derivative(x(*places), name, at)
+            return total_of(_rule(own)(x, axes, places, params), inner, places) if inner else ()
     return ()
 
 
@@ -103,48 +90,41 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
         case Power(base, e):
             return _onward(times(arriving, number(e), power(base, e - 1)), base, over, name, at)
         case Fn(own, args):
-            partials = SCALARS[own].partials
-            if len(partials) < len(args):
-                raise NoClosedFormError(f"the derivative of {own} has no closed form here")
-            return add(
-                *(
-                    _onward(times(arriving, partials[k](*args)), arg, over, name, at)
-                    for k, arg in enumerate(args)
-                    if name in names(arg)
-                )
-            )
-        case Atom(own, args, axes, params):
-            found = []
-            for k, lam in enumerate(args):
-                if name not in names(lam.body):
-                    continue
-                if (own, k) not in ATOMS:
-                    raise NoClosedFormError(f"the derivative of {own} has no closed form here")
-                places = tuple(fresh(index.size) for index in lam.over)
-                inner = lam(*places)
-                if own in BACKWARD and not any(i in indices(inner) for i in over):
-                    weight = collected(_arriving(factor, arriving, over, places), through=False)
-                    found.append(pulled(inner, weight, places, name, at))
-                    continue
-                outer = ATOMS[own, k](args, axes, places, params)
-                kept = tuple(i for i in over if i in indices(inner))
+            partials = zip(args, SCALARS[own].partials, strict=True)
+            into = (_onward(times(arriving, part(*args)), arg, over, name, at) for arg, part in partials if name in names(arg))
+            return add(*into)
+        case Atom(own, (x,), axes, params):
+            places = tuple(fresh(index.size) for index in x.over)
+            inner = x(*places)
+            kept = tuple(i for i in over if i in indices(inner))
+            if own in BACKWARD and not kept:
+                weight = _arriving(factor, arriving, over, places)
+            else:
                 gone = tuple(i for i in over if i not in kept)
-                weight = collected(total_of(arriving, outer, gone), through=False)
-                found.append(pulled(inner, weight, (*kept, *places), name, at))
-            return add(*found)
+                weight = total_of(arriving, _rule(own)(x, axes, places, params), gone)
+            return pulled(inner, collected(weight, through=False), (*kept, *places), name, at)
     return ()
 
 
-def _arriving(
-    factor: Atom, arriving: Poly, over: tuple[Index, ...], by: tuple[Index, ...]
-) -> Poly:
+def _rule(name: str) -> AtomRule:
+    """The derivative of an atom.
+
+    Raises:
+        NoClosedFormError: it has none.
+    """
+    if name not in ATOMS:
+        raise NoClosedFormError(f"the derivative of {name} has no closed form here")
+    return ATOMS[name]
+
+
+def _arriving(factor: Atom, arriving: Poly, over: tuple[Index, ...], by: tuple[Index, ...]) -> Poly:
     """What arrives at the argument of an atom whose derivative is known as it goes back."""
 
     def weight(*at: Index) -> Poly:
         deltas = times(*(of(Delta(a, b)) for a, b in zip(factor.at, at, strict=True)))
         return total_of(arriving, deltas, over)
 
-    return BACKWARD[factor.name](factor.args, weight, by)
+    return BACKWARD[factor.name](factor.args[0], weight, by)
 
 
 def _onward(weight: Poly, arg: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:

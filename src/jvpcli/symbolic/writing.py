@@ -49,9 +49,7 @@ class Style:
 
     def entry(self, name: str, at: str) -> str:
         """How an entry of a tensor is written."""
-        if not at:
-            return self.name(name)
-        return f"{self.name(name)}_{{{at}}}" if self.latex else f"{name}_{at}"
+        return style_entry(self.name(name), at, self)
 
     def name(self, name: str) -> str:
         """How a tensor is."""
@@ -200,9 +198,7 @@ def _factor(
             return style.entry(name, axes(at))
         case Delta(a, b):
             by_letter = sorted((a, b), key=lambda c: (isinstance(c, int), LETTERS.find(letters.get(c, "?"))))  # type: ignore
-            return style.entry(r"\delta" if style.latex else "δ", axes(tuple(by_letter))).replace(
-                r"\mathrm{\delta}", r"\delta"
-            )
+            return style_entry(r"\delta" if style.latex else "δ", axes(tuple(by_letter)), style)
         case Power(base, e):
             text = inner(base)
             plain = len(base) == 1 and base[0].coefficient == 1 and len(base[0].factors) == 1 and not base[0].sums

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from jvpcli.errors import shortened
 from jvpcli.render.html.data import facts, index_letters, inspect_data, split_einsum
 from jvpcli.render.html.formulas import IN, OUT, Kinds, math
 from jvpcli.render.matrix import Matrix, jacobians
@@ -169,8 +170,9 @@ def diagram(
     output_grid = _tensor(out_shape, out_axes, RIGHT, top, "out", "output", y)
     below = top + max(input_grid.height, output_grid.height) + heads
     weights = _tensor(out_shape, out_axes, RIGHT, below, "out", words["role"], weight)
-    result = _tensor(in_shape, in_axes, LEFT, below, "in", "result", f"∂{words['loss']}/∂{_short(x)}")
-    jacobian = _jacobian(out_shape, in_shape, out_axes, in_axes, below, f"∂{_short(y)}/∂{_short(x)}", matrix)
+    above, under = (shortened(name, LONGEST_NAME) for name in (y, x))
+    result = _tensor(in_shape, in_axes, LEFT, below, "in", "result", f"∂{words['loss']}/∂{under}")
+    jacobian = _jacobian(out_shape, in_shape, out_axes, in_axes, below, f"∂{above}/∂{under}", matrix)
     height = max(grid.y + grid.height for grid in (weights, result, jacobian)) + 46
     description = (
         f"{x} of shape {shape_text(in_shape)} goes to {y} of shape {shape_text(out_shape)}. {weight} has the shape of {y}; the "
@@ -191,7 +193,7 @@ def _tensor(shape: Shape, axes: str, centre: float, top: float, kind: str, role:
         height=height,
         kind=kind,
         role=role,
-        name=_short(name),
+        name=shortened(name, LONGEST_NAME),
         shape=str(tuple(shape)),
         axes=_captions((kind, axes, shape)),
         vertical=_lines(columns, width),
@@ -259,7 +261,3 @@ def _lengths(axes: str, shape: Shape) -> str:
     if len(shape) > 3:
         return f"{axes}: {prod(shape)}"
     return " ".join(f"{axis}={length}" for axis, length in zip(axes, shape, strict=False))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

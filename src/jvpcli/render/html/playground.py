@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
 
 from jvpcli.options import BATCH, COMPUTING, options_of
 from jvpcli.render import escaped
+from jvpcli.render.check import render_check
 from jvpcli.render.error import TITLES, is_command
 from jvpcli.render.html import allowing, environment, fragment, script, static, style
+from jvpcli.render.terminal import plain_text
 from jvpcli.report.check import CheckReport
 
 TEXT_WIDTH = 96
@@ -70,20 +72,9 @@ def _own_script() -> Markup:
 
 def part_of(report: Any, notes: Sequence[str]) -> str:
     """A report as a part of the page, below what is said of how the question was read."""
-    text = _text(report) if isinstance(report, CheckReport) else None
+    text = plain_text(partial(render_check, report), TEXT_WIDTH) if isinstance(report, CheckReport) else None
     part = Markup(fragment(report, level=2)) if text is None else None
     return escaped(environment().get_template("answer.html.j2").render(notes=notes, report=report, text=text, fragment=part))
-
-
-def _text(report: CheckReport) -> str:
-    """What the command prints."""
-    from jvpcli.render.check import render_check
-    from jvpcli.render.terminal import Terminal
-
-    shown = io.StringIO()
-    plain = {"highlight": False, "markup": False, "emoji": False, "_environ": {}}
-    render_check(report, Terminal(file=shown, width=TEXT_WIDTH, height=25, **plain))
-    return shown.getvalue()
 
 
 def explained(error: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from jvpcli.errors import shortened
 from jvpcli.render.html.formulas import IN, OUT
 from jvpcli.render.html.inspect import agreement, contracted
 from jvpcli.render.numbers import number_text
@@ -132,10 +133,10 @@ def _boxes(report: TraceReport, graph: Graph) -> Iterator[Drawn]:
         gradient = report.vjp.get(name)
         yield Drawn(
             box=places[input_key(number)],
-            title=_cut(name, 18),
+            title=shortened(name, 18),
             shape=str(tuple(x.shape)),
             value=_line("=", x.value, x.shape),
-            cotangent=_line(f"∂L/∂{_cut(name, 8)} =", gradient.value, gradient.shape) if gradient else "",
+            cotangent=_line(f"∂L/∂{shortened(name, 8)} =", gradient.value, gradient.shape) if gradient else "",
             kind="input",
             finding="",
         )
@@ -146,10 +147,10 @@ def _boxes(report: TraceReport, graph: Graph) -> Iterator[Drawn]:
         is_end = step.output in ends or any(part.output in ends for part in step.parts or ())
         yield Drawn(
             box=places[step_key(step.index)],
-            title=_cut(f"{step.index}  {step.op}", 18),
+            title=shortened(f"{step.index}  {step.op}", 18),
             shape=str(tuple(step.shape)),
-            value=_line(f"{_cut(step.output, 8)} =" if _named(step) else "=", step.value, step.shape),
-            cotangent=_line(f"∂L/∂{_cut(step.output, 8)} =" if _named(step) else "v =", arrives.value, arrives.shape)
+            value=_line(f"{shortened(step.output, 8)} =" if _named(step) else "=", step.value, step.shape),
+            cotangent=_line(f"∂L/∂{shortened(step.output, 8)} =" if _named(step) else "v =", arrives.value, arrives.shape)
             if arrives
             else "no gradient",
             kind="output" if is_end else "step",
@@ -168,8 +169,8 @@ def _line(lead: str, values: np.ndarray | None, shape: Shape) -> str:
         return f"{lead} …"
     if values.size > 12:
         start = ", ".join(number_text(entry) for entry in values.reshape(-1)[:12])
-        return _cut(f"{lead} {'[' * len(shape)}{start}", LABEL)
-    return _cut(f"{lead} {_nested(values)}", LABEL)
+        return shortened(f"{lead} {'[' * len(shape)}{start}", LABEL)
+    return shortened(f"{lead} {_nested(values)}", LABEL)
 
 
 def _nested(values: np.ndarray) -> str:
@@ -177,10 +178,6 @@ def _nested(values: np.ndarray) -> str:
     if values.ndim == 0:
         return number_text(values[()])
     return f"[{', '.join(map(_nested, values))}]" if values.ndim > 1 else f"[{', '.join(map(number_text, values))}]"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _passed(step: TraceStep) -> Iterator[Passed]:

@@ -92,10 +92,6 @@ def raised(x: Operand, exponent: Operand) -> Lam:
     return elementwise(lambda p, e: fn("power", p, e), x, exponent)
 
 
-def minus_one_times(x: Operand) -> Lam:
-    return elementwise(lambda p: scaled(p, -1), x)
-
-
 def where(condition: Operand, x: Operand, y: Operand) -> Lam:
     return elementwise(lambda c, p, q: fn("where", c, p, q), condition, x, y)
 
@@ -111,21 +107,9 @@ def hardtanh(x: Operand, min_val: float = -1.0, max_val: float = 1.0, inplace: b
     return elementwise(lambda p: fn("hardtanh", p, number(min_val), number(max_val)), x)
 
 
-def of_entry(f: Callable[[Poly], Poly]) -> Callable[..., Lam]:
-    return lambda x: elementwise(f, x)
-
-
 def same(x: Lam, *args: Any, **keywords: Any) -> Lam:
     """What changes no entry."""
     return x
-
-
-def root(x: Operand) -> Lam:
-    return elementwise(lambda p: power(p, "1/2"), x)
-
-
-def square(x: Operand) -> Lam:
-    return elementwise(lambda p: power(p, 2), x)
 
 
 def leaky_relu(x: Lam, negative_slope: float = 0.01, inplace: bool = False) -> Lam:
@@ -153,18 +137,6 @@ def relu(x: Lam, inplace: bool = False) -> Lam:
     return scalar("relu")(x)
 
 
-def lerp(a: Operand, b: Operand, weight: Operand) -> Lam:
-    return plus(a, times_of(weight, minus(b, a)))
-
-
-def addcmul(x: Lam, a: Lam, b: Lam, value: float = 1) -> Lam:
-    return plus(x, times_of(a, b), value)
-
-
-def addcdiv(x: Lam, a: Lam, b: Lam, value: float = 1) -> Lam:
-    return plus(x, over(a, b), value)
-
-
 ENTRIES: Mapping[str, Callable[[Poly], Poly]] = {
     "sqrt": lambda p: power(p, "1/2"), "rsqrt": lambda p: power(p, "-1/2"), "square": lambda p: power(p, 2),
     "reciprocal": lambda p: power(p, -1), "neg": lambda p: scaled(p, -1), "negative": lambda p: scaled(p, -1),
@@ -175,25 +147,25 @@ ENTRIES: Mapping[str, Callable[[Poly], Poly]] = {
     "sinc": lambda p: times(fn("sin", times(number(math.pi), p)), power(times(number(math.pi), p), -1)),
     "deg2rad": lambda p: scaled(p, math.pi / 180), "rad2deg": lambda p: scaled(p, 180 / math.pi),
     "relu6": lambda p: fn("hardtanh", p, number(0), number(6)), "frac": lambda p: add(p, scaled(fn("trunc", p), -1)),
-    "xlogy": lambda p: times(p, fn("log", p)),
+    "logical_not": opposite, "invert": opposite,
     "entr": lambda p: scaled(times(p, fn("log", p)), -1), "detach": lambda p: fn("detach", p),
 }  # fmt: skip
+"""What some functions make of an entry."""
 
 
-def negated(condition: Operand) -> Lam:
-    return elementwise(opposite, condition)
+def _of_entry(f: Callable[[Poly], Poly]) -> Callable[[Operand], Lam]:
+    return lambda x: elementwise(f, x)
+
+
+root, square, minus_one_times = (_of_entry(ENTRIES[name]) for name in ("sqrt", "square", "neg"))
 
 
 def either(x: Operand, y: Operand) -> Lam:
     return minus(plus(x, y), times_of(x, y))
 
 
-def at_least(x: Operand, y: Operand) -> Lam:
-    return scalar("at_most")(y, x)
-
-
-def angle(x: Lam) -> Lam:
-    return where(scalar("less")(x, 0), math.pi, 0)
+def _remainder(rounding: str) -> Callable[[Operand, Operand], Lam]:
+    return lambda x, y: minus(x, times_of(y, over(x, y, rounding)))
 
 
 def rounded(x: Lam, decimals: int = 0) -> Lam:
@@ -212,42 +184,18 @@ def rrelu(x: Lam, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = F
     return leaky_relu(x, (lower + upper) / 2)
 
 
-def masked_fill(x: Lam, mask: Lam, value: Operand) -> Lam:
-    return where(mask, value, x)
-
-
-def remainder(x: Operand, y: Operand) -> Lam:
-    return minus(x, times_of(y, scalar("floor")(over(x, y))))
-
-
-def fmod(x: Operand, y: Operand) -> Lam:
-    return minus(x, times_of(y, scalar("trunc")(over(x, y))))
-
-
 def prelu(x: Lam, weight: Lam) -> Lam:
     slope = (
         weight
         if math.prod(weight.shape) == 1 or len(x.over) < 2
         else Lam((*weight.over, *(fresh(1) for _ in x.over[2:])), weight.body)
     )
-    return where(positive(x), x, times_of(slope, x))
-
-
-def positive(x: Operand) -> Lam:
-    return elementwise(lambda p: fn("positive", p), x)
-
-
-def threshold(x: Lam, threshold: float, value: float, inplace: bool = False) -> Lam:
-    return where(scalar("less")(threshold, x), x, value)
+    return where(scalar("positive")(x), x, times_of(slope, x))
 
 
 def softshrink(x: Lam, lambd: float = 0.5) -> Lam:
     size = elementwise(lambda p: fn("relu", add(fn("abs", p), number(-lambd))), x)
     return times_of(scalar("sign")(x), size)
-
-
-def hardshrink(x: Lam, lambd: float = 0.5) -> Lam:
-    return where(elementwise(lambda p: fn("less", number(lambd), fn("abs", p)), x), x, 0)
 
 
 def celu(x: Lam, alpha: float = 1.0, inplace: bool = False) -> Lam:
@@ -256,19 +204,8 @@ def celu(x: Lam, alpha: float = 1.0, inplace: bool = False) -> Lam:
     )
 
 
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-
-
-def selu(x: Lam, inplace: bool = False) -> Lam:
-    return times_of(elu(x, SELU_ALPHA), SELU_SCALE)
-
-
 def hardsigmoid(x: Lam, inplace: bool = False) -> Lam:
     return over(hardtanh(plus(x, 3), 0, 6), 6)
-
-
-def hardswish(x: Lam, inplace: bool = False) -> Lam:
-    return times_of(x, hardsigmoid(x))
 
 
 def filled(x: Lam, value: Operand) -> Lam:
@@ -280,35 +217,44 @@ UNNAMED = ("where", "power", "positive", "normal_cdf", "not", "inf", "polygamma"
 """Scalar functions that are not what torch has by that name, or by none."""
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    **{name: scalar(name) for name in SCALARS if name not in UNNAMED},
-    **{name: of_entry(f) for name, f in ENTRIES.items()}, "expit": scalar("sigmoid"), "absolute": scalar("abs"),
-    "arcsin": scalar("asin"), "arccos": scalar("acos"), "arctan": scalar("atan"), "arcsinh": scalar("asinh"),
-    "arccosh": scalar("acosh"), "arctanh": scalar("atanh"), "arctan2": scalar("atan2"), "ndtr": scalar("normal_cdf"),
-    "gammaln": scalar("lgamma"), "psi": scalar("digamma"), "sgn": scalar("sign"), "fix": scalar("trunc"),
-    "op:pos": same, "positive": same, "clone": same, "contiguous": same,
-    "float": same, "double": same, "alias": same, "resolve_conj": same, "resolve_neg": same, "real": same, "conj": same,
-    "requires_grad_": same, "identity": same, "detach_copy": of_entry(ENTRIES["detach"]), "clone_": same, "add": plus,
-    "sub": minus, "subtract": minus, "rsub": lambda x, y, alpha=1: minus(y, x, alpha), "mul": times_of, "multiply": times_of,
-    "div": over, "divide": over, "truediv": over, "true_divide": over, "pow": raised, "float_power": raised, "where": where,
-    "hypot": scalar("hypot"), "xlogy": lambda x, y: times_of(x, scalar("log")(y)),
-    "logaddexp": lambda x, y: plus(y, scalar("softplus")(minus(x, y))), "lt": scalar("less"),
-    "gt": lambda x, y: scalar("less")(y, x), "greater": lambda x, y: scalar("less")(y, x), "clamp": clamp, "clip": clamp,
-    "le": scalar("at_most"), "less_equal": scalar("at_most"), "ge": at_least, "greater_equal": at_least,
-    "eq": scalar("equal"), "ne": scalar("unequal"), "not_equal": scalar("unequal"), "logical_not": negated,
-    "logical_and": times_of, "and_": times_of,
-    "logical_or": either, "or_": either, "invert": negated, "lerp": lerp,
-    "addcmul": addcmul, "addcdiv": addcdiv, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus,
-    "relu": relu, "masked_fill": masked_fill, "remainder": remainder, "mod": remainder, "fmod": fmod, "prelu": prelu,
-    "threshold": threshold, "softshrink": softshrink, "hardshrink": hardshrink, "celu": celu, "selu": selu,
-    "hardsigmoid": hardsigmoid, "hardswish": hardswish,
-    "hardtanh": hardtanh, "xlog1py": lambda x, y: times_of(x, scalar("log1p")(y)), "conj_physical": same,
+    **{name: scalar(name) for name in SCALARS if name not in UNNAMED}, **{name: _of_entry(f) for name, f in ENTRIES.items()},
+    **{
+        name: scalar(own) for name, own in (
+            ("expit", "sigmoid"), ("absolute", "abs"), ("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"),
+            ("arcsinh", "asinh"), ("arccosh", "acosh"), ("arctanh", "atanh"), ("arctan2", "atan2"), ("ndtr", "normal_cdf"),
+            ("gammaln", "lgamma"), ("psi", "digamma"), ("sgn", "sign"), ("fix", "trunc"), ("lt", "less"), ("le", "at_most"),
+            ("less_equal", "at_most"), ("eq", "equal"), ("ne", "unequal"), ("not_equal", "unequal"),
+        )
+    },
+    **dict.fromkeys((
+        "op:pos", "positive", "clone", "contiguous", "float", "double", "alias", "resolve_conj", "resolve_neg", "real", "conj",
+        "conj_physical", "requires_grad_", "identity", "clone_", "to", "type_as", "type",
+    ), same),
+    "detach_copy": _of_entry(ENTRIES["detach"]), "add": plus, "sub": minus, "subtract": minus,
+    "rsub": lambda x, y, alpha=1: minus(y, x, alpha), "mul": times_of, "multiply": times_of,
+    "div": over, "divide": over, "truediv": over, "true_divide": over, "floor_divide": lambda x, y: over(x, y, "floor"),
+    "remainder": _remainder("floor"), "mod": _remainder("floor"), "fmod": _remainder("trunc"),
+    "pow": raised, "float_power": raised, "where": where, "masked_fill": lambda x, mask, value: where(mask, value, x),
+    "lerp": lambda x, end, weight: plus(x, times_of(weight, minus(end, x))),
+    "addcmul": lambda x, a, b, value=1: plus(x, times_of(a, b), value),
+    "addcdiv": lambda x, a, b, value=1: plus(x, over(a, b), value),
+    "gt": lambda x, y: scalar("less")(y, x), "greater": lambda x, y: scalar("less")(y, x),
+    "ge": lambda x, y: scalar("at_most")(y, x), "greater_equal": lambda x, y: scalar("at_most")(y, x),
+    "logical_and": times_of, "and_": times_of, "logical_or": either, "or_": either,
+    "xlogy": lambda x, y: times_of(x, scalar("log")(y)), "xlog1py": lambda x, y: times_of(x, scalar("log1p")(y)),
+    "ldexp": lambda x, y: times_of(x, scalar("exp2")(y)), "logaddexp": lambda x, y: plus(y, scalar("softplus")(minus(x, y))),
     "logaddexp2": lambda x, y: plus(y, over(scalar("softplus")(times_of(minus(x, y), math.log(2))), math.log(2))),
-    "ldexp": lambda x, y: times_of(x, scalar("exp2")(y)),
-    "round": rounded, "copysign": lambda x, y: times_of(scalar("abs")(x), scalar("sign")(y)), "angle": angle,
-    "mvlgamma": multigamma, "multigammaln": multigamma, "rrelu": rrelu, "to": same, "type_as": same, "type": same,
+    "copysign": lambda x, y: times_of(scalar("abs")(x), scalar("sign")(y)),
+    "angle": lambda x: where(scalar("less")(x, 0), math.pi, 0), "round": rounded,
+    "mvlgamma": multigamma, "multigammaln": multigamma,
     "polygamma": lambda n, x: elementwise(lambda p: fn("polygamma", number(n), p), x),
+    "clamp": clamp, "clip": clamp, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "relu": relu,
+    "prelu": prelu, "rrelu": rrelu, "celu": celu, "softshrink": softshrink, "hardtanh": hardtanh, "hardsigmoid": hardsigmoid,
+    "selu": lambda x, inplace=False: times_of(elu(x, 1.6732632423543772), 1.0507009873554805),
+    "hardswish": lambda x, inplace=False: times_of(x, hardsigmoid(x)),
+    "hardshrink": lambda x, lambd=0.5: where(scalar("less")(lambd, scalar("abs")(x)), x, 0),
+    "threshold": lambda x, threshold, value, inplace=False: where(scalar("less")(threshold, x), x, value),
     "zeros_like": lambda x, **_: filled(x, 0), "ones_like": lambda x, **_: filled(x, 1),
     "full_like": lambda x, fill_value, **_: filled(x, fill_value),
-    "floor_divide": lambda x, y: over(x, y, "floor"),
 }  # fmt: skip
 """By the last part of an operation's name, or by its whole name where that is not enough."""

@@ -190,12 +190,11 @@ def _batched(x: Lam, rank: int, rule: Callable[[Lam], Lam]) -> Lam:
     return rule(x) if len(x.over) == rank + 2 else squeezed(rule(unsqueezed(x, 0)), 0)
 
 
-def _evenly(padding: Any, kernel: Sequence[int], gaps: Sequence[int]) -> tuple[int, ...] | None:
-    """The padding at both ends of each axis; None: it is not the same."""
+def _paddings(padding: Any, kernel: Sequence[int], gaps: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """What is put before and behind each axis."""
     if padding == "same":
-        lengths = [gap * (k - 1) for gap, k in zip(gaps, kernel, strict=True)]
-        return None if any(length % 2 for length in lengths) else tuple(length // 2 for length in lengths)
-    return _each_axis(0 if padding == "valid" else padding, len(kernel))
+        return tuple((gap * (k - 1) // 2, -(-gap * (k - 1) // 2)) for gap, k in zip(gaps, kernel, strict=True))
+    return tuple((pad, pad) for pad in _each_axis(0 if padding == "valid" else padding, len(kernel)))
 
 
 def of_windows(
@@ -203,10 +202,7 @@ def of_windows(
 ) -> Lam:
     """A convolution: Σ over channels and entries of each window."""
     kernel, sizes = weight.shape[2:], images.shape[2:]
-    counts = tuple(
-        (size + 2 * pad - gap * (k - 1) - 1) // step + 1
-        for size, pad, gap, k, step in zip(sizes, padding, dilation, kernel, stride, strict=True)
-    )
+    counts = tuple(map(len, sliding(sizes, kernel, stride, padding, dilation)))
     batch, channel, *places = images.over
     out, at, entries = fresh(weight.shape[0]), tuple(map(fresh, counts)), tuple(map(fresh, kernel))
     windows = atom(
@@ -223,14 +219,11 @@ def convolution(n: int) -> Callable[..., Lam]:
     ) -> Lam:
         kernel = weight.shape[2:]
         steps, gaps = _each_axis(stride, n), _each_axis(dilation, n)
-        pads = _evenly(padding, kernel, gaps)
-        if groups == 1 and pads is not None:
-            channels = of_channels(bias, n + 2)
-            return _batched(x, n, lambda images: affine(of_windows(images, weight, steps, pads, gaps), None, channels))
-        if padding == "same":
-            lengths = [gap * (k - 1) for gap, k in zip(_each_axis(dilation, n), kernel, strict=True)]
-            padding = tuple((length // 2, length - length // 2) for length in lengths)
-        windows = sliding(x.shape[-n:], kernel, stride, (0 if padding == "valid" else padding), dilation)
+        pads = _paddings(padding, kernel, gaps)
+        if groups == 1 and all(before == after for before, after in pads):
+            ends, channels = tuple(before for before, _ in pads), of_channels(bias, n + 2)
+            return _batched(x, n, lambda images: affine(of_windows(images, weight, steps, ends, gaps), None, channels))
+        windows = sliding(x.shape[-n:], kernel, stride, pads, dilation)
 
         def of_batch(images: Lam) -> Lam:
             places = positions(images.shape, windows).unflatten(1, (groups, -1))

@@ -45,8 +45,6 @@ def outer(a: Lam, b: Lam) -> Lam:
     return Lam((i, j), times(a(i), b(j)))
 
 
-
-
 def inner(a: Lam, b: Lam) -> Lam:
     if not a.over or not b.over:
         return times_of(a, b)
@@ -69,10 +67,6 @@ def bilinear(x: Lam, y: Lam, weight: Lam, bias: Lam | None = None) -> Lam:
 
 def addmm(c: Lam, a: Lam, b: Lam, beta: float = 1, alpha: float = 1) -> Lam:
     return plus(times_of(c, beta), matmul(a, b), alpha)
-
-
-def addr(c: Lam, a: Lam, b: Lam, beta: float = 1, alpha: float = 1) -> Lam:
-    return plus(times_of(c, beta), outer(a, b), alpha)
 
 
 def einsum(equation: str, *operands: Any) -> Lam:
@@ -135,10 +129,6 @@ def cosine_similarity(x1: Lam, x2: Lam, dim: int = 1, eps: float = 1e-8) -> Lam:
     return over(vecdot(x1, x2, dim), times_of(norm(x1, 2, dim), norm(x2, 2, dim)))
 
 
-def distance(x: Lam, y: Lam, p: float = 2) -> Lam:
-    return norm(minus(x, y), p)
-
-
 def trace(x: Lam) -> Lam:
     i = fresh(x.shape[0])
     if x.shape[0] != x.shape[1]:
@@ -146,24 +136,19 @@ def trace(x: Lam) -> Lam:
     return Lam((), total(x(i, i), (i,)))
 
 
-def _matrix(name: str, entries: int) -> Callable[[Lam], Lam]:
-    def function(x: Lam) -> Lam:
-        *batch, a, b = x.over
-        inside = (fresh(a.size), fresh(b.size))
-        at = (fresh(a.size), fresh(b.size)) if entries else ()
-        return Lam((*batch, *at), of(Atom(name, (Lam(inside, x(*batch, *inside)),), at)))
-
-    return function
-
-
-inverse, det, logdet = _matrix("inv", 2), _matrix("det", 0), _matrix("logdet", 0)
-
-
 def _of_matrix(name: str, x: Lam, *shape: int) -> Lam:
     """A named function of matrices that gives tensors of that shape."""
     *batch, a, b = x.over
     inside, at = (fresh(a.size), fresh(b.size)), tuple(map(fresh, shape))
     return Lam((*batch, *at), atom(name, Lam(inside, x(*batch, *inside)), at=at))
+
+
+def inverse(x: Lam) -> Lam:
+    return _of_matrix("inv", x, *x.shape[-2:])
+
+
+def det(x: Lam) -> Lam:
+    return _of_matrix("det", x)
 
 
 def cholesky(x: Lam, upper: bool = False) -> Lam:
@@ -343,10 +328,6 @@ def pairwise_distance(x1: Lam, x2: Lam, p: float = 2.0, eps: float = 1e-6, keepd
     return norm(plus(minus(x1, x2), eps), p, -1, keepdim)
 
 
-def cdist(x1: Lam, x2: Lam, p: float = 2.0, compute_mode: str | None = None) -> Lam:
-    return norm(minus(unsqueezed(x1, -2), unsqueezed(x2, -3)), p, -1)
-
-
 def cross(a: Lam, b: Lam, dim: int = -1) -> Lam:
     pairs = times_of(unsqueezed(movedim(a, dim, -1), -1), unsqueezed(movedim(b, dim, -1), -2))
     *rest, j, k = pairs.over
@@ -355,14 +336,16 @@ def cross(a: Lam, b: Lam, dim: int = -1) -> Lam:
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    "pairwise_distance": pairwise_distance, "cdist": cdist, "cross": cross,
+    "pairwise_distance": pairwise_distance, "dist": lambda x, y, p=2: norm(minus(x, y), p),
+    "cdist": lambda x1, x2, p=2.0, compute_mode=None: norm(minus(unsqueezed(x1, -2), unsqueezed(x2, -3)), p, -1),
+    "addmm": addmm, "addmv": addmm, "baddbmm": addmm,
+    "addr": lambda c, a, b, beta=1, alpha=1: plus(times_of(c, beta), outer(a, b), alpha),
     "addbmm": lambda c, a, b, beta=1, alpha=1: plus(times_of(c, beta), summed(matmul(a, b), 0), alpha),
-    "inv_ex": lambda x: (inverse(x), None), "dist": distance, "trace": trace, "matmul": matmul, "mm": matmul, "bmm": matmul,
-    "mv": matmul, "dot": matmul, "vdot": matmul, "inner": inner, "outer": outer, "ger": outer, "einsum": einsum,
-    "tensordot": tensordot, "linear": linear, "bilinear": bilinear, "addmm": addmm, "addmv": addmm, "addr": addr,
-    "baddbmm": addmm, "multi_dot": multi_dot, "chain_matmul": multi_dot, "matrix_power": matrix_power, "vecdot": vecdot,
-    "cosine_similarity": cosine_similarity, "kron": kron, "inv": inverse, "inverse": inverse, "det": det, "logdet": logdet,
-    "solve": solve, "slogdet": slogdet,
+    "matmul": matmul, "mm": matmul, "bmm": matmul, "mv": matmul, "dot": matmul, "vdot": matmul, "inner": inner, "outer": outer,
+    "ger": outer, "cross": cross, "einsum": einsum, "tensordot": tensordot, "linear": linear, "bilinear": bilinear,
+    "multi_dot": multi_dot, "chain_matmul": multi_dot, "matrix_power": matrix_power, "vecdot": vecdot, "kron": kron,
+    "cosine_similarity": cosine_similarity, "trace": trace, "det": det, "logdet": lambda x: _of_matrix("logdet", x),
+    "slogdet": slogdet, "inv": inverse, "inverse": inverse, "inv_ex": lambda x: (inverse(x), None), "solve": solve,
     "cholesky": cholesky, "cholesky_ex": lambda x, *, upper=False, check_errors=False: (cholesky(x, upper), None),
     "cholesky_solve": cholesky_solve, "cholesky_inverse": cholesky_inverse, "solve_triangular": solve_triangular,
     "triangular_solve": triangular_solve, "solve_ex": lambda a, b, *, left=True, check_errors=False: (solve(a, b, left), None),

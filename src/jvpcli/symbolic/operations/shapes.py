@@ -200,13 +200,9 @@ def narrowed(x: Lam, dim: int, start: int, length: int) -> Lam:
 def stacked(tensors: Sequence[Lam], dim: int = 0) -> Lam:
     over = tuple(fresh(s) for s in tensors[0].shape)
     which = fresh(len(tensors))
-    body = add(*(p for k, x in enumerate(tensors) for p in (_each(x(*over), of(Delta(k, which))),)))
+    body = add(*(times((term,), of(Delta(k, which))) for k, x in enumerate(tensors) for term in x(*over)))
     at = dim % (len(over) + 1)
     return Lam((*over[:at], which, *over[at:]), body)
-
-
-def _each(poly: Poly, factor: Poly) -> Poly:
-    return add(*(times((term,), factor) for term in poly))
 
 
 def joined(tensors: Sequence[Lam], dim: int = 0) -> Lam:
@@ -411,13 +407,11 @@ def column_stack(tensors: Sequence[Lam]) -> Lam:
     return joined([reshaped(x, (math.prod(x.shape), 1)) if len(x.over) < 2 else x for x in tensors], 1)
 
 
-
 def transposed(x: Lam, dim0: int = -2, dim1: int = -1) -> Lam:
     over = list(x.over)
     if over:
         over[dim0], over[dim1] = over[dim1], over[dim0]
     return Lam(tuple(over), x.body)
-
 
 
 def reversed_axes(x: Lam) -> Lam:
