@@ -493,3 +493,10 @@ def test_a_hessian_beyond_the_memory_limit_is_known_by_its_products():
     expected = torch.autograd.functional.hvp(loss, x, torch.ones_like(x))[1]
     torch.testing.assert_close(result.hvp["x"], expected, rtol=1e-3, atol=1e-4)
     assert result.eigenvalues.least < result.eigenvalues.greatest
+
+
+@pytest.mark.parametrize("expression", ["torch.log((x @ x).softmax(0))", "F.softmin(x @ x, 0) * x.sum()"])
+def test_a_single_number_that_is_normalised_has_a_second_derivative(expression):
+    """The softmax of one number is 1: the derivatives of log 1 are 0, those of 1 · Σx are 1 and 0."""
+    found = jvpcli.hessian(expression, x=torch.randn(4, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(found.hessian["x", "x"], torch.zeros(4, 4))

@@ -162,6 +162,7 @@ ORACLES: Mapping[str, Oracle] = {
     "second.banded": second.of_gradient(product.is_banded),
     "second.sparse": second.of_gradient(product.counted),
     "second.dense": second.is_full,
+    "second.number": second.is_single,
     "second.filled": second.of_gradient(product.counted),
     "second.constant_slope": second.has_constant_slope,
     "second.zero_at_point": second.is_zero_here_alone,

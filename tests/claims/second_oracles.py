@@ -69,6 +69,11 @@ def is_full(evidence: Evidence, claim: Claim) -> None:
     refute(not bool((product.exact(slope, claim) != 0).all()), "an entry is zero")
 
 
+def is_single(evidence: Evidence, claim: Claim) -> None:
+    """There is one entry."""
+    refute(product.exact(gradient_of(evidence), claim).numel() != 1, "it has several entries, or none")
+
+
 def whole(evidence: Evidence, program: PlainProgram) -> Tensor:
     """The Hessian of all inputs together (n, n), by one double backward for each row.
 

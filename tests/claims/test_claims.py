@@ -388,6 +388,7 @@ FALSE_SECOND = {
     "second.banded": ("x.prod()", "Banded"),
     "second.sparse": ("x.prod()", "Sparse: 5 of the 4 entries are not zero"),
     "second.dense": ("x.prod()", "Dense"),
+    "second.number": ("x.prod()", "A single number, which u is multiplied with."),
     "second.filled": ("x.prod()", "5 of the 4 entries are not zero here."),
     "second.constant_slope": ("x ** 2", "to autograd the gradient is a constant"),
     "second.zero_at_point": ("x * 2", "Every entry is zero here, and not everywhere"),

@@ -20,6 +20,7 @@ SENTENCES = {
     "not_computed": "Its entries were not computed: only products with it are known.",
     "zero": "Every entry is zero, and so is the product with any u.",
     "zero_here": "Every entry is zero here.",
+    "number": "A single number, which u is multiplied with.",
     "identity": "{number} times the identity: {apart}, and the product is element-wise.",
     "diagonal": "Diagonal: {apart}, and the product is element-wise.",
     "block_diagonal": "Block-diagonal: entries are coupled within a block alone, and the product is one small product a block.",
@@ -97,6 +98,8 @@ def _kind(block: LinearMap) -> str:
         return "zero" if kind == "zero" else "not_computed"
     if block.nnz == 0:
         return "zero_here"
+    if block.m * block.n == 1:
+        return "number"
     if kind == "identity":
         return "diagonal" if block.scale is None else kind
     if kind in ("diagonal", "block_diagonal", "banded", "sparse"):

@@ -14,10 +14,10 @@ from jvpcli.errors import JvpError
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.nearby import all_finite, direction, find_kink, generic_sides, is_uneven
+from jvpcli.jacobians.nearby import Kink, all_finite, direction, find_kink, generic_sides, is_uneven
 from jvpcli.jacobians.operations import natures
 from jvpcli.jacobians.passes import pushed, vjp
-from jvpcli.jacobians.small import Derivatives
+from jvpcli.jacobians.small import Derivatives, Maps
 from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, can_require_grad, is_imported
@@ -85,8 +85,7 @@ SENTENCES = {
     "drawn": "`{step}` draws random numbers, and PyTorch's derivative of a draw is zero: nothing flows back through it{cure}",
     "no_tensor": "{name} is {what}, not a tensor, and is left out",
     "not_finite": "{count} of {size} entries of {name} {are} not finite, the first {entry} = {number}",
-    "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and the one shown is "
-    "PyTorch's choice",
+    "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and {shown}",
     "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
     "jump": "the derivatives jump at this point: with all entries moved a little, to the one side and to the other, that to "
     "{entry} differs, and the one shown is of this point alone",
@@ -96,8 +95,7 @@ SENTENCES = {
     "by {entry} are alike, and the one that autograd puts together here is another (`jvp check` tells which)",
     "formula": "PyTorch's formula for the derivative fails at this point: a little to its two sides the derivatives by {entry} "
     "are alike, and the one that autograd gives here is another (`jvp check` tells which)",
-    "second_kink": "the second derivative jumps at {entry} = {value}: those from below and from above differ, and the one "
-    "shown is PyTorch's choice",
+    "second_kink": "the second derivative jumps at {entry} = {value}: those from below and from above differ, and {shown}",
     "second_jump": "the second derivatives jump at this point: with all entries moved a little, to the one side and to the "
     "other, one by {entry} differs, and the one shown is of this point alone",
     "asymmetric": "the second derivatives by {entry} and by {other} depend on the order: the Hessian is not symmetric; a "
@@ -322,7 +320,16 @@ def _jumps(problem: Problem, derivatives: Derivatives, order: str) -> Iterator[N
     claim = kinks.STEP if kink is None else kinks.what_happens(problem, kink)
     kink = kink or kinks.find_leap(problem)
     if kink is not None and claim is not None and not (order and claim == "step"):
-        yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
+        has_number = not _is_nan(problem, derivatives.maps, kink)
+        shown = "the one shown is PyTorch's choice" if has_number else "PyTorch has no number there"
+        yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}", shown=shown)
+
+
+def _is_nan(problem: Problem, maps: Maps, kink: Kink) -> bool:
+    """Whether a derivative by the entry where there is a kink is not a number."""
+    along = torch.zeros_like(problem.evaluation.inputs[kink.input].detach())
+    along[kink.index] = 1
+    return any(bool(block.pushforward(along).isnan().any()) for (_, x), block in maps.items() if x == kink.input)
 
 
 def _may_leap(problem: Problem) -> bool:
