@@ -313,3 +313,16 @@ def test_the_residual_of_a_pasted_equation_has_a_form(jvp):
     net_a, x = torch.tensor(0.5, dtype=torch.float64, requires_grad=True), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     (wanted,) = torch.autograd.grad((((1 - net_a**2) * torch.sin(net_a * x)) ** 2).sum(), net_a)
     torch.testing.assert_close(eval(code, {"torch": torch, "net_a": net_a.detach(), "x": x}), wanted)
+
+
+def test_what_is_drawn_is_known_by_its_name(jvp):
+    """Of numbers that are drawn without one nothing is said."""
+    text = "w = torch.randn(3); torch.tanh(w * x).sum()"
+    told = json.loads(jvp("derive", text, "--x", "1,2,3", "--json").out)
+    assert told["jacobian"]["y"]["x"]["formula"] == "w_i·(1 − tanh(w_i·x_i)²)"
+    assert told["verified"]["points"] == 4
+    assert "j_k·x_l" in jvp("derive", "j = torch.randn(2); torch.outer(j, x)", "--x", "1,2").out  # no index is called so
+    nameless = json.loads(jvp("derive", "torch.randn(3) * x", "--x", "1,2,3", "--json").out)
+    assert nameless["function"]["y"]["reason"] == "`torch.randn(3)` draws random numbers that have no name"
+    twice = json.loads(jvp("derive", "w = torch.randn(3); w = w * torch.randn(3); w * x", "--x", "1,2,3", "--json").out)
+    assert twice["function"]["y"]["formula"] is None

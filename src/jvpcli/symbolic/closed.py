@@ -37,7 +37,7 @@ from jvpcli.symbolic.forms import (
 )
 from jvpcli.symbolic.places import NOT_VERIFIED, Place, Places
 from jvpcli.symbolic.rules import chooses, derivative, pulled
-from jvpcli.symbolic.translation import translated
+from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import evaluated, settled, value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
 
@@ -75,7 +75,7 @@ class Closed:
         self.problem, self.v, self.u = problem, v, u
         self.double = _in_double(problem)
         self.evaluation = self.double.evaluation
-        taken = {*self.evaluation.inputs}
+        taken = {*self.evaluation.inputs, *constants(self.evaluation)}
         self.v_names = {y: _free("v" if len(v) == 1 else f"v_{y}", taken) for y in v}
         self.u_names = {
             x: _free("u" if len(self.evaluation.wrt) == 1 else f"u_{x}", taken) for x in self.evaluation.wrt

@@ -92,7 +92,7 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         return _part(arguments[0], keywords["index"] if step.kind == "unpack" else arguments[1], text)
     name = step.word
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
-        return _constant(value, step, text, slots)
+        return _constant(value, step, text, slots, _own_name(step, evaluation))
     plain = name.removesuffix("_copy")
     rule = OPERATIONS.get(step.op) or OPERATIONS.get(name) or OPERATIONS.get(plain)
     try:
@@ -251,25 +251,34 @@ def _called(rule: Callable[..., Any], name: str, arguments: Sequence[Any], keywo
 
 
 def constants(evaluation: Evaluation) -> dict[str, Tensor]:
-    """The tensors that a program makes out of nothing, by their texts, which are their names in forms."""
+    """The tensors that a program makes out of nothing, by what they are called in forms: their names, or else their texts."""
     program, values = evaluation.program, evaluation.values
-    made = (step for step in evaluation.tape if program and isinstance(values.get(step.slot), Tensor) and not _slots(step))
-    return {program.step_text(step): values[step.slot] for step in made if program}
+    made = [step for step in evaluation.tape if program and isinstance(values.get(step.slot), Tensor) and not _slots(step)]
+    return {_own_name(step, evaluation) or program.step_text(step): values[step.slot] for step in made if program}
+
+
+def _own_name(step: Equation, evaluation: Evaluation) -> str | None:
+    """What the program calls a tensor that it makes; None where it has no name for that alone."""
+    if step.name is None or step.name in evaluation.inputs:
+        return None
+    return step.name if sum(other.name == step.name for other in evaluation.tape) == 1 else None
 
 
 def _slots(step: Equation) -> list[int]:
     return [slot for operand in (*step.operands, *(o for _, o in step.keywords)) for slot in refs(operand)]
 
 
-def _constant(value: Any, step: Equation, text: str, slots: Sequence[int]) -> Any:
-    """A tensor made of no input: a number where it is one, else its own text."""
+def _constant(value: Any, step: Equation, text: str, slots: Sequence[int], name: str | None) -> Any:
+    """A tensor made of no input: a number where it is one, else by its name or its text; what is drawn has to have a name."""
     if catalog.is_random(step.op):
-        raise NoClosedFormError(f"`{text}` draws random numbers")
+        if name is None or not isinstance(value, Tensor) or not value.is_floating_point() or slots:
+            raise NoClosedFormError(f"`{text}` draws random numbers that have no name")
+        return symbol(name, value.shape)
     if isinstance(value, Tensor):
         if value.dim() == 0 and not value.is_complex():
             return Lam((), _number(value))
         if not slots:
-            return _written_out(value) or symbol(text, value.shape)
+            return _written_out(value) or symbol(name or text, value.shape)
     raise NoClosedFormError(f"`{text}` is a constant without a name")
 
 
