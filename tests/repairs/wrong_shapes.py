@@ -76,7 +76,7 @@ WRONG = [
     ("torch.einsum('ij,j->i', a, b).sum()", {"a": (2, 3), "b": (2, 3)}, "torch.einsum('ij,j->i', a, b)", "letters"),
     ("torch.einsum('ij->ijk', a)", {"a": (2, 3)}, "torch.einsum('ij->ijk', a)", "letter k"),
     ("F.conv2d(x, w)", {"x": (1, 4, 5, 5), "w": (2, 3, 3, 3)}, "F.conv2d(x, w)", "3 channels"),
-    ("F.conv2d(x, w)", {"x": (1, 5, 5, 3), "w": (2, 3, 3, 3)}, "F.conv2d(x, w)", "5 channels"),
+    ("F.conv2d(x, w)", {"x": (1, 5, 5, 3), "w": (2, 3, 3, 3)}, "F.conv2d(x, w)", "gets 5"),
     ("F.conv2d(x, w)", {"x": (5, 5), "w": (2, 1, 3, 3)}, "F.conv2d(x, w)", "(5, 5)"),
     ("F.conv1d(x, w, padding=1)", {"x": (2, 3, 6), "w": (3, 4, 3)}, "F.conv1d(x, w, padding=1)", "4 channels"),
     ("F.conv1d(x, w)", {"x": (1, 1, 2), "w": (1, 1, 3)}, "F.conv1d(x, w)", "kernel"),

@@ -304,7 +304,8 @@ def told_kink(problem: Problem, derivatives: Derivatives, order: str = "") -> It
 def _jumps(problem: Problem, derivatives: Derivatives, order: str) -> Iterator[Notice]:
     sides = generic_sides(problem, derivatives.sides)
     kink = None if sides is None else find_kink(problem, sides)
-    seems_uneven = kink is None and not order and sides is not None and is_uneven(problem, derivatives.maps, sides)
+    may_be_uneven = kink is None and not order and (problem.is_own or not _is_smooth(problem))
+    seems_uneven = may_be_uneven and sides is not None and is_uneven(problem, derivatives.maps, sides)
     if kink is None and not seems_uneven and (order or problem.is_own or not _may_leap(problem)):
         return
     from jvpcli.jacobians import kinks  # loaded only where there is something to look at
@@ -401,9 +402,13 @@ def _suspects(problem: Problem) -> bool:
 
 
 def _is_smooth(problem: Problem) -> bool:
-    """Whether all operations are smooth: where nothing was decided by values, there is no kink then."""
-    leaves = list(problem.leaves.values())
-    return all(nature.smooth for y in problem.differentiable for nature in natures(problem.below(y), leaves))
+    """Whether all operations are smooth, and nothing is decided by values that is seen: there is no kink then."""
+
+    def asked() -> bool:
+        leaves, by_values = list(problem.leaves.values()), (problem.weighed, problem.decided)
+        return all(each.smooth for y in problem.differentiable for each in natures(problem.below(y), leaves, *by_values))
+
+    return problem.once("smooth", asked)
 
 
 def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
