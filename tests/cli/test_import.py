@@ -441,6 +441,7 @@ def test_a_module_that_runs_again_in_backward_has_the_parameters_that_are_asked_
     by_y, by_a = torch.autograd.functional.jacobian(PLAIN[expression], values)
     more = ("--import", path, "--y", "1,-0.25", "--wrt", "y,growth.a", "--json")
     document = json.loads(jvp("inspect", expression, *more).out)
+    assert "jacobian" in document, document
     (jacobian,) = document["jacobian"].values()
     torch.testing.assert_close(torch.tensor(jacobian["y"]["value"]), by_y.float())
     torch.testing.assert_close(torch.tensor(jacobian["growth.a"]["value"]), by_a.float())
