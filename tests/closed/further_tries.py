@@ -150,6 +150,26 @@ class Own(torch.optim.Optimizer):
             "super(Own, Own([w])).__setstate__({})",
         )
     ),
+    "keys of optimizers": tuple(
+        f"""
+class Key:
+    turns = 0
+    def __hash__(self): return hash("fused")
+    def __eq__(self, other):
+        Key.turns += 1
+        if Key.turns == {turn}:
+            for name in list(state): state[name] = torch.ones(1)
+            group["fused"] = True
+        return False
+w = torch.ones(100000, requires_grad=True); w.grad = torch.ones(100000)
+o = torch.optim.SGD([w], lr=.1, momentum=.9)
+o.step()
+group, state = o.param_groups[0], o.state_dict()["state"][0]
+del group["fused"]; group[Key()] = 1; group["fused"] = False
+o.step()
+"""
+        for turn in (2, 3)
+    ),
     "torch's functions as hooks": (
         *(
             f"""
@@ -245,7 +265,10 @@ pull(torch.ones(1, 1, 4, 4))
 """
         for change in ("i.fill_(10**12)", "i[0] = 10**12", "i += 10**12", "L[0].zero_()", "L[1].zero_()", "i.T.zero_()",
                        "i.data = i + 1", "F.threshold(i, 99, 0, inplace=True)", "i.detach().zero_()", "i.data.zero_()",
-                       "torch.fill_(i, 3)")
+                       "torch.fill_(i, 3)",
+                       *("i.grad = torch.full_like(i, 10**12); torch.optim.SGD([i], lr=1" + way + ").step()"
+                         for way in ("", ", foreach=True")),
+                       "j = i.clone(); j.grad = i; torch.optim.SGD([j], lr=1).zero_grad(set_to_none=False)")
     ),
     "attention": (
         "F.scaled_dot_product_attention(torch.ones(1,1,2,64), torch.ones(1,1,2,64), torch.ones(1,1,3000000,64))",

@@ -441,7 +441,8 @@ class _Guard(TorchFunctionMode):
             return self.recorder.note(func, args, keywords, lambda: self._unnoted(func, args, keywords))
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
-        whole = [x for x in (*args, *keywords.values()) if type(x) in reach.TENSORS and integers.are_whole(x)]
+        given = [x for each in (*args, *keywords.values()) for x in (each if type(each) in (list, tuple) else (each,))]
+        whole = [x for x in given if type(x) in reach.TENSORS and integers.are_whole(x)]
         before = [x._version for x in whole]
         inner = any(map(torch._C._functorch.is_functorch_wrapped_tensor, whole))  # whose changes are not counted
         found = None if inner else self._called(func, args, keywords)

@@ -17,8 +17,9 @@ from jvpcli.errors import ForbiddenError
 
 def renaming() -> dict[str, Any]:
     """What torch.nn.utils has of them."""
-    norms = {name: _of_parameter(getattr(nn.utils, name)) for name in ("weight_norm", "spectral_norm")}
-    newer = {name: _of_parameter(getattr(parametrizations, name)) for name in ("weight_norm", "spectral_norm", "orthogonal")}
+    norms = {name: _of_parameter(getattr(nn.utils, name), _own) for name in ("weight_norm", "spectral_norm")}
+    ways = ("weight_norm", "spectral_norm", "orthogonal")
+    newer = {name: _of_parameter(getattr(parametrizations, name), _own_of_its_class) for name in ways}
     general = {"register_parametrization": _registered, "is_parametrized": parametrize.is_parametrized}
     return {
         **norms,
@@ -27,13 +28,13 @@ def renaming() -> dict[str, Any]:
     }
 
 
-def _of_parameter(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that puts others in the place of a parameter, of which torch sets an attribute by its name."""
+def _of_parameter(function: Callable[..., Any], named: Callable[[Any, Any], str]) -> Callable[..., Any]:
+    """A function that puts others in the place of a parameter, of which torch sets an attribute by the name that `named` gives."""
 
     @wraps(function)
     def made(module: Any, name: Any = "weight", *arguments: Any, **keywords: Any) -> Any:
         reach.check_given((*arguments, *keywords.values()))
-        return function(module, _own(module, name), *arguments, **keywords)
+        return function(module, named(module, name), *arguments, **keywords)
 
     return made
 
@@ -49,6 +50,21 @@ def _own(module: Any, name: Any) -> str:
     return name
 
 
+APART = "jvp:apart"
+"""The attribute of the classes that modules of torch's have for themselves."""
+
+
+def _own_of_its_class(module: Any, name: Any) -> str:
+    """The same, of a module whose class no other has from then on: torch sets what computes the weight on the class.
+
+    torch makes such a class, too; but not where the program has given the module a part by the name that torch knows it by.
+    """
+    own, kind = _own(module, name), type(module)
+    if not (any(map(reach.is_own, kind.__mro__)) or hasattr(kind, APART)):
+        module.__class__ = type(kind.__name__, (kind,), {APART: True})
+    return own
+
+
 def _registered(module: Any, tensor_name: Any, parametrization: Any, *, unsafe: bool = False) -> Any:
     """`register_parametrization(module, "weight", parametrization)`: torch gives it other memory by what leads back.
 
@@ -61,7 +77,7 @@ def _registered(module: Any, tensor_name: Any, parametrization: Any, *, unsafe: 
     held += [vars(parametrization).get(name) or {} for name in ("_parameters", "_modules", "_buffers")]
     if any("right_inverse" in each for each in held):
         raise ForbiddenError("A parametrization with a `right_inverse` can't be used in a program.")
-    return parametrize.register_parametrization(module, _own(module, tensor_name), parametrization)
+    return parametrize.register_parametrization(module, _own_of_its_class(module, tensor_name), parametrization)
 
 
 def _normed(v: Tensor, g: Tensor, dim: int) -> Tensor:
