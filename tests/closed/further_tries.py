@@ -150,6 +150,28 @@ class Own(torch.optim.Optimizer):
             "super(Own, Own([w])).__setstate__({})",
         )
     ),
+    "weights that are computed from others": tuple(
+        f"""
+from torch.nn.utils.parametrize import register_parametrization
+class Same(nn.Module):
+    def forward(self, w): return w
+    def train(self, mode=True):
+        {"Same.right_inverse = lambda self, w: torch.ones(1)" if early else "return self"}
+class M(nn.Module):
+    def forward(self): return 0
+def f(a):
+    y, i = F.max_pool2d(a, 2, return_indices=True)
+    return F.max_unpool2d(y, i, 2), i
+y, pull, i = torch.func.vjp(f, torch.randn(1, 1, 8, 8), has_aux=True)
+m = M(); m.register_buffer("i", i)
+register_parametrization(m, "i", Same())
+Same.right_inverse = lambda self, w: w
+{change}
+pull(torch.ones(1, 1, 8, 8))
+"""
+        for early, change in (
+            (True, ""), (False, "m.i = i + 10**12"), (False, "torch.func.functional_call(m, dict(i=i + 10**12), ())"))
+    ),
     "keys of optimizers": tuple(
         f"""
 class Key:
