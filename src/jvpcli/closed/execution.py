@@ -29,7 +29,7 @@ from jvpcli.closed.program import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
 from jvpcli.closed.words import NOTHING, Ended, Reached
-from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, missing_name
 from jvpcli.language import forecast, guards
 from jvpcli.language.guards.integers import as_integer
 from jvpcli.language.sessions import prompts
@@ -244,8 +244,9 @@ def _raised_by(code: CodeType, program: Program) -> Exception | None:
     except JvpError:
         raise
     except NameError as error:
-        if type(error.name) is str and error.name in vars(builtins):
-            refusal = ForbiddenError(f"`{error.name}` can't be used in a program.")
+        name = missing_name(error)
+        if name is not None and name in vars(builtins):
+            refusal = ForbiddenError(f"`{name}` can't be used in a program.")
             raise refusal.with_traceback(error.__traceback__) from None
         return error
     except Exception as error:
