@@ -241,6 +241,11 @@ nn.TripletMarginWithDistanceLoss(distance_function={UNSAFE})(torch.ones(5), torc
         'nn.EmbeddingBag(10, 3, mode="sum", sparse=True)(torch.tensor([1]), torch.tensor([0]))',
         'F.embedding_bag(torch.tensor([1]), torch.ones(9, 3), torch.tensor([0]), mode="sum", sparse=True)',
     ),
+    "places of sparse gradients": tuple(
+        f"x = torch.ones(3, requires_grad=True); i = torch.tensor(0); y = {gather}; y.backward(); i.fill_(10**9); x.grad + 1"
+        for gather in ("torch.gather(x, 0, i, sparse_grad=True)", "x.gather(0, i, sparse_grad=True)",
+                       "torch.Tensor.gather(x, dim=0, index=i, sparse_grad=True)")
+    ),
     "names that stand for torch's": (
         *(f"{text}" for text in (
             '__name__ = "torch.return_types"', "for __name__ in [1]: pass", "import math as __name__", "def __name__(): pass",
