@@ -172,6 +172,34 @@ pull(torch.ones(1, 1, 8, 8))
         for early, change in (
             (True, ""), (False, "m.i = i + 10**12"), (False, "torch.func.functional_call(m, dict(i=i + 10**12), ())"))
     ),
+    "names that are taken for others": tuple(
+        f"""
+class Name(str):
+    said, turns = "", 0
+    def __hash__(self): return hash(Name.said) if Name.said else str.__hash__(self)
+    def __eq__(self, other):
+        Name.turns += 1
+        return str(other) == Name.said if Name.said else str.__eq__(self, other)
+class Key(str):
+    def __hash__(self): return hash("__array_interface__" if Name.turns else "step_size")
+    def __eq__(self, other):
+        Name.turns += 1
+        return True
+bad = dict(data=(4096, False), shape=(3,), typestr="<f8", version=3)
+name = Name("a")
+{make}
+Name.said = {said!r}
+{give}
+np.ones(3) + held
+"""
+        for make, said, give in (
+            ("held = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.ones(2)], lr=.1), 1); new = {Key('a'): bad}; "
+             "Name.turns = 0", "", "held.load_state_dict(new)"),
+            ("held = nn.ParameterDict()", "__array_interface__", "held[name] = bad"),
+            ("held = nn.ModuleDict()", "__array__", "held[name] = nn.Identity()"),
+            ("held = nn.Linear(2, 2)", "__array__", "held.register_buffer(name, torch.ones(3))"),
+        )
+    ),
     "keys of optimizers": tuple(
         f"""
 class Key:

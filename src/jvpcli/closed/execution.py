@@ -343,7 +343,7 @@ def _leave(cast: tuple[bool, torch.dtype, bool, int], level: int) -> None:
 
 
 def _check_name(_: Any, name: str, __: Any) -> None:
-    if str.startswith(name, "__"):
+    if type(name) is not str or name.startswith("__"):
         raise Ended(ForbiddenError(f"A part of a module can't be called `{name}`."))
 
 
