@@ -79,6 +79,8 @@ def _optimizer(name: str) -> type:
 
     def stepped(self: Any, closure: Any = None) -> Any:
         """A step; one that is made of torch's own calls alone needs no guard, and is noted down where a graph is kept over it."""
+        if closure is not None:
+            _descend(FRAMES)
         recorder = recorder_here()
         if closure is not None or (recorder is not None and recorder.retains) or not _holds_plain(self):
             return step(self, closure)
@@ -86,6 +88,19 @@ def _optimizer(name: str) -> type:
             return step(self)
 
     return type(name, (kind, Optimizer), {"step": stepped})
+
+
+FRAMES = 24
+"""More calls inside each other than a step makes of torch's before it calls a closure."""
+
+
+def _descend(frames: int) -> None:
+    """Raises Python's own RecursionError where a closure that steps itself has left no room for a step.
+
+    torch would meet it in the middle of its C, between the guards, and dies of it there.
+    """
+    if frames:
+        _descend(frames - 1)
 
 
 def _holds_plain(optimizer: Any) -> bool:
