@@ -212,6 +212,12 @@ def words_of(error: BaseException) -> str:
         return "<exception str() failed>"
 
 
+def missing_name(error: BaseException) -> str | None:
+    """The name that has no value, as Python itself notes it down, and no class of a user's own; None: it is none."""
+    name = vars(NameError)["name"].__get__(error) if isinstance(error, NameError) else None
+    return name if type(name) is str else None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or torch could not get the memory it wanted."""
     text = words_of(error).lower()

@@ -150,6 +150,76 @@ class Own(torch.optim.Optimizer):
             "super(Own, Own([w])).__setstate__({})",
         )
     ),
+    "weights that are computed from others": tuple(
+        f"""
+from torch.nn.utils.parametrize import register_parametrization
+class Same(nn.Module):
+    def forward(self, w): return w
+    def train(self, mode=True):
+        {"Same.right_inverse = lambda self, w: torch.ones(1)" if early else "return self"}
+class M(nn.Module):
+    def forward(self): return 0
+def f(a):
+    y, i = F.max_pool2d(a, 2, return_indices=True)
+    return F.max_unpool2d(y, i, 2), i
+y, pull, i = torch.func.vjp(f, torch.randn(1, 1, 8, 8), has_aux=True)
+m = M(); m.register_buffer("i", i)
+register_parametrization(m, "i", Same())
+Same.right_inverse = lambda self, w: w
+{change}
+pull(torch.ones(1, 1, 8, 8))
+"""
+        for early, change in (
+            (True, ""), (False, "m.i = i + 10**12"), (False, "torch.func.functional_call(m, dict(i=i + 10**12), ())"))
+    ),
+    "names that are taken for others": tuple(
+        f"""
+class Name(str):
+    said, turns = "", 0
+    def __hash__(self): return hash(Name.said) if Name.said else str.__hash__(self)
+    def __eq__(self, other):
+        Name.turns += 1
+        return str(other) == Name.said if Name.said else str.__eq__(self, other)
+class Key(str):
+    def __hash__(self): return hash("__array_interface__" if Name.turns else "step_size")
+    def __eq__(self, other):
+        Name.turns += 1
+        return True
+bad = dict(data=(4096, False), shape=(3,), typestr="<f8", version=3)
+name = Name("a")
+{make}
+Name.said = {said!r}
+{give}
+np.ones(3) + held
+"""
+        for make, said, give in (
+            ("held = torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.ones(2)], lr=.1), 1); new = {Key('a'): bad}; "
+             "Name.turns = 0", "", "held.load_state_dict(new)"),
+            ("held = nn.ParameterDict()", "__array_interface__", "held[name] = bad"),
+            ("held = nn.ModuleDict()", "__array__", "held[name] = nn.Identity()"),
+            ("held = nn.Linear(2, 2)", "__array__", "held.register_buffer(name, torch.ones(3))"),
+        )
+    ),
+    "keys of optimizers": tuple(
+        f"""
+class Key:
+    turns = 0
+    def __hash__(self): return hash("fused")
+    def __eq__(self, other):
+        Key.turns += 1
+        if Key.turns == {turn}:
+            for name in list(state): state[name] = torch.ones(1)
+            group["fused"] = True
+        return False
+w = torch.ones(100000, requires_grad=True); w.grad = torch.ones(100000)
+o = torch.optim.SGD([w], lr=.1, momentum=.9)
+o.step()
+group, state = o.param_groups[0], o.state_dict()["state"][0]
+del group["fused"]; group[Key()] = 1; group["fused"] = False
+o.step()
+"""
+        for turn in (2, 3)
+    ),
     "torch's functions as hooks": (
         *(
             f"""
@@ -199,6 +269,11 @@ nn.TripletMarginWithDistanceLoss(distance_function={UNSAFE})(torch.ones(5), torc
         'nn.EmbeddingBag(10, 3, mode="sum", sparse=True)(torch.tensor([1]), torch.tensor([0]))',
         'F.embedding_bag(torch.tensor([1]), torch.ones(9, 3), torch.tensor([0]), mode="sum", sparse=True)',
     ),
+    "places of sparse gradients": tuple(
+        f"x = torch.ones(3, requires_grad=True); i = torch.tensor(0); y = {gather}; y.backward(); i.fill_(10**9); x.grad + 1"
+        for gather in ("torch.gather(x, 0, i, sparse_grad=True)", "x.gather(0, i, sparse_grad=True)",
+                       "torch.Tensor.gather(x, dim=0, index=i, sparse_grad=True)")
+    ),
     "names that stand for torch's": (
         *(f"{text}" for text in (
             '__name__ = "torch.return_types"', "for __name__ in [1]: pass", "import math as __name__", "def __name__(): pass",
@@ -245,7 +320,10 @@ pull(torch.ones(1, 1, 4, 4))
 """
         for change in ("i.fill_(10**12)", "i[0] = 10**12", "i += 10**12", "L[0].zero_()", "L[1].zero_()", "i.T.zero_()",
                        "i.data = i + 1", "F.threshold(i, 99, 0, inplace=True)", "i.detach().zero_()", "i.data.zero_()",
-                       "torch.fill_(i, 3)")
+                       "torch.fill_(i, 3)",
+                       *("i.grad = torch.full_like(i, 10**12); torch.optim.SGD([i], lr=1" + way + ").step()"
+                         for way in ("", ", foreach=True")),
+                       "j = i.clone(); j.grad = i; torch.optim.SGD([j], lr=1).zero_grad(set_to_none=False)")
     ),
     "attention": (
         "F.scaled_dot_product_attention(torch.ones(1,1,2,64), torch.ones(1,1,2,64), torch.ones(1,1,3000000,64))",

@@ -1916,3 +1916,30 @@ with torch.no_grad(): layer(torch.ones(2, 3, 4))
     assert not calls
     exec(compile(text, "<plain>", "exec"), {"torch": torch, "nn": torch.nn})
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "as it is computed"])
+@pytest.mark.parametrize(
+    "change", ["register_parametrization(m, 'weight', Twice())", "register_parametrization(m, 'weight', Putting())"]
+)
+def test_a_parametrization_changes_no_class_of_torch(when: str, change: str) -> None:
+    """torch sets what computes a weight on the class of its module; which is the module's own, whatever its parts are called."""
+    text = f"""
+from torch.nn.utils.parametrize import register_parametrization
+def put():
+    m.parametrizations = nn.ModuleDict(dict(x=nn.Linear(1, 1)))
+class Twice(nn.Module):
+    def forward(self, w): return w * 2
+class Putting(Twice):
+    def train(self, mode=True):
+        put()
+        return self
+m = nn.Linear(2, 2)
+if {when == "before"}: put()
+{change}
+x = torch.ones(2, requires_grad=True)
+y = m(x).sum()
+"""
+    before = {**vars(torch.nn.Linear)}
+    ended_by(text)
+    assert {**vars(torch.nn.Linear)} == before

@@ -1147,3 +1147,14 @@ def test_where_a_program_ends_after_what_is_asked_is_said():
     )
     told = as_run(text).warnings[-1].message
     assert "on line 5; the program ends on line 6 with TypeError: unsupported operand type(s) for *: " in told
+
+
+@pytest.mark.parametrize("name", ["torch.ones(3)", "property(lambda self: 1 / 0)", "property(lambda self: exit())"])
+def test_an_error_that_tells_lies_of_its_name_is_told_by_what_it_says(name: str) -> None:
+    text = f"""
+class Lost(NameError):
+    name = {name}
+raise Lost("gone")
+"""
+    with pytest.raises(JvpError, match=r"Lost: gone"):
+        as_run(text)

@@ -10,6 +10,7 @@ import torch
 from executed import by_python, fits
 
 from jvpcli.answers import report_of
+from jvpcli.closed.execution import Settings, compiled, run_through
 from jvpcli.language.pasted import as_meant
 from jvpcli.render.json import to_dict
 from jvpcli.request import Request
@@ -750,3 +751,21 @@ def test_a_leaf_without_an_earlier_gradient_is_no_unused_input():
     assert [each["code"] for each in document["warnings"]] == ["as_python"]
     assert document["vjp"]["w"]["value"] == [[2.0], [-4.0]]  # b is zero
     assert document["vjp"]["b"]["value"] == [1.0]
+
+
+@pytest.mark.parametrize("kind", ["SGD", "LBFGS"])
+def test_a_closure_that_steps_itself_ends_in_an_error_of_python(kind: str) -> None:
+    """Wherever in a step the last call is that Python makes: torch died of it in some."""
+    code = compiled(f"""
+w = torch.ones(2, requires_grad=True)
+o = torch.optim.{kind}([w], lr=0.1)
+def closure():
+    o.step(closure)
+    return w.sum()
+o.step(closure)
+""")
+
+    def below(frames: int) -> BaseException | None:
+        return below(frames - 1) if frames else run_through(code, Settings())[1]
+
+    assert [type(below(frames)) for frames in range(6)] == [RecursionError] * 6

@@ -97,6 +97,8 @@ REFUSED = {
         "0., False, False)",
         "torch.gru(x.reshape(2, 2), torch.tensor([9]), torch.zeros(1, 9, 3), [torch.zeros(9, 2), torch.zeros(9, 3)], False, 1, "
         "0., False, False)",
+        *(f"torch.gru(x.reshape(2, 2), {sizes}, torch.zeros(1, 1, 3), [torch.zeros(9, 2), torch.zeros(9, 3)], False, 1, "
+          "0., False, False)[0]" for sizes in ("torch.tensor([1]).expand(2)", "torch.tensor([1, 9, 1, 9])[::2]")),
         "torch.rnn_tanh_cell(x.reshape(1, 4), torch.zeros(1, 3), torch.zeros(3, 4), torch.zeros(8, 8))",
         "torch.gru_cell(x.reshape(1, 4), torch.zeros(2, 3), torch.zeros(9, 4), torch.zeros(9, 3))",
         "torch.lstm_cell(x.reshape(1, 4), (torch.zeros(1, 3), torch.zeros(1, 7)), torch.zeros(12, 4), torch.zeros(12, 3))",
@@ -121,6 +123,8 @@ REFUSED = {
         "F.fractional_max_pool2d(x.reshape(1, 1, 2, 2), 2, output_size=1, _random_samples=torch.full((1, 1, 2), 1e8))",
         "torch.grid_sampler_3d(torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 1, 1, 3), 3, 2, False)",
         "F.ctc_loss(torch.zeros(5, 1, 3), torch.tensor([[1, 2]]), torch.tensor([5]), torch.tensor([2]), blank=7)",
+        *(f"F.ctc_loss(torch.zeros(5, 2, 3), {targets}, torch.tensor([5, 5]), torch.tensor([2, 1]))" for targets in
+          ("torch.tensor([1]).expand(3)", "torch.tensor([[1, 99], [2, 99], [1, 99]])[:, 0]")),
     ],
     "kinds": [
         "torch.lu_solve(x, x)", "torch.gru(x)", "torch.pdist()", "torch.lstm(x, x, x, 1, 1, 1, 1, 1, 1)",
@@ -181,6 +185,8 @@ ORDINARY = [
     "torch.rnn_relu(x.reshape(1, 2, 2), torch.zeros(2, 1, 3), [torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3), "
     "torch.zeros(3)]*2, True, 1, 0., False, True, True)",
     "torch.gru_cell(x.reshape(1, 4), torch.zeros(1, 3), torch.zeros(9, 4), torch.zeros(9, 3))",
+    "F.ctc_loss(torch.zeros(5, 2, 3), torch.tensor([1, 2, 1]), torch.tensor([5, 5]), torch.tensor([2, 1]))",
+    "F.ctc_loss(torch.zeros(5, 3), torch.tensor([[1, 0], [2, 0]])[:, 0], torch.tensor(5), torch.tensor(2))",
     "torch.segment_reduce(x.reshape(2, 2), 'sum', offsets=torch.tensor([[0, 2], [0, 2]]), axis=1)",
     "F.embedding_bag(torch.tensor([0, 4, 1]), torch.ones(5, 5), torch.tensor([0, 1, 3]), include_last_offset=True)",
     "F.embedding_bag(torch.tensor([], dtype=torch.int64), x.reshape(2, 2), torch.tensor([], dtype=torch.int64))",

@@ -17,7 +17,7 @@ from jvpcli.answers.arguments import inputs_of
 from jvpcli.answers.question import values_of
 from jvpcli.answers.run import Made, agrees, made_by, request_of
 from jvpcli.closed.derived import Asked
-from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError, words_of
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UnknownNameError, missing_name, words_of
 from jvpcli.language.pasted import no_such_call
 from jvpcli.language.trees import Arguments, is_below, leaves
 from jvpcli.problem import Problem
@@ -199,7 +199,7 @@ def _ended(error: BaseException, meaning: JvpError | None) -> JvpError:
         return meaning
     own = _own_frames(error)
     where = f" on line {own[-1].tb_lineno}" if own else ""
-    name = getattr(error, "name", None) if isinstance(error, NameError) else None
+    name = missing_name(error)
     if name is None or hasattr(builtins, name):
         return _placed(EvaluationError(f"the program ends{where} with {_quoted(error)}"), error)
     return UnknownNameError(f"the program reads `{name}`{where}, which has no value", hints=(f"--{name} VALUE gives it one",))

@@ -29,7 +29,7 @@ from jvpcli.closed.program import Program, found_without_import
 from jvpcli.closed.syntax import guarded
 from jvpcli.closed.wall import is_walled, walled
 from jvpcli.closed.words import NOTHING, Ended, Reached
-from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, missing_name
 from jvpcli.language import forecast, guards
 from jvpcli.language.guards.integers import as_integer
 from jvpcli.language.sessions import prompts
@@ -244,8 +244,9 @@ def _raised_by(code: CodeType, program: Program) -> Exception | None:
     except JvpError:
         raise
     except NameError as error:
-        if type(error.name) is str and error.name in vars(builtins):
-            refusal = ForbiddenError(f"`{error.name}` can't be used in a program.")
+        name = missing_name(error)
+        if name is not None and name in vars(builtins):
+            refusal = ForbiddenError(f"`{name}` can't be used in a program.")
             raise refusal.with_traceback(error.__traceback__) from None
         return error
     except Exception as error:
@@ -342,7 +343,7 @@ def _leave(cast: tuple[bool, torch.dtype, bool, int], level: int) -> None:
 
 
 def _check_name(_: Any, name: str, __: Any) -> None:
-    if str.startswith(name, "__"):
+    if type(name) is not str or name.startswith("__"):
         raise Ended(ForbiddenError(f"A part of a module can't be called `{name}`."))
 
 
@@ -441,7 +442,8 @@ class _Guard(TorchFunctionMode):
             return self.recorder.note(func, args, keywords, lambda: self._unnoted(func, args, keywords))
         if self.watch.ended is not None:
             raise Ended(self.watch.ended)
-        whole = [x for x in (*args, *keywords.values()) if type(x) in reach.TENSORS and integers.are_whole(x)]
+        given = [x for each in (*args, *keywords.values()) for x in (each if type(each) in (list, tuple) else (each,))]
+        whole = [x for x in given if type(x) in reach.TENSORS and integers.are_whole(x)]
         before = [x._version for x in whole]
         inner = any(map(torch._C._functorch.is_functorch_wrapped_tensor, whole))  # whose changes are not counted
         found = None if inner else self._called(func, args, keywords)

@@ -98,16 +98,21 @@ def check_view(x: Tensor, *asked: Any) -> None:
             raise ForbiddenError("Memory of real numbers can't be viewed as whole ones in a program, nor the other way round.")
 
 
+SPARSE = {"embedding": "sparse", "embedding_bag": "sparse", "gather": "sparse_grad"}
+"""Functions that can give their gradient in a sparse layout, with the flag that asks for it."""
+
+
 def check_gradient(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-    """Refuse a call whose gradient would be sparse: torch trusts the places in it, and a program has it in its hands.
+    """Refuse a call whose gradient would be sparse: torch trusts the places in it, and a program has them in its hands.
 
     Raises:
         ForbiddenError: it is one.
     """
-    if op.rpartition(".")[2] in ("embedding", "embedding_bag"):
+    flag = SPARSE.get(op.rpartition(":")[2].rpartition(".")[2])
+    if flag is not None:
         found = bind(op, arguments, keywords)
-        if found is not None and found[1].get("sparse"):
-            raise ForbiddenError("`sparse` can't be used in a program: torch trusts the places in a sparse gradient.")
+        if (keywords if found is None else found[1]).get(flag):
+            raise ForbiddenError(f"`{flag}` can't be used in a program: torch trusts the places in a sparse gradient.")
 
 
 INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {

@@ -227,7 +227,7 @@ class ParameterDict(nn.ParameterDict):
 
     def _key_to_attr(self, key: str) -> str:
         found: str = super()._key_to_attr(key)
-        if str.startswith(found, "_"):
+        if type(found) is not str or found.startswith("_"):  # else it is another's name where it is compared
             raise ForbiddenError(f"The key `{found}` can't be used.")
         return found
 

@@ -1002,7 +1002,7 @@ class _Scheduled:
         """
         known = self.state_dict()
         for name, each in dict(state_dict).items():
-            if name not in known or not _are_plain(each):
+            if type(name) is not str or name not in known or not _are_plain(each):
                 raise ForbiddenError(f"The state of a schedule can't be set by `{name}` in a program.")
             self._held[name] = deepcopy(each)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -18,7 +18,7 @@ from jvpcli.errors import ForbiddenError
 def renaming() -> dict[str, Any]:
     """What torch.nn.utils has of them."""
     norms = {name: _of_parameter(getattr(nn.utils, name)) for name in ("weight_norm", "spectral_norm")}
-    newer = {name: _of_parameter(getattr(parametrizations, name)) for name in ("weight_norm", "spectral_norm", "orthogonal")}
+    newer = {name: _parametrized(getattr(parametrizations, name)) for name in ("weight_norm", "spectral_norm", "orthogonal")}
     general = {"register_parametrization": _registered, "is_parametrized": parametrize.is_parametrized}
     return {
         **norms,
@@ -38,6 +38,19 @@ def _of_parameter(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def _parametrized(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same by a parametrization of torch's."""
+
+    @wraps(function)
+    def made(module: Any, name: Any = "weight", *arguments: Any, **keywords: Any) -> Any:
+        _set_apart(module)
+        found = function(module, name, *arguments, **keywords)
+        vars(module)["_modules"]["parametrizations"][name].__class__ = ParametrizationList
+        return found
+
+    return _of_parameter(made)
+
+
 def _own(module: Any, name: Any) -> str:
     """The name of a parameter that a module has.
 
@@ -49,19 +62,64 @@ def _own(module: Any, name: Any) -> str:
     return name
 
 
+APART = "jvp:apart"
+"""The attribute of the classes that modules of torch's have for themselves."""
+
+
+def _set_apart(module: nn.Module) -> None:
+    """Gives a module a class that no other has: torch sets what computes a weight on the class.
+
+    torch makes such a class, too; but not where the program has given the module a part by the name that torch keeps them by.
+
+    Raises:
+        ForbiddenError: what it has by that name is another's.
+    """
+    kind, kept = type(module), vars(module)["_modules"].get("parametrizations")
+    if hasattr(module, "parametrizations") and type(kept) is not nn.ModuleDict:
+        raise ForbiddenError("What a module calls `parametrizations` is torch's in a program.")
+    if not (any(map(reach.is_own, kind.__mro__)) or hasattr(kind, APART)):
+        module.__class__ = type(kind.__name__, (kind,), {APART: True})
+
+
+class ParametrizationList(parametrize.ParametrizationList):
+    """What computes a weight, and nothing back from one: torch would give a parameter other memory, in which a graph trusts."""
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(())
+
+    def right_inverse(self, value: Any) -> None:
+        """Stands where the weight is set.
+
+        Raises:
+            ForbiddenError: always.
+        """
+        raise ForbiddenError("A weight that is computed from others can't be set in a program.")
+
+
 def _registered(module: Any, tensor_name: Any, parametrization: Any, *, unsafe: bool = False) -> Any:
-    """`register_parametrization(module, "weight", parametrization)`: torch gives it other memory by what leads back.
+    """`register_parametrization(module, "weight", parametrization)`, by the steps of torch's own.
 
     Raises:
         ForbiddenError: the parametrization leads back, or is none.
     """
     if not isinstance(parametrization, nn.Module):
         raise ForbiddenError("A parametrization is a module.")
+    _own(module, tensor_name)
+    parametrization.train(module.training)
     held = [*map(vars, type(parametrization).__mro__), vars(parametrization)]
     held += [vars(parametrization).get(name) or {} for name in ("_parameters", "_modules", "_buffers")]
     if any("right_inverse" in each for each in held):
         raise ForbiddenError("A parametrization with a `right_inverse` can't be used in a program.")
-    return parametrize.register_parametrization(module, _own(module, tensor_name), parametrization)
+    computing = ParametrizationList([parametrization], getattr(module, tensor_name))
+    name = _own(module, tensor_name)  # as the parametrization has left it
+    _set_apart(module)
+    delattr(module, name)
+    if not parametrize.is_parametrized(module):
+        parametrize._inject_new_class(module)
+        module.parametrizations = nn.ModuleDict()
+    parametrize._inject_property(module, name)
+    module.parametrizations[name] = computing
+    return module
 
 
 def _normed(v: Tensor, g: Tensor, dim: int) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.closed import reach
+from jvpcli.closed import integers, reach
 from jvpcli.closed.words import Namespace
 from jvpcli.errors import ForbiddenError
 from jvpcli.recording.recorder import recorder_here
@@ -78,6 +79,8 @@ def _optimizer(name: str) -> type:
 
     def stepped(self: Any, closure: Any = None) -> Any:
         """A step; one that is made of torch's own calls alone needs no guard, and is noted down where a graph is kept over it."""
+        if closure is not None:
+            _descend(FRAMES)
         recorder = recorder_here()
         if closure is not None or (recorder is not None and recorder.retains) or not _holds_plain(self):
             return step(self, closure)
@@ -87,28 +90,55 @@ def _optimizer(name: str) -> type:
     return type(name, (kind, Optimizer), {"step": stepped})
 
 
+FRAMES = 24
+"""More calls inside each other than a step makes of torch's before it calls a closure."""
+
+
+def _descend(frames: int) -> None:
+    """Raises Python's own RecursionError where a closure that steps itself has left no room for a step.
+
+    torch would meet it in the middle of its C, between the guards, and dies of it there.
+    """
+    if frames:
+        _descend(frames - 1)
+
+
 def _holds_plain(optimizer: Any) -> bool:
     """Whether an optimizer holds tensors and numbers alone, and nothing of the program that would run in its steps.
 
     Not where it is asked for a way of its own to carry a step out, in which torch trusts the shapes of what it holds.
     """
-    if any(group.get(way) for group in optimizer.param_groups for way in WAYS):
+    groups, states = optimizer.param_groups, optimizer.state
+    if not _holds_tensors(groups) or any(group.get(way) for group in groups for way in WAYS):
         return False
-    groups, states = optimizer.param_groups, optimizer.state.values()
+    if not reach.SIMPLE.issuperset(map(type, states)) or not all(map(_has_words, states.values())):
+        return False
     values = [value for group in groups for name, value in group.items() if name != "params"]
-    kinds = {type(part) for value in values for part in (value if type(value) is tuple else (value,))}
-    kinds.update(type(value) for state in states for value in state.values())
-    return kinds <= reach.SIMPLE and {*map(type, states)} <= {dict} and _holds_tensors(groups)
+    parts = [part for value in values for part in (value if type(value) is tuple else (value,))]
+    parts += [part for state in states.values() for part in state.values()]
+    return reach.SIMPLE.issuperset(map(type, parts)) and _are_real(parts)
 
 
 def _holds_tensors(groups: Any) -> bool:
-    """Whether what an optimizer moves are tensors in lists."""
+    """Whether what an optimizer moves are tensors of real numbers in lists: those of whole ones are counted as they change."""
     return type(groups) is list and all(
-        type(group) is dict
+        _has_words(group)
         and type(group.get("params")) is list
         and reach.TENSORS.issuperset(map(type, group["params"]))
+        and _are_real(group["params"])
         for group in groups
     )
+
+
+def _has_words(group: Any) -> bool:
+    """Whether something is a dictionary by words: no key of the program's own is compared as one is looked up."""
+    return type(group) is dict and {*map(type, group)} <= {str}
+
+
+def _are_real(values: Iterable[Any]) -> bool:
+    """Whether no tensor of whole numbers is among values."""
+    with torch._C.DisableTorchFunction():
+        return not any(map(integers.are_whole, values))
 
 
 def data() -> Namespace:

@@ -61,6 +61,11 @@ def unbatched(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def in_a_row(vector: Tensor) -> bool:
+    """Whether the entries of a vector stand one behind the other in memory, as some of torch's functions trust."""
+    return vector.numel() < 2 or vector.stride(0) == 1
+
+
 def in_digits(number: int) -> str:
     """An integer as people read it, however long."""
     return f"{number:,}" if number.bit_length() < 200 else f"about 2**{number.bit_length()}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language.guards.binding import Bound, Rule
-from jvpcli.language.guards.integers import unbatched
+from jvpcli.language.guards.integers import in_a_row, unbatched
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Blocks of rows in the weights of each kind."""
@@ -93,6 +93,8 @@ def _are_tensors(values: Sequence[Any], dimensions: int) -> bool:
 def _batch_sizes_problem(sizes: Any, rows: int) -> str | None:
     if not isinstance(sizes, Tensor) or sizes.dtype is not torch.int64 or sizes.ndim != 1 or sizes.device.type != "cpu":
         return "the batch_sizes must be a vector of int64 on the CPU"
+    if not in_a_row(sizes):
+        return "the batch_sizes must stand one behind the other in memory: .contiguous() gives them so"
     counts = unbatched(sizes).tolist()
     falling = all(before >= after for before, after in pairwise(counts))
     if not counts or counts[-1] < 1 or not falling or sum(counts) != rows:

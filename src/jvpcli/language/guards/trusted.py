@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language.guards.binding import Bound, Rule
-from jvpcli.language.guards.integers import LARGEST_PRODUCT, SMALL_BITS, unbatched
+from jvpcli.language.guards.integers import LARGEST_PRODUCT, SMALL_BITS, in_a_row, unbatched
 from jvpcli.language.guards.overflow import POLYNOMIALS
 
 
@@ -117,6 +117,8 @@ def _ctc_loss(bound: Bound) -> str | None:
     most = targets.shape[-1] if targets.ndim else 0
     if not _between(outputs, 0, most) or (not apart and int(outputs.sum()) > most):
         return f"the target_lengths can't be negative or come to more than the targets, {most}"
+    if targets.ndim == 1 and not (apart or in_a_row(targets)):
+        return "targets of several sequences must stand one behind the other in memory: .contiguous() gives them so"
     if targets.ndim == 2 and targets.shape[0] != batch:
         return f"there must be {batch} rows of targets, one for each sequence"
     return None
