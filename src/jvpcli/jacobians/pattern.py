@@ -48,7 +48,7 @@ BY_FORM: Mapping[str, Callable[[Op], Locals | None]] = {
 }
 """Operations with zeros at every point: their local maps where all that they have saved is ones."""
 
-PRODUCTS = detect.LINEAR | product.SAVED.keys() | {"Addr", "Linear", "Trilinear", "Convolution", "LinalgSolveTriangular"}
+PRODUCTS = detect.LINEAR | product.SAVED.keys() | {"Mul", "Addr", "Linear", "Trilinear", "Convolution", "LinalgSolveTriangular"}
 """Operations whose local map to one operand is made from the others alone."""
 
 TRIANGLES = frozenset(("Tril", "Triu"))
