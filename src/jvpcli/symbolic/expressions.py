@@ -136,7 +136,7 @@ def matrix_strength(expr: Expr) -> int:
 
 
 def _number_told(expr: Expr) -> str:
-    """A number in the notation of matrices, as in indices: of small whole numbers, their roots and π, where it is made of these."""
+    """A number in the notation of matrices, as in indices: where it is made of them by small whole numbers, their roots and π."""
     return expr.text if "/" in expr.text else of_roots(Fraction(expr.text), latex=False) or expr.text
 
 
