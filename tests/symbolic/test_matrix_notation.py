@@ -68,6 +68,7 @@ FUNCTIONS = {
 def worked_out(text: str, tensors: dict[str, torch.Tensor], ones: Matrix) -> torch.Tensor:
     """What the notation says."""
     text = re.sub(r"‖([^‖]*)‖", r"norm(\1)", text)
+    text = re.sub(r"\|([^|]*)\|", r"abs(\1)", text)
     text = re.sub(r"(?<!\w)\[([^\]]*)\]", r"(\1)", text)  # 1 where it holds, else 0
     text = re.sub(r"(?<!\w)([0-9]+(?:\.[0-9]+)?)(?!\w)", r"number(\1)", text)
     text = re.sub(r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: f"**({found[0].translate(RAISED)})", text)
