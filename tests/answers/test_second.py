@@ -493,3 +493,11 @@ def test_a_hessian_beyond_the_memory_limit_is_known_by_its_products():
     expected = torch.autograd.functional.hvp(loss, x, torch.ones_like(x))[1]
     torch.testing.assert_close(result.hvp["x"], expected, rtol=1e-3, atol=1e-4)
     assert result.eigenvalues.least < result.eigenvalues.greatest
+
+
+@pytest.mark.parametrize("text", ["x.prod() * (x * x).sum().log_softmax(0)", "(x.exp().prod().softmax(0) + x.prod()).log()"])
+def test_a_softmax_of_a_single_number(text):
+    """Its second backward is an operation that no rule knows, from a number to a number."""
+    x = torch.tensor([0.3, 1.2, 0.7], dtype=torch.float64)
+    expected = torch.autograd.functional.hessian(lambda x: eval(text, {"x": x}), x)
+    torch.testing.assert_close(jvpcli.hessian(text, x=x).hessian["x", "x"], expected)

@@ -415,9 +415,13 @@ def along(op: Op, dims: Collection[int]) -> Locals:
 
 def probe(op: Op) -> Locals:
     """Every operand's dense block: a basis vector for each entry of the output."""
-    rows = pull_basis(op, range(len(op.shape)))
+    rows, m = pull_basis(op, range(len(op.shape))), prod(op.shape)
+
+    def block(shape: Shape, found: Tensor) -> Term:
+        return dense(op.shape, shape, reduce_to(found, shape).reshape(m, prod(shape)), op.like)
+
     return [
-        None if shape is None else () if found is None else (dense(op.shape, shape, reduce_to(found, shape).flatten(1), op.like),)
+        None if shape is None else () if found is None else (block(shape, found),)
         for shape, found in zip(op.shapes, rows, strict=True)
     ]
 
