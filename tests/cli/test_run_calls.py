@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 
@@ -385,6 +386,40 @@ def test_the_answer_is_the_gradient_that_the_program_itself_gets(jvp, tmp_path, 
     document = json.loads(jvp("run", f"--{command}", "8", "--json", str(path)).out)
     assert document["vjp"]["x"]["value"] == pytest.approx(numbers(found["x"].grad.tolist()), rel=1e-5)
     assert "other_gradient" not in [warning["code"] for warning in document["warnings"]]
+
+
+OVERWRITTEN = """\
+import gc, torch
+w = torch.ones(77, requires_grad=True)
+ids = set()
+for turn in range(30):
+    loss = (2 * w).exp().sum()
+    loss.backward(retain_graph=True)
+    other = torch.ones(77, requires_grad=True)
+    with torch.no_grad():
+        w.mul_(0.9)
+        other.mul_(3)
+    ids.add(id(other))
+    del other
+print(sum(x.shape == (77,) for x in gc.get_objects() if type(x) is torch.Tensor))
+kept, b = [], None
+while id(b) not in ids and len(kept) < 1000:
+    b = torch.full((77,), 5.0, requires_grad=True)
+    kept.append(b)
+(b * b * w.detach()).sum().backward()
+loss.backward()
+"""
+
+
+@pytest.mark.parametrize(("line", "gradient"), [(18, 10 * 0.9**30), (19, 2 * math.exp(2 * 0.9**29))])
+def test_numbers_that_are_overwritten_are_kept_while_a_graph_is_of_them(jvp, tmp_path, capsys, line, gradient):
+    """No longer than that, and not for a tensor that takes the place of another in memory."""
+    path = tmp_path / "program.py"
+    path.write_text(OVERWRITTEN)
+    document = json.loads(jvp("run", "--trace", str(line), "--json", str(path)).out)
+    (found,) = document["vjp"].values()
+    assert found["value"] == pytest.approx([gradient] * 77, rel=1e-4)
+    assert int(capsys.readouterr().err) < 15
 
 
 @pytest.mark.parametrize(

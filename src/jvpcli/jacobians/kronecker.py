@@ -100,7 +100,8 @@ class KroneckerMap(Term):
         return list(map(attrgetter("values"), self.factors))
 
     def changed(self, make: Callable[[Tensor], Tensor]) -> KroneckerMap:
-        return replace(self, factors=tuple([Factor(make(f.values), f.labels) for f in self.factors]))
+        factors = tuple([Factor(make(f.values), f.labels) for f in self.factors])
+        return KroneckerMap(self.out_shape, self.in_shape, self.like, self.out, self.inn, self.sizes, factors, self.scale)
 
     def bare(self) -> KroneckerMap:
         return replace(self, factors=(), scale=1.0)
@@ -285,13 +286,9 @@ def split_label(m: KroneckerMap, label: int, outer: int, fresh: int) -> Kronecke
     def cut(labels: Labels) -> Labels:
         return tuple([part for k in labels for part in ((k, fresh) if k == label else (k,))])
 
-    return replace(
-        m,
-        out=cut(m.out),
-        inn=cut(m.inn),
-        sizes={**m.sizes, label: outer, fresh: m.sizes[label] // outer},
-        factors=tuple([split(f, label, outer, fresh) for f in m.factors]),
-    )
+    sizes = {**m.sizes, label: outer, fresh: m.sizes[label] // outer}
+    factors = tuple([split(f, label, outer, fresh) for f in m.factors])
+    return KroneckerMap(m.out_shape, m.in_shape, m.like, cut(m.out), cut(m.inn), sizes, factors, m.scale)
 
 
 def _unify(first: Labels, second: Labels) -> dict[int, int]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.linear_map import LinearMap, as_numpy
-from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.jacobians.operations import coarsest_rounding, is_regular
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
@@ -184,10 +184,17 @@ def generic_sides(problem: Problem, known: Sides | None = None) -> Sides | None:
     _, coarser, step = problem.once("kinks", lambda: _sight(problem))
     if step is None:
         return None
+    if known is None and not (problem.is_own or problem.decided) and is_without_kinks(problem):
+        known = [], []
     if known is None or coarser:  # what is coarser on the way is a staircase from nearer by
         below, above = (generic_gradient(problem, moved(problem.leaves, sign * step, seed=1)) for sign in (-1, 1))
         return below, above
     return known
+
+
+def is_without_kinks(problem: Problem) -> bool:
+    """Whether the operations tell that derivatives are continuous wherever they are finite, if the same ones run."""
+    return not problem.weighed and all(map(is_regular, map(problem.below, problem.differentiable)))
 
 
 def is_uneven(problem: Problem, maps: Mapping[tuple[str, str], LinearMap], sides: Sides) -> bool:

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from jvpcli.attributes import cached_property
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.nearby import Sides, all_finite, cotangents_for_kinks, two_sides
-from jvpcli.jacobians.operations import is_regular
+from jvpcli.jacobians.nearby import Sides, all_finite, cotangents_for_kinks, is_without_kinks, two_sides
 from jvpcli.jacobians.passes import basis, grad
 from jvpcli.problem import Named, Problem
 
@@ -168,8 +167,7 @@ def rows_of(problem: Problem, mode: str) -> Rows | None:
 def _rows_of(problem: Problem, mode: str) -> Rows | None:
     """The rows; None where they are too many, or complex.  No side is looked at where the operations tell of no kink."""
     outputs, inputs = problem.differentiable, problem.leaves
-    regular = not problem.weighed and all(map(is_regular, map(problem.below, outputs)))
-    return _laid_out(_forms(outputs), _forms(inputs), mode == "forward", not regular)
+    return _laid_out(_forms(outputs), _forms(inputs), mode == "forward", not is_without_kinks(problem))
 
 
 Forms = tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]

@@ -118,7 +118,7 @@ class ModuleHooks:
         return self._again.setup_output_hook(values)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Given:
     """A tensor that no recorded call gave: a parameter, data.  `version` counts its changes in place so far.
 

@@ -74,7 +74,8 @@ class Recorder(TorchFunctionMode):
         self._frozen: dict[int, tuple[weakref.ref[Tensor], Point | None]] = {}
         self._constants = set[int]()  # what has no gradient and took part in steps that have one, by `id`
         self.retains = False
-        self._before: dict[tuple[int, int], Tensor] = {}  # numbers of leaves since overwritten, by `id` and version
+        self._given = weakref.WeakValueDictionary[tuple[int, int, bool], Given]()  # each once, while a call holds it
+        self._before = weakref.WeakKeyDictionary[Given, Tensor]()  # numbers of leaves that were overwritten since
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
         self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
         self.last_pass: Point | None = None
@@ -157,8 +158,6 @@ class Recorder(TorchFunctionMode):
         numbers = self._overwritten(tensors if writes else ())
         held = {x: x.grad for x in inputs_of(func, args, keywords)} if leaves_gradients(func, args, keywords) else None
         result = self._attempted(make, func, args, keywords)
-        if func in DERIVATIVES and not self.retains:
-            self._before.clear()
         if held is not None:
             self._left_in_grad(call, func, args, keywords, held)
         self._before.update(numbers)
@@ -187,10 +186,11 @@ class Recorder(TorchFunctionMode):
         self._before.update(numbers)
         return result
 
-    def _overwritten(self, written: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
-        """The numbers of leaves that a call is about to write to, where a graph is kept that may be of them."""
+    def _overwritten(self, written: Sequence[Tensor]) -> dict[Given, Tensor]:
+        """The numbers of leaves that a call is about to write to, where a graph is kept, and calls that took them."""
         leaves = [x for x in written if is_leaf(x)] if self.retains else []
-        return {(id(x), _version(x)): x.detach().clone() for x in leaves}
+        taken = [self._given.get((id(x), _version(x), required)) for x in leaves for required in (False, True)]
+        return {given: given.tensor.detach().clone() for given in taken if given is not None}
 
     def _may_be_kept(self, x: Tensor) -> bool:
         """Whether a step may have kept a tensor for its derivative, or what it is a view of."""
@@ -348,7 +348,8 @@ class Recorder(TorchFunctionMode):
             if copy and torch.is_grad_enabled() and not is_leaf(x):
                 with torch._C.DisableTorchFunction():
                     return Given(x.detach().clone(), 0)
-            return Given(x, _version(x), x.requires_grad)
+            known = id(x), _version(x), x.requires_grad  # which nothing else is while it is held
+            return self._given.get(known) or self._given.setdefault(known, Given(x, *known[1:]))
         writes = tuple(self._storage(x)) if self._storages and x.layout is torch.strided else ()
         return Result(made.call, made.path, writes, required=x.requires_grad)
 
@@ -359,7 +360,7 @@ class Recorder(TorchFunctionMode):
 
     def numbers_then(self, given: Given) -> Tensor:
         """What a given tensor held as a step was given it, if a graph was kept while it was overwritten; else what it holds."""
-        return self._before.get((id(given.tensor), given.version), given.tensor)
+        return self._before.get(given, given.tensor)
 
     def frozen_at(self, x: Tensor) -> Place | None:
         """Where a tensor was told to require no gradient, if that was seen."""

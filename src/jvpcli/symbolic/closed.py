@@ -84,6 +84,7 @@ class Closed:
         self.letters: dict[Index, str] = {}
         self.texts: dict[tuple[Poly, Style, frozenset[str]], str] = {}
         self.slopes: dict[str, Poly] = {}
+        self.derivatives: dict[tuple[str, str], Poly] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
     @cached_property
@@ -229,7 +230,7 @@ class Closed:
             NoClosedFormError: there is none, or it is wrong.
         """
         form = self._form(y)
-        poly = self.slope(form, x)
+        poly = self.slope(y, x)
         axes, v = (*form.over, *self.at[x]), self.v_names[y]
         if math.prod(i.size for i in axes) > LARGEST:
             raise NoClosedFormError("its entries are too many to verify it at this size: give a smaller example")
@@ -242,11 +243,19 @@ class Closed:
             raise NoClosedFormError(fault)
         return form, poly
 
-    def slope(self, form: Lam, x: str) -> Poly:
-        """∂form/∂input: of a form without indices also as 1 comes back through it, where that is shorter."""
-        at = self.at[x]
-        ways = [derivative(form.body, x, at), *([] if form.over else [pulled(form.body, ONE, (), x, at)])]
-        return min(ways, key=lambda poly: len(self.text(poly, at=(*form.over, *at))))
+    def slope(self, y: str, x: str) -> Poly:
+        """∂output/∂input: of an output without indices as 1 comes back through it, where that is shorter.
+
+        Raises:
+            NoClosedFormError: there is none.
+        """
+        if (y, x) not in self.derivatives:
+            form, at = self._form(y), self.at[x]
+            found = derivative(form.body, x, at)
+            if not form.over:
+                found = min(found, pulled(form.body, ONE, (), x, at), key=lambda poly: len(self.text(poly, at=at)))
+            self.derivatives[y, x] = found
+        return self.derivatives[y, x]
 
     def _form(self, y: str) -> Lam:
         form = self.forms[y]

@@ -277,9 +277,10 @@ class Writer:
                 pieces.append(Tensor(decimal, ()))
         below = [t for t in scalars if t.below] + ([over] if over else [])
         pieces += [t for t in scalars if not t.below]
-        orders = (tensors, sorted(tensors, key=lambda t: (t.below, is_truth(t.expr), len(t.axes))))
-        wholes = [reduce(lambda a, b: product(a, b, want), order) for order in orders if order]
-        whole = min(wholes, key=lambda t: cost(t.expr), default=None)
+        by_axes = sorted(tensors, key=lambda t: (t.below, is_truth(t.expr), len(t.axes)))
+        orders = [order for order in ([tensors] if by_axes == tensors else [tensors, by_axes]) if order]
+        wholes = [reduce(lambda a, b: product(a, b, want), order) for order in orders]
+        whole = min(wholes, key=lambda t: cost(t.expr)) if len(wholes) > 1 else next(iter(wholes), None)
         number = reduce(lambda a, b: product(a, b, want), pieces) if pieces else None
         if number is not None and whole is not None:
             whole = product(number, whole, want)

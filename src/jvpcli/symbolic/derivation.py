@@ -38,7 +38,7 @@ def steps(closed: Closed) -> Iterable[Rule]:
         for x, at in closed.at.items():
             try:
                 poly = closed.pulled_to(x)
-                found = closed.slope(form, x)
+                found = closed.slope(y, x)
             except NoClosedFormError:
                 continue
             over = "".join(closed.letters[i] for i in form.over)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from jvpcli.symbolic.writing import SUPERSCRIPT, of_roots
 
 ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM = 100, 90, 80, 70, 60, 50
+STRENGTHS = {"matmul": PRODUCT, "mul": PRODUCT, "div": PRODUCT, "add": SUM, "sub": SUM, "neg": NEGATIVE, "pow": POWER}
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,7 @@ def strength(expr: Expr) -> int:
         return PRODUCT
     if expr.op == "number" and expr.text.startswith("-"):
         return NEGATIVE
-    return {
-        "matmul": PRODUCT,
-        "mul": PRODUCT,
-        "div": PRODUCT,
-        "add": SUM,
-        "sub": SUM,
-        "neg": NEGATIVE,
-        "pow": POWER,
-    }.get(expr.op, ATOM)
+    return STRENGTHS.get(expr.op, ATOM)
 
 
 def torch_text(expr: Expr, closed: bool = False) -> str:
@@ -143,7 +136,7 @@ def matrix_strength(expr: Expr) -> int:
 
 
 def _number_told(expr: Expr) -> str:
-    """A number in the notation of matrices: as a root or a part of π where its digits say nothing."""
+    """A number in the notation of matrices, as in indices: where it is made of them by small whole numbers, their roots and π."""
     return expr.text if "/" in expr.text else of_roots(Fraction(expr.text), latex=False) or expr.text
 
 
@@ -164,33 +157,34 @@ def _place(template: str, k: int) -> tuple[int, str]:
     return (PRODUCT, "·") if "·" in template else (SUM, "")
 
 
+def _own_operations(expr: Expr) -> int:
+    """How many operations an expression has besides those of its arguments."""
+    if expr.text.startswith("torch.einsum"):
+        return 3 * len(expr.args) - 1 if len(expr.args) > 1 else 3
+    free = expr.op == "name" or (expr.op == "number" and "/" not in expr.text) or expr.text.startswith(".to(")
+    return 0 if free else 1
+
+
 def operations(expr: Expr) -> int:
     """How many operations an expression has."""
-    free = expr.op == "name" or (expr.op == "number" and "/" not in expr.text) or expr.text.startswith(".to(")
-    own = 0 if free else 1
-    if expr.text.startswith("torch.einsum"):
-        own = 3 * len(expr.args) - 1 if len(expr.args) > 1 else 3
-    return own + sum(map(operations, expr.args))
-
-
-def symbols(expr: Expr) -> int:
-    """How many names an expression has."""
-    return (expr.op == "name") + sum(map(symbols, expr.args))
+    return sum(map(_own_operations, nodes(expr)))
 
 
 def cost(expr: Expr) -> tuple[int, int, int]:
     """What is least of the shortest expression; what has more axes than any tensor in it counts as longer."""
-    text = torch_text(expr)
-    rank = max((leaf.ndim for leaf in nodes(expr) if leaf.op == "name"), default=0)
-    wider = sum(1 for node in nodes(expr) if node.ndim > max(rank, expr.ndim))
-    return operations(expr) + wider, symbols(expr), len(text)
+    every = nodes(expr)
+    names = [node for node in every if node.op == "name"]
+    widest = max([expr.ndim, *[leaf.ndim for leaf in names]])
+    wider = sum([node.ndim > widest for node in every])
+    return sum(map(_own_operations, every)) + wider, len(names), len(torch_text(expr))
 
 
-def nodes(expr: Expr) -> Iterator[Expr]:
-    """An expression and all that is in it."""
-    yield expr
-    for part in expr.args:
-        yield from nodes(part)
+def nodes(expr: Expr) -> list[Expr]:
+    """An expression and all that is in it, what is deeper last."""
+    found = [expr]
+    for node in found:  # which grows meanwhile
+        found += node.args
+    return found
 
 
 def name(text: str, ndim: int = 0) -> Expr:
