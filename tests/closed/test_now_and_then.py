@@ -487,6 +487,7 @@ nn.utils.parametrize.register_parametrization(nn.Linear(3, 2), "weight", R())"""
 p = nn.utils.rnn.pack_sequence([torch.ones(2, 2), torch.ones(1, 2)])
 p.batch_sizes.fill_(1000)
 nn.GRU(2, 3)(p)""",
+    "a negative index of a sparse tensor": "torch.sparse_coo_tensor([[-1]], [1.], (3,))",
     "packed sequences of no tensors": "nn.utils.rnn.PackedSequence(object(), object())",
     "a private name outside of a class": "x.__k",
     "a private name of a class without one": "class _:\n    def f(self): return self.__k",

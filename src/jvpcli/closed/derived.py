@@ -58,6 +58,9 @@ class After(Enum):
 MOST_TURNS = 3_000_000
 """Turns of loops and calls of functions."""
 
+AT_ONCE = 10_000
+"""For how many of them there are bytes at once: for all would be pages of memory that most programs never need."""
+
 KEPT = 256
 """How many generators are kept at least until it is looked which of them have come to their end."""
 
@@ -80,7 +83,7 @@ class Watch:
         ended: what was refused, after which the program does nothing more; None: nothing.
         pulls: whether torch.func.vjp has given a derivative that may be asked for later: it trusts integers uncounted until then.
         finds_nan: whether a backward pass raises where a step of it gives NaN.
-        left: as many bytes as the program may take turns of loops and calls; none once it has ended.
+        left: bytes for the next turns of loops and calls; none once it has ended.
         kept: its generators that may stop inside of a block with an end of its own, which runs when they are closed.
         most: how many are kept until it is looked which of them have come to their end.
         turns: gives something for each turn.
@@ -115,8 +118,11 @@ class Watch:
     def _taken(self) -> Iterator[Iterable[int]]:
         """A byte for each turn, which C itself takes away one by one; where none is left, it is asked why."""
         while True:
-            self.left = bytearray(b"1") * MOST_TURNS
-            yield self.left
+            for _ in range(0, MOST_TURNS, AT_ONCE):
+                self.left = bytearray(b"1") * AT_ONCE
+                yield self.left
+                if not self.left:
+                    break
             yield iter(self._refuse, None)
 
     def _refuse(self) -> None:

@@ -29,11 +29,13 @@ def made(
     """`torch.sparse_coo_tensor(indices, values, size)`: values at the same place add up.
 
     Raises:
-        ForbiddenError: it is a leaf.
+        ForbiddenError: it is a leaf, or an index is negative, which PyTorch trusts.
     """
     reach.check_given((indices, values, size, dtype, reach.here(device)))
     if requires_grad:
         raise ForbiddenError(reach.SPARSE_LEAF)
     places, given = torch.as_tensor(indices, dtype=torch.int64), torch.as_tensor(values, dtype=dtype)
+    if bool((places < 0).any()):
+        raise ForbiddenError("An index of a sparse tensor is negative, and PyTorch does not count from the end there.")
     shape = [*size] if size is not None else [*(places.amax(1) + 1).tolist(), *given.shape[1:]]
     return torch.zeros(shape, dtype=given.dtype).index_put(tuple(places), given, accumulate=True)
