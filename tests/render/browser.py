@@ -57,10 +57,14 @@ class Browser:
 
     def open(self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
         """Opens a file in a window of that size, with that colour scheme."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
         self.viewport(width, height)
         self.scheme(dark)
         self.driver.get_log("performance"), self.driver.get_log("browser")
         self.driver.get(path.resolve().as_uri())
+        # which may come back while the end of a large page is still read
+        WebDriverWait(self.driver, 30, 0.02).until(lambda _: self.js("document.readyState") == "complete")
 
     def viewport(self, width: int, height: int, scale: float = 1) -> None:
         """The size of the window in CSS pixels; narrow ones count as a phone."""
