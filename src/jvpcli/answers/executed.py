@@ -86,7 +86,7 @@ def _run(request: Request, pasted: Request, refusal: JvpError, answer: Callable[
     except JvpError as why:
         raise _both(refusal, why) from None
     if refusal.torch_message is not None and not found.whole:
-        raise refusal if found.failed is None else _proved(refusal, found.failed())
+        raise refusal if found.failed is None else _clearer(refusal, found.failed())
     found = _as_asked(found, asked)
     try:
         return _answered(found, answer)
@@ -123,13 +123,13 @@ def _counts(error: Exception, refusal: JvpError, found: Executed) -> bool:
 def _both(refusal: JvpError, why: JvpError) -> JvpError:
     """What is told where neither the language reads a program nor Python can run it; what is known to be wrong with it counts."""
     if refusal.torch_message is not None:
-        return _proved(refusal, why)
+        return _clearer(refusal, why)
     if isinstance(why, ExpressionSyntaxError):
         return refusal
     if why.torch_message is not None or isinstance(why, LimitError):
         return why
     same = why.source is not None and _line(why) == _line(refusal) and not isinstance(why, ForbiddenError)
-    if isinstance(refusal, UnknownNameError) and (same or refusal.message.partition("`")[2].partition("`")[0] in why.message):
+    if isinstance(refusal, UnknownNameError) and (same or _first_quoted(refusal) in why.message):
         return refusal  # of the same name, of which the language knows the nearest ones
     if isinstance(why, ForbiddenError) and why.source is not None:
         return why.with_context(hints=WITHOUT_GUARDS)
@@ -140,13 +140,18 @@ def _both(refusal: JvpError, why: JvpError) -> JvpError:
     return refusal
 
 
+def _first_quoted(error: JvpError) -> str:
+    """What stands in an error's first quotation marks, as the name does that is not known; empty: it has none."""
+    return error.message.partition("`")[2].partition("`")[0]
+
+
 def _line(error: JvpError) -> str:
     """The line of the program that an error is about, without its prompt."""
     source, start = error.source or "", (error.span or (0, 0))[0]
     return source[source.rfind("\n", 0, start) + 1 :].partition("\n")[0].removeprefix(">>>").removeprefix("...").strip()
 
 
-def _proved(refusal: JvpError, why: JvpError) -> JvpError:
+def _clearer(refusal: JvpError, why: JvpError) -> JvpError:
     """What the language tells of an error of PyTorch's, or what Python's own run does: where the first lists what the causes may
     be, and the other has found the one, with its cure."""
     is_vague = type(refusal) is EvaluationError and bool(refusal.causes)

@@ -31,7 +31,7 @@ from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
 from jvpcli.options import command
 from jvpcli.problem import Problem
-from jvpcli.program import Const, Equation, Program, refs, takes_shape
+from jvpcli.program import Const, Equation, Program, takes_shape
 from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
 from jvpcli.request import Request
 
@@ -241,8 +241,7 @@ def _carries(value: object) -> bool:
 
 
 def _operands(step: Equation, evaluation: Evaluation) -> list[object]:
-    parts = (*step.operands, *(operand for _, operand in step.keywords))
-    return [evaluation.values.get(slot) for operand in parts for slot in refs(operand)]
+    return [*map(evaluation.values.get, step.reads())]
 
 
 def _around(step: Equation, equations: Sequence[Equation], block: str | None = None) -> str | None:

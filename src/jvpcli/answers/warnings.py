@@ -415,8 +415,7 @@ def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
     """Whether a step may lose a gradient: numbers without one from a tensor with one, a rounding, code of the user's."""
     if not _may_lose(step, evaluation.values.get(step.slot)):
         return False
-    operands = (*step.operands, *(operand for _, operand in step.keywords))
-    read = [evaluation.values.get(slot) for operand in operands for slot in refs(operand)]
+    read = map(evaluation.values.get, step.reads())
     return any(isinstance(value, Tensor) and value.requires_grad for value in read)
 
 

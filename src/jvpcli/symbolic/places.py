@@ -87,6 +87,7 @@ class Places:
 
     def _random(self, problem: Problem, choices: int) -> Iterator[Place]:
         inputs = {name: x.detach() for name, x in problem.inputs.items() if x.is_floating_point()}
+        steps, finite = _steps(problem.evaluation), _finite(problem.evaluation)
         for seed in range(1, RANDOM_POINTS + choices + 1):
             near = [elsewhere(inputs, seed), sampled(inputs, 0.3, seed), moved(inputs, 0.03, seed), moved(inputs, 1e-3, seed)]
             signed = {name: direction(x, 100 * seed + k) for k, (name, x) in enumerate(inputs.items())}
@@ -96,8 +97,7 @@ class Places:
                 except Exception:  # another point of the same seed is nearer
                     continue
                 place = self._place(evaluation)
-                same = _steps(evaluation) == _steps(problem.evaluation) and _finite(problem.evaluation) <= _finite(evaluation)
-                if same and self.is_finite(place):
+                if _steps(evaluation) == steps and finite <= _finite(evaluation) and self.is_finite(place):
                     yield place
                     break
 

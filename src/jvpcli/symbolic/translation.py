@@ -57,7 +57,7 @@ def translated(evaluation: Evaluation, kept: Mapping[int, str] | None = None, be
 
 def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> Any:
     value = evaluation.values.get(step.slot)
-    slots = _slots(step)
+    slots = [*step.reads()]
     for slot in slots:
         if isinstance(values.get(slot), NoClosedFormError):
             raise values[slot]
@@ -143,7 +143,7 @@ def _part(several: Sequence[Any], which: Any, text: str) -> Any:
 def _given(step: Equation, evaluation: Evaluation) -> list[Any]:
     """The values of a step's operands, in order, and then of its keywords."""
     held = {**evaluation.values, **dict(enumerate(evaluation.inputs.values()))}
-    return [read_operand(operand, held) for operand in (*step.operands, *(o for _, o in step.keywords))]
+    return [read_operand(operand, held) for operand in step.given]
 
 
 def _no_position(value: Any) -> bool:
@@ -253,7 +253,7 @@ def _called(rule: Callable[..., Any], name: str, arguments: Sequence[Any], keywo
 def constants(evaluation: Evaluation) -> dict[str, Tensor]:
     """The tensors that a program makes out of nothing, by what they are called in forms: their names, or else their texts."""
     program, values = evaluation.program, evaluation.values
-    made = [step for step in evaluation.tape if program and isinstance(values.get(step.slot), Tensor) and not _slots(step)]
+    made = [step for step in evaluation.tape if program and isinstance(values.get(step.slot), Tensor) and not [*step.reads()]]
     return {_own_name(step, evaluation) or program.step_text(step): values[step.slot] for step in made if program}
 
 
@@ -262,10 +262,6 @@ def _own_name(step: Equation, evaluation: Evaluation) -> str | None:
     if step.name is None or step.name in evaluation.inputs:
         return None
     return step.name if sum(other.name == step.name for other in evaluation.tape) == 1 else None
-
-
-def _slots(step: Equation) -> list[int]:
-    return [slot for operand in (*step.operands, *(o for _, o in step.keywords)) for slot in refs(operand)]
 
 
 def _constant(value: Any, step: Equation, text: str, slots: Sequence[int], name: str | None) -> Any:
